@@ -37,6 +37,7 @@ class Duty(StrEnum):
     COLLECTION = "collection"
     SCRUBBING = "scrubbing"
     IMPORT = "import"
+    MIRRORING = "mirroring"
 
 
 class LeadLost(SQLAlchemyError):

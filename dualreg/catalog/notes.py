@@ -43,6 +43,10 @@ class Note(StrEnum):
     STORE_COPY = "store copy"
     #: When the health of the catalog was last checked.
     HEALTH = "health"
+    #: What mirror rules have copied (``migrate.mirrored``).
+    MIRRORS = "mirrors"
+    #: As the terms above.
+    MIRRORING_TERM = "mirroring-term"
 
 
 #: Notes of work that was interrupted, and the command that goes on with it. The catalog is not served then.
@@ -68,6 +72,14 @@ class NoteQueries:
         """Return a note, as ``read``, which nobody else changes until the transaction ends."""
         query = select(ServiceState.value).where(ServiceState.name == note)
         return self.connection.scalar(query.with_for_update(read=True))
+
+    def claim(self, note: Note, initial: str) -> str:
+        """Return a note, locked until the transaction ends; *initial* is written if there is none."""
+        row = insert(self.connection, ServiceState).values(name=note, value=initial)
+        same = row.on_conflict_do_update(
+            index_elements=[ServiceState.name], set_={"value": ServiceState.value}
+        )
+        return str(self.connection.scalars(same.returning(ServiceState.value)).one())
 
     def count(self, note: Note) -> int:
         """Add one to a note that is a number, and return it."""

@@ -36,6 +36,7 @@ COMMANDS = {
     "why": ("why:why", "Show what keeps a blob or manifest."),
     "readonly": ("readonly:readonly", "Make the registry read-only."),
     "migrate": ("migrate.commands:migrate", "Import the content of another registry."),
+    "mirror": ("mirror.commands:mirror", "Copy images from and to other registries, by rules."),
     "export": ("export:export", "Export tags to another registry or to files."),
 }
 

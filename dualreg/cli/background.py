@@ -5,6 +5,7 @@ the kernel killed them for lack of memory. They have low priority, and end with 
 killed. Of several instances, one at a time collects, and one imports (``catalog.leading``).
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -18,10 +19,13 @@ from threading import Thread
 from dualreg.cli.options import environment
 from dualreg.cli.output import echo
 from dualreg.settings import CONFIG_VARIABLE, PREFIX, Settings
-from dualreg.settings.values import format_duration, in_window
+from dualreg.settings.values import chosen, format_duration, in_window
 
 #: Settings that a child gets from the server, from whatever origin; it has no others.
-_SHARED = ("store", "database", "sparse_indexes", "strict_manifests", "audit", "bridge", "min_free")
+_SHARED = (
+    "store", "database", "sparse_indexes", "strict_manifests", "audit", "bridge", "min_free",
+    "mirrors",
+)  # fmt: skip
 _SHARED_BY_GC = (
     "upload_ttl",
     "gc_interval",
@@ -98,6 +102,13 @@ def background_import(settings: Settings) -> BackgroundCommand:
     source = settings.legacy_source
     command = ("migrate", "run", source, *_IMPORT_OPTIONS) if source else ()
     return BackgroundCommand(settings, "background import", *command)
+
+
+def background_mirrors(settings: Settings) -> BackgroundCommand:
+    """Return what copies by the mirror rules of *settings* that have a schedule; without any, nothing."""
+    is_due = any(rule.schedule for rule in settings.mirrors.values())
+    command = ("mirror", "run", "--scheduled") if is_due else ()
+    return BackgroundCommand(settings, "mirroring", *command)
 
 
 def background_update(settings: Settings) -> BackgroundCommand:
@@ -208,6 +219,8 @@ def _as_text(value: object) -> str:
     """Return the text of a setting from which it is read again."""
     if isinstance(value, timedelta):
         return format_duration(value)
+    if isinstance(value, dict):
+        return json.dumps(chosen(value))
     return "keep" if value is None else str(value)
 
 

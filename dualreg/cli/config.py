@@ -10,7 +10,7 @@ from dualreg.cli.options import announce_registry, json_option, load_settings, s
 from dualreg.cli.output import echo, echo_json
 from dualreg.messages import mask
 from dualreg.settings import Settings, format_duration
-from dualreg.settings.upstreams import chosen
+from dualreg.settings.values import chosen
 
 
 @click.group()

@@ -153,7 +153,7 @@ class _Updating:
         assert isinstance(store, FollowedStore)  # noqa: S101 -- the setting follow is set
         self.store, self._status = store, StatusFile(self.settings.data)
         self.follower = Follower(
-            self.catalog, store, self.settings.sparse_indexes, self.settings.follow_verify, self.stop
+            self.catalog, store, self.settings.allows_sparse, self.settings.follow_verify, self.stop
         )
 
     def once(self) -> Look:

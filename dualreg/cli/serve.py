@@ -17,7 +17,12 @@ from gunicorn.arbiter import Arbiter
 
 from dualreg.assembly import build_authority, catalog_of, open_catalog, open_registry
 from dualreg.cli.admin import open_audit, prepare_or_fail
-from dualreg.cli.background import BackgroundCollection, BackgroundCommand, background_import
+from dualreg.cli.background import (
+    BackgroundCollection,
+    BackgroundCommand,
+    background_import,
+    background_mirrors,
+)
 from dualreg.cli.descriptors import needed, raise_limit
 from dualreg.cli.notifying import notify_service_manager, notify_watchdog
 from dualreg.cli.options import Command, environment, load_settings, settings_options, with_options
@@ -97,7 +102,9 @@ def serve(data: Path | None, config: Path | None, **flags: object) -> None:
         )
     check_to_serve(settings)
     prepare_or_fail(settings)
-    run_server(settings, background_import(settings), BackgroundCollection(settings))
+    run_server(
+        settings, background_import(settings), background_mirrors(settings), BackgroundCollection(settings)
+    )
 
 
 def check_to_serve(settings: Settings) -> None:

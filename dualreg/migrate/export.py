@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
 
-from dualreg.catalog.rows import ManifestRow
+from dualreg.catalog.rows import BlobRow, ManifestRow
 from dualreg.errors import BlobDamaged, BlobMissing, RegistryError
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
@@ -53,6 +53,7 @@ class Export:
         stop: Set from outside to stop early: what was started is finished first.
         on_outcome: Called with each outcome.
         convert_schema1: Convert schema 1 even if the target takes it.
+        on_blob: Called with each blob that was sent, and its repository.
     """
 
     registry: Registry
@@ -60,6 +61,7 @@ class Export:
     stop: Event = field(default_factory=Event)
     on_outcome: Callable[[Outcome], None] = lambda _: None
     convert_schema1: bool = False
+    on_blob: Callable[[RepositoryName, BlobRow], None] = lambda *_: None
     _done: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
     _locks: KeyedLocks = field(default_factory=KeyedLocks)
 
@@ -185,6 +187,8 @@ class Export:
                 return 0  # clients fetch it from its vendor
             sent = self.target.blob(repository, digest, self._bytes(digest, size))
             self._done.add((repository, digest))
+            if sent:
+                self.on_blob(repository, BlobRow(digest, size))
             return sent
 
     def _bytes(self, digest: Digest, size: int) -> SourceBytes:

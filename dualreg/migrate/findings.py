@@ -33,6 +33,7 @@ class FindingKind(StrEnum):
     UNTAGGED = "untagged"
     TARSUM = "tarsum"
     NO_PLACE = "no-place"
+    NO_PLATFORM = "no-platform"
     REFUSED = "refused"
     UNREACHABLE = "unreachable"
     UNDATED = "undated"

@@ -54,6 +54,25 @@ def is_blob_only(registry: Registry, repository: RepositoryName, digest: Digest)
     return known is None and registry.blobs.find(repository, digest) is not None
 
 
+def absent_entries(registry: Registry, repository: RepositoryName, top: Digest) -> Iterator[Digest]:
+    """Yield what an index lists, directly or not, that is to be copied, and is not in the repository.
+
+    Raises:
+        Broken: an index is damaged.
+        BlobMissing.
+    """
+    seen, waiting = {top}, registry.manifests.peek_all(repository, [top])
+    while waiting:
+        contents = load_document(registry, waiting.pop()).contents
+        listed = [child for child in contents.children if child.role is Role.MANIFEST]
+        wanted = [child.descriptor.digest for child in registry.manifests.rules.chosen(listed)]
+        known = registry.blobs.known(repository, wanted) if wanted else {}
+        held = [digest for digest in wanted if known.get(digest, (None, False))[1]]
+        yield from (digest for digest in wanted if digest not in held)
+        waiting += registry.manifests.peek_all(repository, [each for each in held if each not in seen])
+        seen |= {*held}
+
+
 def tags_about(
     registry: Registry, repository: RepositoryName, chosen: Iterable[Tag], others: Iterable[Tag]
 ) -> set[Tag]:
@@ -106,7 +125,8 @@ class ManifestGraph:
             if row.digest in rows:
                 continue
             contents = load_document(self.registry, row).contents
-            named = [child.descriptor.digest for child in contents.children if child.role is Role.MANIFEST]
+            listed = (child for child in contents.children if child.role is Role.MANIFEST)
+            named = [each.descriptor.digest for each in self.registry.manifests.rules.chosen(listed)]
             subject = [contents.subject.digest] if contents.subject else []
             rows[row.digest], needed[row.digest] = row, [*named, *subject]
             reached = [*named, *self._referrers(repository, row.digest), *(subject if self.subjects else ())]

@@ -10,7 +10,7 @@ from itertools import count
 from dualreg.errors import NameInvalid, TagInvalid
 from dualreg.image.names import LIBRARY, NAME_LIMIT, RepositoryName, Tag, in_library
 from dualreg.migrate.tag_schema import subject_prefix
-from dualreg.patterns import matches, may_match_below
+from dualreg.patterns import has_wildcard, matches, may_match_below
 
 _TAG_LENGTH = 128
 
@@ -58,6 +58,13 @@ class Names:
             ":" not in pattern and matches(pattern, alias) for pattern in self.exclude for alias in aliases
         )
         return listed and included and not excluded
+
+    @property
+    def repositories(self) -> frozenset[str] | None:
+        """The only repositories whose tags may be selected; None: patterns decide, or nothing does."""
+        named = self.listed if self.listed is not None else self.include
+        found = frozenset(map(_repository, named))
+        return found if found and not any(map(has_wildcard, found)) else None
 
     def may_select_within(self, folder: str) -> bool:
         """Return whether a tag of the repository *folder*, or of one below that name, may be selected."""

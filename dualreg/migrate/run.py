@@ -157,23 +157,8 @@ class Run:
     def record(self, outcome: Outcome) -> None:
         """Journal the outcome of an entry, unless the run stopped before it; call ``on_outcome``."""
         if outcome.status is not Status.STOPPED:
-            self._journal(outcome)
+            journal_outcome(self.journal, outcome)
         self.on_outcome(outcome)
-
-    def _journal(self, outcome: Outcome) -> None:
-        entry = outcome.entry
-        self.journal.write(
-            "tag",
-            durable=False,
-            source=entry.name,
-            repository=entry.to_repository,
-            tag=entry.to_tag,
-            image=entry.image,
-            status=outcome.status,
-            reason=outcome.reason,
-            digest=outcome.digest,
-            bytes=outcome.read,
-        )
 
     def _may_overwrite(self, entry: Entry, repository: RepositoryName, tag: Tag) -> bool:
         if self.existing is not Existing.NEWER or not entry.updated:
@@ -242,6 +227,23 @@ class Run:
                 entry, Status.SKIPPED, "deleted from this registry after it was pushed to the source"
             )
         return None
+
+
+def journal_outcome(journal: Journal, outcome: Outcome) -> None:
+    """Journal what became of an entry."""
+    entry = outcome.entry
+    journal.write(
+        "tag",
+        durable=False,
+        source=entry.name,
+        repository=entry.to_repository,
+        tag=entry.to_tag,
+        image=entry.image,
+        status=outcome.status,
+        reason=outcome.reason,
+        digest=outcome.digest,
+        bytes=outcome.read,
+    )
 
 
 def by_repository(entries: Iterable[Entry]) -> dict[str, list[Entry]]:

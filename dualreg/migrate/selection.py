@@ -29,6 +29,7 @@ class Selection:
         shard: Which of how many parts, counted from 1; a repository is always in the same part.
         library: What to call ``library/x``.
         mapping: New names of repositories, or of ``repository:tag``.
+        prefix: What all repositories are below in this registry; empty: nothing.
         untagged: Also untagged images. Those about selected images, such as signatures, are always imported.
     """
 
@@ -39,6 +40,7 @@ class Selection:
     library: Library = Library.KEEP
     mapping: Mapping[str, str] = field(default_factory=dict)
     untagged: bool = False
+    prefix: str = ""
 
     @property
     def by_date(self) -> bool:
@@ -189,7 +191,8 @@ def _entries(tag: SourceTag, selection: Selection) -> Iterator[Entry]:
             Library.BOTH: [short, repository],
         }[selection.library]
     for name in names:
-        yield Entry(tag.repository, tag.tag, tag.image, name, to_tag, PlanAction.IMPORT, updated=tag.stamp)
+        to = f"{selection.prefix}/{name}" if selection.prefix else name
+        yield Entry(tag.repository, tag.tag, tag.image, to, to_tag, PlanAction.IMPORT, updated=tag.stamp)
 
 
 def _obstacle(

@@ -7,7 +7,7 @@ checked by the callers; how bytes and rows are kept is up to ``storage`` and ``c
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -204,6 +204,10 @@ class Registry:
     def over(self, state: State) -> Self:
         """Return a registry with the same rules, every service of which works on *state*."""
         return self.build(state, self.rules)
+
+    def taking(self, manifests: ManifestRules) -> Self:
+        """Return this registry with other rules of which manifests it takes."""
+        return self.build(self.state, replace(self.rules, manifests=manifests))
 
     def without_links(self) -> Self:
         """Return this registry with link files left as they are: only rows and bytes change."""

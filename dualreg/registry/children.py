@@ -1,15 +1,17 @@
 """Children: what a manifest names, looked up in its repository while the manifest is stored."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from dualreg.catalog.database import Transaction
 from dualreg.errors import ReferencesMissing, SizeMismatch
+from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Child, Role
 from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.manifest import Manifest
+from dualreg.patterns import matches
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +22,47 @@ class ManifestRules:
         sparse_indexes: Whether an index may name manifests that the repository does not hold.
         strict: Whether every size that a manifest states must be right.
         sparse: Whether any manifest may name what the repository does not hold: it is upstream.
+        platforms: Which manifests of an index are copied, as patterns of ``OS/ARCH`` or ``OS/ARCH/VARIANT``;
+            none: all.
     """
 
     sparse_indexes: bool = False
     strict: bool = False
     sparse: bool = False
+    platforms: tuple[str, ...] = ()
+
+    def chosen(self, children: Iterable[Child]) -> tuple[Child, ...]:
+        """Return *children* without the manifests of other platforms.
+
+        Those that are for no platform stay: attestations, for instance.
+        """
+        return tuple(child for child in children if not self.platforms or self._is_chosen(child))
+
+    def lacks_platform(self, manifest: Manifest) -> bool:
+        """Return whether an index has images of other platforms only."""
+        chosen = {child.key for child in self.chosen(manifest.entries)}
+        images = [child.key for child in manifest.entries if platform_names(child.descriptor)]
+        return bool(images) and chosen.isdisjoint(images)
+
+    def _is_chosen(self, child: Child) -> bool:
+        names = platform_names(child.descriptor)
+        return not names or any(matches(pattern, name) for pattern in self.platforms for name in names)
 
 
 #: Those of manifests that are loaded from upstream, without what they name.
 UPSTREAM_RULES = ManifestRules(sparse_indexes=True, sparse=True)
+
+
+def platform_names(descriptor: Descriptor) -> tuple[str, ...]:
+    """Return how the platform of an entry of an index is written, short and long; none: it is for none.
+
+    Source: OCI image-spec v1.1, image-index.md, ``platform``; attestations of BuildKit state ``unknown``.
+    """
+    system, machine = (descriptor.platform.get(key) for key in ("os", "architecture"))
+    if not (isinstance(system, str) and isinstance(machine, str)) or "unknown" in (system, machine):
+        return ()
+    short, variant = f"{system}/{machine}", descriptor.platform.get("variant")
+    return (short, f"{short}/{variant}") if variant else (short,)
 
 
 class Children(NamedTuple):

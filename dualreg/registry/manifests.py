@@ -128,6 +128,12 @@ class Manifests:
             found = tx.manifests.find_all(repository, digests)
         return [found[digest] for digest in digests if digest in found]
 
+    def awaits_any(self, repository: RepositoryName) -> bool:
+        """Return whether an index of the repository names what is not in it."""
+        with self.state.catalog.read() as tx:
+            row = tx.repositories.find(repository)
+            return row is not None and tx.manifests.awaits_any(row.id)
+
     def reachable_blobs(self, repository: RepositoryName, digest: Digest) -> tuple[BlobRow, ...]:
         """Return a manifest and all that it names in the repository, directly or not, as blobs."""
         with self.state.catalog.read() as tx:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ DEFAULT_FILES = (Path("dualreg.toml"), Path("/etc/dualreg/dualreg.toml"))
 _EXPECTED = {
     "bool_parsing": "true or false",
     "bool_type": "true or false",
+    "dict_type": "a table for each",
     "greater_than_equal": "{ge} or more",
     "int_from_float": "a whole number",
     "int_parsing": "a whole number",
@@ -30,6 +31,7 @@ _EXPECTED = {
     "literal_error": "{expected}",
     "path_type": "a path",
     "string_type": "text",
+    "tuple_type": "a list",
     "time_delta_type": "a duration such as 90s, 15m, 24h or 7d",
 }
 #: Longest part of a value that is shown.
@@ -60,14 +62,14 @@ def read_layers(
     config: Path | None,
     flags: Mapping[str, Any],
     paths: Mapping[str, str],
-    tables: Mapping[str, Sequence[str]],
+    tables: Mapping[str, Mapping[str, str]],
 ) -> Mapping[str, ChosenValue]:
     """Return the chosen values by name; the environment overrides the file, and *flags* override both.
 
     Args:
         paths: The settings that are or contain paths, and a regular expression of what precedes the path;
             relative ones in the file are relative to its directory.
-        tables: The settings that are tables of tables, and the members of these that are paths.
+        tables: The settings that are tables of tables, and likewise the members of these.
 
     Raises:
         SettingsInvalid: the file cannot be read.
@@ -109,11 +111,13 @@ def _located(value: object, file: Path, before: str) -> object:
     return f"{start[0]}{file.parent / path}"
 
 
-def _located_in(table: object, file: Path, members: Sequence[str]) -> object:
-    """Return a table in *file* with its *members* that are paths as ``_located``."""
+def _located_in(table: object, file: Path, members: Mapping[str, str]) -> object:
+    """Return a table in *file* with its *members* that are paths, or contain paths, as ``_located``."""
     if not isinstance(table, dict):
         return table
-    return {key: _located(each, file, "") if key in members else each for key, each in table.items()}
+    return {
+        key: _located(each, file, members[key]) if key in members else each for key, each in table.items()
+    }
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -144,7 +148,8 @@ def describe(error: ValidationError, choices: Mapping[str, ChosenValue]) -> str:
             lines.append(f"{name}: required (from {choice.source})")
         else:
             value = choice.value if len(mistake["loc"]) == 1 else mistake["input"]
-            lines.append(f"{name} = {_shown(value)}: {reason} (from {choice.source})")
+            shown = "" if isinstance(value, Mapping) else f" = {_shown(value)}"
+            lines.append(f"{name}{shown}: {reason} (from {choice.source})")
     return "\n".join(lines)
 
 

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from dualreg.settings.layers import SettingsInvalid, describe, read_layers
+from dualreg.settings.mirrors import Mirrors
 from dualreg.settings.upstreams import Upstreams
 from dualreg.settings.values import (
     UPLOAD_LIMITS,
@@ -48,10 +49,11 @@ from dualreg.stores import folder_of, place_of, with_options
 
 #: Settings that are paths, or can be.
 _PATHS = ("data", "follow", "tls_cert", "tls_key", "htpasswd", "permissions", "token_keys", "audit")
-#: Settings that are tables, with paths in these members.
-_TABLES = {"upstreams": ("password_file", "ca")}
 #: Settings in which a path may follow something else.
 _PREFIXED_PATHS = {"bind": "unix:", "database": "sqlite:///", "legacy_source": "[a-z0-9]+-tree:"}
+#: Settings that are tables: which of their members are paths, or in which a path may follow something else.
+_LOGIN, _LOCATION = {"password_file": "", "ca": ""}, "[a-z0-9-]+:(?!//)"
+_TABLES = {"upstreams": _LOGIN, "mirrors": {**_LOGIN, "pull": _LOCATION, "push": _LOCATION}}
 #: Settings that are only valid together.
 _PAIRS = (("tls_cert", "tls_key"), ("oidc_issuer", "oidc_rules"))
 #: Settings that each mode of ``auth`` requires.
@@ -182,6 +184,9 @@ class Settings(BaseModel):
     legacy_source: LegacySource = Field(
         "",
         description="v1-tree:PATH or registry-tree:PATH; its images are imported on demand",
+    )
+    mirrors: Mirrors = Field(
+        {}, description="rules of images that are copied from or to other registries; see docs/mirrors.md"
     )
     upstreams: Upstreams = Field(
         {},
@@ -316,6 +321,15 @@ class Settings(BaseModel):
     def journals(self) -> Path:
         """The directory of the journals of migrations."""
         return self.data.absolute() / "migrations"
+
+    @property
+    def allows_sparse(self) -> bool:
+        """Whether the registry may have indexes that list manifests which it does not hold."""
+        return self.sparse_indexes or any(rule.platforms for rule in self.mirrors.values())
+
+    def mirror_journals(self, name: str) -> Path:
+        """The directory of the journals of the mirror rule *name*."""
+        return self.data.absolute() / "mirrors" / name
 
     @property
     def audit_target(self) -> str:

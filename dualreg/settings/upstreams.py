@@ -4,18 +4,15 @@ In the configuration file, each is a table such as ``[upstreams."hub/*"]``; in t
 are one text: ``hub/*=https://registry-1.docker.io, ghcr/*=https://ghcr.io``.
 """
 
-import os
 import re
 from collections.abc import Mapping
-from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from dualreg.patterns import check_pattern
-from dualreg.settings.values import ByteCount, Duration, Kept
+from dualreg.settings.values import ByteCount, Duration, HomePath, Kept, Texts
 
 #: The prefix of an upstream's repositories; ``*`` alone stands for all names.
 _PATTERN = re.compile(r"(?:[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/)*\*", re.ASCII)
@@ -40,12 +37,6 @@ def _url(value: str) -> str:
     return value.rstrip("/")
 
 
-def _listed(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(filter(None, map(str.strip, value.split(","))))
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _patterns(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(map(check_pattern, value))
 
@@ -55,14 +46,6 @@ def _platforms(value: tuple[str, ...]) -> tuple[str, ...]:
         if not re.fullmatch(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?", each, re.ASCII):
             raise ValueError("expected platforms such as linux/amd64 or linux/arm/v7")
     return value
-
-
-def _home(value: object) -> object:
-    return os.path.expanduser(value) if isinstance(value, str) else value  # noqa: PTH111 -- text
-
-
-_Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-_Path = Annotated[Path, BeforeValidator(_home)]
 
 
 class UpstreamSettings(BaseModel):
@@ -89,16 +72,16 @@ class UpstreamSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: Annotated[str, AfterValidator(_url)]
-    namespaces: _Texts = ()
+    namespaces: Texts = ()
     username: str = ""
-    password_file: _Path | None = None
+    password_file: HomePath | None = None
     api: Literal["v1", "v2"] = "v2"
-    ca: _Path | None = None
-    token_servers: _Texts = ()
-    redirect_hosts: _Texts = ()
+    ca: HomePath | None = None
+    token_servers: Texts = ()
+    redirect_hosts: Texts = ()
     check_interval: Duration = Field("5m", validate_default=True)
-    repositories: Annotated[_Texts, AfterValidator(_patterns)] = ()
-    platforms: Annotated[_Texts, AfterValidator(_platforms)] = ()
+    repositories: Annotated[Texts, AfterValidator(_patterns)] = ()
+    platforms: Annotated[Texts, AfterValidator(_platforms)] = ()
     connections: int = Field(0, ge=0, le=1000)
     rate: ByteCount = Field(0, ge=0)
     keep: Kept = Field("keep", validate_default=True)
@@ -157,22 +140,3 @@ def _checked(value: dict[str, UpstreamSettings]) -> dict[str, UpstreamSettings]:
 
 
 Upstreams = Annotated[dict[str, UpstreamSettings], BeforeValidator(_tables), AfterValidator(_checked)]
-
-
-def chosen(upstreams: Mapping[str, UpstreamSettings]) -> dict[str, dict[str, object]]:
-    """Return what was chosen of each upstream, as the configuration file takes it; there are no secrets."""
-    return {
-        pattern: {name: _plain(getattr(each, name)) for name in sorted(each.model_fields_set)}
-        for pattern, each in upstreams.items()
-    }
-
-
-def _plain(value: object) -> object:
-    match value:
-        case timedelta():
-            return f"{int(value.total_seconds())}s"
-        case tuple():
-            return [*value]
-        case Path():
-            return str(value)
-    return value

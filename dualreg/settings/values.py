@@ -5,12 +5,13 @@ The text of a ValueError follows the setting's name and value: it says what is e
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import time, timedelta
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator
 
 from dualreg.patterns import check_pattern
 from dualreg.settings.redirects import Redirects
@@ -317,6 +318,38 @@ def _algorithms(value: str) -> str:
     return value
 
 
+def _listed(value: object) -> object:
+    """Return the texts of a list, or of a text in which commas separate them."""
+    if isinstance(value, str):
+        return tuple(filter(None, map(str.strip, value.split(","))))
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _home(value: object) -> object:
+    return os.path.expanduser(value) if isinstance(value, str) else value  # noqa: PTH111 -- text
+
+
+def chosen(tables: Mapping[str, BaseModel]) -> dict[str, dict[str, object]]:
+    """Return what was chosen in each of some tables, as the configuration file takes it."""
+    return {
+        name: {key: _plain(getattr(each, key)) for key in sorted(each.model_fields_set)}
+        for name, each in tables.items()
+    }
+
+
+def _plain(value: object) -> object:
+    match value:
+        case timedelta():
+            return f"{int(value.total_seconds())}s"
+        case tuple():
+            return [*value]
+        case Path():
+            return str(value)
+    return value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+HomePath = Annotated[Path, BeforeValidator(_home)]
 Kept = Annotated[timedelta | None, BeforeValidator(_kept)]
 Window = Annotated[str, AfterValidator(_window)]
 Address = Annotated[str, AfterValidator(_address)]

@@ -166,6 +166,7 @@ class Seen:
         sources = self._sources()
         for source in sources:
             self._migrate(source)
+        self._mirror()
         self._administer()
         self._be_asked(sources[0])
         self._collect()
@@ -213,6 +214,11 @@ class Seen:
         for kind in ("csv", "csv-images"):
             text = self.invoke(f"migrate report --all --{kind}")
             self.columns[f"migrate report --{kind}"] = next(csv.reader(io.StringIO(text)))
+
+    def _mirror(self) -> None:
+        self.prints("mirror run --dry-run")
+        self.prints("mirror run")
+        self.prints("mirror list")
 
     def _administer(self) -> None:
         for line in (
@@ -318,7 +324,9 @@ class Seen:
 
     def invoke(self, line: str, given: str = "", data: Path | None = None) -> str:
         """Run a command over *data*, by default the registry; return its standard output."""
+        rule = {"pull": f"registry-tree:{self.folder / 'stock'}", "prefix": "mirror"}
         env = {"DUALREG_CONFIG": None, "DUALREG_AUDIT": str(self.log)}
+        env["DUALREG_MIRRORS"] = json.dumps({"stock": rule})
         words = [*line.split(), "--data", str(data or self.data)]
         result = CliRunner().invoke(main, words, input=given, env=env)
         if result.exception and not isinstance(result.exception, SystemExit):

@@ -98,7 +98,7 @@ def _rebuild(settings: Settings, catalog: Catalog, *, dry_run: bool, replace: bo
     ):
         registry = build_registry(catalog, store, settings)
         recognition = None if dry_run else Recognition(registry.bridge)
-        rebuild = Rebuild(catalog, store, recognition, advance, settings.sparse_indexes, stop)
+        rebuild = Rebuild(catalog, store, recognition, advance, settings.allows_sparse, stop)
         try:
             rebuild.begin(replace=replace)
         except CatalogNotEmpty as error:

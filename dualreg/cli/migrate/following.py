@@ -17,18 +17,18 @@ from dualreg.migrate.follow import Passes, Planned
 from dualreg.migrate.run import Outcome
 from dualreg.registry import Registry
 
-#: Seconds after which an instance looks again whether another one imports.
+#: Seconds after which an instance looks again whether another one does the work.
 _NEXT_TRY = 3.0
 
 
 @contextmanager
-def alone(registry: Registry, stop: Event) -> Iterator[None]:
-    """Import for all instances in the block, which begins when no other one does, or *stop* is set.
+def alone(registry: Registry, stop: Event, duty: Duty = Duty.IMPORT) -> Iterator[None]:
+    """Do some work for all instances in the block, which begins when no other one does, or *stop* is set.
 
     Raises:
         LeadLost: in the block, by the next transaction after another instance has taken over.
     """
-    tries = lead_when_free(catalog_of(registry), Duty.IMPORT, lambda: not stop.wait(_NEXT_TRY))
+    tries = lead_when_free(catalog_of(registry), duty, lambda: not stop.wait(_NEXT_TRY))
     with tries as led, led.fenced() if led else nullcontext():
         yield
 

@@ -10,11 +10,12 @@ from threading import Lock
 
 from cachetools import LRUCache, cachedmethod
 
-from dualreg.errors import DigestInvalid, ManifestUnverified
+from dualreg.errors import DigestInvalid, ManifestUnverified, RegistryError
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.jws import verified_payload
+from dualreg.image.manifest import parse
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.scan_options import ScanOptions, bounded
 from dualreg.migrate.sources.base import (
@@ -123,7 +124,11 @@ class V2Remote(OfV2Clients):
         return SourceBytes(size, partial(self.client.stream, path, scope=pulling(repository)))
 
     def _names(self) -> Iterable[str]:
-        return (self.repository,) if self.repository else dict.fromkeys(self._repositories())
+        """Return the repositories to look at; the registry is asked only if their names are not given."""
+        if self.repository:
+            return (self.repository,)
+        named = self.options.names.repositories
+        return sorted(named) if named else dict.fromkeys(self._repositories())
 
     def _repositories(self) -> Iterator[str]:
         for response in self._pages("/v2/_catalog?n=1000", ("registry:catalog:*",)):
@@ -175,9 +180,12 @@ class V2Remote(OfV2Clients):
         return SourceTag(name, tag, image, None)
 
     def _all_referrers(self, found: Mapping[str, Sequence[SourceTag]]) -> Iterator[tuple[str, SourceTag]]:
-        """Yield the direct and indirect referrers of tagged manifests, each once."""
-        tagged = {(name, each.image) for name in found for each in found[name]}
-        images, known = sorted(place for place in tagged if place[1]), tagged
+        """Yield the direct and indirect referrers of tagged manifests and what these list, each once."""
+        known = {(name, each.image) for name in found for each in found[name]}
+        tagged = {place for place in known if place[1]}
+        images = sorted(
+            tagged | {(name, each) for name, image in tagged for each in self._listed(name, image)}
+        )
         for (name, image), referrers in zip(images, self.options.each(self._referrers, images), strict=True):
             if isinstance(referrers, RemoteError):
                 yield name, lost_tag(FindingKind.REFUSED, name, "", f"its referrers: {referrers}", image)
@@ -185,6 +193,12 @@ class V2Remote(OfV2Clients):
             fresh = [digest for digest in referrers if (name, digest) not in known]
             known |= {(name, digest) for digest in fresh}
             yield from ((name, SourceTag(name, "", digest, None)) for digest in fresh)
+
+    def _listed(self, name: str, image: str) -> Iterator[str]:
+        """Yield the digests of the manifests that a manifest lists, if it is an index."""
+        with suppress(Broken, RegistryError):
+            found = self.manifest(name, Digest.parse(image))
+            yield from (str(each.descriptor.digest) for each in parse(found.media_type, found.body).entries)
 
     def _referrers(self, place: tuple[str, str]) -> Sequence[str] | RemoteError:
         """Return the digests of a manifest's direct and indirect referrers, or why they are unknown."""

@@ -115,7 +115,10 @@ class Crawl:
             self._unsized[place] = unsized
         stated = {each.descriptor.digest: each.descriptor.size for each in manifest.children}
         one = {digest: self._stated.add(place, digest, size) for digest, size in stated.items()}
-        entries = manifest.described(Role.MANIFEST)
+        if self.rules.lacks_platform(manifest):
+            text = f"no image for {' or '.join(self.rules.platforms)}"
+            return Known(broken=Finding(FindingKind.NO_PLATFORM, f"{place[0]}@{place[1]}", text))
+        entries = [child.descriptor for child in self.rules.chosen(manifest.entries)]
         blobs = {each.digest: None for each in entries if is_blob(self.source, place[0], each)}
         others = (child.descriptor.digest for child in manifest.required if child.role is not Role.MANIFEST)
         return Known(

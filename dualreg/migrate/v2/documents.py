@@ -71,6 +71,15 @@ def read_entry(source: ManifestSource, repository: str, entry: Descriptor) -> Ma
         raise
 
 
+def has_entry(source: ManifestSource, repository: str, digest: Digest) -> bool:
+    """Return whether the source has what an index lists, as a manifest or as a blob."""
+    try:
+        source.manifest(repository, digest)
+    except Broken:
+        return has_blob(source, repository, digest)
+    return True
+
+
 def is_blob(source: ManifestSource, repository: str, entry: Descriptor) -> bool:
     """Return whether an entry of an index says that it is no manifest, and is a blob of the source."""
     return entry.media_type not in _MANIFESTS and has_blob(source, repository, entry.digest)

@@ -26,6 +26,7 @@ from dualreg.migrate.base import (
     require_unchanged,
 )
 from dualreg.migrate.findings import Broken, FindingKind
+from dualreg.migrate.graph import absent_entries
 from dualreg.migrate.journal import Journal, LayerFacts
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.presence import Presence
@@ -34,7 +35,7 @@ from dualreg.migrate.sources.base import ManifestSource, SourceBytes, SourceImag
 from dualreg.migrate.stopping import Stop
 from dualreg.migrate.transfer import LARGE, LinkMode, read_blob, stage_blob
 from dualreg.migrate.v1.images import ImageImporter
-from dualreg.migrate.v2.documents import read_entry, read_manifest
+from dualreg.migrate.v2.documents import has_entry, read_entry, read_manifest
 from dualreg.migrate.v2.together import ManifestsTogether
 from dualreg.registry import Registry
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
@@ -59,6 +60,7 @@ class V2Importer:
     locks: KeyedLocks = field(default_factory=KeyedLocks)
     known: dict[str, LayerFacts] = field(default_factory=dict)
     _imported: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
+    _sparse: dict[RepositoryName, bool] = field(default_factory=dict)
     _presence: Presence = field(init=False)
     _images: ImageImporter = field(init=False)
     _together: ManifestsTogether = field(init=False)
@@ -80,7 +82,16 @@ class V2Importer:
         chain = self._chain(entry.repository, current.digest)
         if chain and not self._is_seen_as(chain[-1], repository, current):
             return False
-        return self._presence.manifest(repository, current.digest)
+        return self._presence.manifest(repository, current.digest) and not self._lacks(entry, repository)
+
+    def _lacks(self, entry: Entry, repository: RepositoryName) -> bool:
+        """Return whether the source has more of a sparse index than this registry, which it should have."""
+        if repository not in self._sparse:
+            self._sparse[repository] = self.registry.manifests.awaits_any(repository)
+        if not self._sparse[repository]:
+            return False
+        top, source = Digest.parse(entry.image), partial(has_entry, self.source, entry.repository)
+        return any(map(source, absent_entries(self.registry, repository, top)))
 
     def import_entry(
         self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None
@@ -126,7 +137,7 @@ class V2Importer:
         blobs = (child.descriptor.digest for child in manifest.required if child.role is not Role.MANIFEST)
         needed = [each for each in blobs if each != empty_layer().digest]  # which need not be stored
         read += self._import_blobs(source, repository, needed)
-        for entry in manifest.entries:
+        for entry in self.registry.manifests.rules.chosen(manifest.entries):
             read += self._entry(source, repository, entry.descriptor)
         at = self.source.pushed_at(source, manifest.digest)
         return read, Provenance(chain[-1].id if chain else None, at)

@@ -22,7 +22,7 @@ from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import ManifestSource
 from dualreg.migrate.stopping import Stop
 from dualreg.migrate.together import FILES, Steps, Together
-from dualreg.migrate.transfer import LinkMode, read_blob, stage_blob
+from dualreg.migrate.transfer import LARGE, LinkMode, read_blob, stage_blob
 from dualreg.migrate.v2.documents import read_entry, read_manifest
 from dualreg.registry import Registry
 from dualreg.registry.imports import NewManifest, NotPlain
@@ -81,13 +81,15 @@ class ManifestsTogether:
         """Yield the manifests that an entry needs and that are not recorded, children first.
 
         Raises:
-            NotPlain: it is schema 1, was made of V1 images, or lists blobs.
+            NotPlain: it is schema 1, was made of V1 images, or lists blobs or images that are left out.
         """
         if (RepositoryName.parse(entry.to_repository), digest) in step.before.manifests:
             return
         manifest = read_manifest(self.source, entry.repository, digest)
         if manifest.contents.named is not None or self.source.v1_chain(entry.repository, digest):
             raise NotPlain("V1 clients pushed it, or clients of schema 1")
+        if self.registry.manifests.rules.chosen(manifest.entries) != manifest.entries:
+            raise NotPlain("some of what it lists is left out")
         for child in manifest.entries:
             listed = read_entry(self.source, entry.repository, child.descriptor)
             if listed is None:
@@ -109,6 +111,7 @@ class ManifestsTogether:
     ) -> None:
         repository, digest = RepositoryName.parse(entry.to_repository), Digest.parse(entry.image)
         tag, read = Tag.parse(entry.to_tag), step.read
+        _require_small(manifests, known[entry.to_repository])
         added = step.of(repository)
         for manifest in manifests:
             if manifest.digest in added.manifests:
@@ -171,6 +174,17 @@ class ManifestsTogether:
             blob = stage_blob(file, found, digest, self.link, self.stop.check_room, where=str(digest))
             step.files.add_blob(digest, file)
         return blob
+
+
+def _require_small(manifests: Sequence[Manifest], known: _Known) -> None:
+    """Check that no blob that must be read is stated to be large, before any is read.
+
+    Raises:
+        NotPlain: one is.
+    """
+    named = (child.descriptor for manifest in manifests for child in manifest.required)
+    if any((each.size or 0) > LARGE and each.digest not in known for each in named):
+        raise NotPlain("it is large")
 
 
 def _blobs(manifest: Manifest) -> Iterator[Digest]:

@@ -1,0 +1,1 @@
+"""``dualreg mirror``: rules by which images are copied from and to other registries."""
