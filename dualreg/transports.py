@@ -72,6 +72,13 @@ TRANSPORTS = (
         generation="v2",
         next_step="skopeo copy oci:{}:NAME docker://HOST/NAME",
     ),
+    # The same in tar archives of a limited size, with an inventory.
+    Transport(
+        "volumes",
+        {Use.SOURCE: "volumes:PATH", Use.TARGET: "volumes:PATH"},
+        generation="v2",
+        next_step="dualreg migrate run volumes:{}, where the volumes are taken",
+    ),
     # A file for docker save and docker load.
     Transport(
         "docker-archive",

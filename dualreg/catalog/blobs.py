@@ -224,6 +224,18 @@ class BlobQueries:
             for row in self.connection.execute(query.where(Blobs.digest.in_(batch)))
         }
 
+    def held(self, after: Digest | None, limit: int) -> list[BlobRow]:
+        """Return blobs that a repository may read, and that are not known to be damaged, in order.
+
+        Args:
+            after: The last one of the page before.
+            limit: How many, at most.
+        """
+        linked = exists().where(RepositoryBlobs.digest == Blobs.digest)
+        query = select(Blobs.digest, Blobs.size).where(linked, Blobs.damaged_at.is_(None))
+        query = query.where(Blobs.digest > after) if after else query
+        return [BlobRow(*row) for row in self.connection.execute(query.order_by(Blobs.digest).limit(limit))]
+
     def known(
         self, repository: RepositoryName, digests: Collection[Digest]
     ) -> dict[Digest, tuple[BlobRow, bool]]:

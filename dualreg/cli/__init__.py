@@ -37,6 +37,7 @@ COMMANDS = {
     "readonly": ("readonly:readonly", "Make the registry read-only."),
     "migrate": ("migrate.commands:migrate", "Import the content of another registry."),
     "mirror": ("mirror.commands:mirror", "Copy images from and to other registries, by rules."),
+    "inventory": ("inventory:inventory", "List the blobs of the registry, with their sizes in bytes."),
     "export": ("export:export", "Export tags to another registry or to files."),
 }
 

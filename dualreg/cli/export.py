@@ -6,7 +6,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Unpack
+from typing import TextIO, Unpack
 
 import click
 
@@ -26,13 +26,19 @@ from dualreg.cli.migrate.output import EXIT_FINDINGS, EXIT_NOTHING, counted_outc
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import counted, echo, echo_json
 from dualreg.cli.progress import Advance, progress, stoppable
+from dualreg.image.digest import Digest
 from dualreg.migrate.export import Export, entries_to_export
+from dualreg.migrate.inventory import read_inventory
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.run import Outcome, Status
 from dualreg.migrate.transfer import LinkMode
 from dualreg.migrate.transports import TargetOptions, open_target
 from dualreg.registry import Registry
+from dualreg.settings.values import parse_bytes
 from dualreg.transports import Use, parse_location
+
+#: The smallest limit of a volume, in bytes.
+_LEAST_VOLUME = 1 << 20
 
 
 class _ExportValues(LoginValues, NameValues):
@@ -41,6 +47,38 @@ class _ExportValues(LoginValues, NameValues):
     link: str
     deep: bool
     convert: str | None
+    volume: int
+    have: frozenset[Digest]
+
+
+def _size(_: click.Context, __: click.Parameter, text: str) -> int:
+    """Return the size of a volume.
+
+    Raises:
+        click.BadParameter: it is malformed, or too small.
+    """
+    try:
+        size = parse_bytes(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if 0 < size < _LEAST_VOLUME:
+        raise click.BadParameter("expected 1M or more")
+    return size
+
+
+def _blobs(_: click.Context, __: click.Parameter, file: TextIO | None) -> frozenset[Digest]:
+    """Return the blobs of an inventory.
+
+    Raises:
+        Fatal: it is invalid.
+    """
+    if file is None:
+        return frozenset()
+    try:
+        return frozenset(read_inventory(file).blobs)
+    except (OSError, ValueError) as error:
+        file.close()  # click closes it only after a command that began
+        raise Fatal(f"--have: {error}") from error
 
 
 @click.command(cls=MigrateCommand)
@@ -71,6 +109,24 @@ class _ExportValues(LoginValues, NameValues):
     type=click.Choice(["schema1"]),
     help="Write schema 1 as schema 2. Only registry-tree takes schema 1 otherwise.",
 )
+@click.option(
+    "--volume",
+    cls=Option,
+    section="Volumes",
+    default="0",
+    callback=_size,
+    metavar="SIZE",
+    help="Limit each volume to SIZE, such as 4G.  [default: one volume]",
+)
+@click.option(
+    "--have",
+    cls=Option,
+    section="Volumes",
+    type=click.File(),
+    metavar="FILE",
+    callback=_blobs,
+    help="Exclude blobs that the inventory in FILE lists.",
+)
 @jobs_option("Target")
 @click.option("--dry-run", is_flag=True, help="Only print what would be exported.")
 @json_option
@@ -87,6 +143,7 @@ def export(
     TARGET is one of:
       registry-tree:PATH     storage of the reference registry
       oci-layout:PATH        OCI image layout
+      volumes:PATH           OCI image layout in tar archives, and an inventory
       docker-archive:FILE    input of docker load; - is standard output
       static-tree:PATH       files from which a plain web server serves pulls
       v2+http(s)://HOST[/PREFIX]
@@ -97,6 +154,7 @@ def export(
     Exit status: 0 if every selected tag is exported, 1 if some are, 3 if none is, 2 if the export could not
     start or continue.
     """  # noqa: D301 -- \b makes click keep the lines of a paragraph
+    _check_combination(target, given)
     with prepared_registry(data, config, alone=True) as (registry, _):
         entries = [*entries_to_export(registry, selected_names(given))]
         if not entries:
@@ -115,6 +173,16 @@ def export(
     _print_result(target, outcomes, as_json=as_json, err=opened.is_stream)
 
 
+def _check_combination(target: str, given: _ExportValues) -> None:
+    """Refuse options of volumes with other targets.
+
+    Raises:
+        click.UsageError.
+    """
+    if (given["volume"] or given["have"]) and not target.startswith("volumes:"):
+        raise click.UsageError("--volume and --have require the target volumes:PATH")
+
+
 def _advance(advance: Advance, outcome: Outcome) -> None:
     advance(1, outcome.read)
 
@@ -129,6 +197,8 @@ def _target_options(
         LinkMode(given["link"]),
         given["deep"],
         credentials(given),
+        given["volume"],
+        given["have"],
     )
 
 

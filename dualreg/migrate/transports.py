@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Event
 
 from dualreg.errors import NameInvalid
+from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.migrate.base import Survey
 from dualreg.migrate.on_demand.trees import OnDemandRegistryTree, OnDemandTree, OnDemandV1Tree
@@ -29,6 +30,7 @@ from dualreg.migrate.targets.registry_tree import RegistryTreeTarget
 from dualreg.migrate.targets.remote import RemoteTarget
 from dualreg.migrate.targets.static_tree import StaticTreeTarget
 from dualreg.migrate.targets.tar_file import TarFile
+from dualreg.migrate.targets.volumes import VolumesTarget
 from dualreg.migrate.transfer import LinkMode
 from dualreg.migrate.v1.survey import survey_images
 from dualreg.migrate.v2.survey import survey_manifests
@@ -124,6 +126,8 @@ class TargetOptions:
         link: How a registry-tree gets its blobs.
         deep: Whether to read the blobs that are at the target already, instead of comparing their sizes.
         credentials: For a remote registry.
+        volume: The size of a volume in bytes, at most; 0: any size.
+        have: Blobs that are left out of volumes.
     """
 
     registry: Registry
@@ -132,6 +136,8 @@ class TargetOptions:
     link: LinkMode = LinkMode.AUTO
     deep: bool = False
     credentials: RemoteCredentials = field(default_factory=RemoteCredentials)
+    volume: int = 0
+    have: Collection[Digest] = ()
 
 
 def survey_source(source: str, options: SourceOptions) -> Survey:
@@ -217,6 +223,11 @@ def _survey_oci_layout(location: Location, options: SourceOptions) -> Survey:
     return survey_manifests(layout, rules=options.rules)
 
 
+def _survey_volumes(location: Location, options: SourceOptions) -> Survey:
+    layout = OciLayout.open(Path(location.rest), options.repository, volumes=True)
+    return survey_manifests(layout, rules=options.rules)
+
+
 def _survey_docker_archive(location: Location, options: SourceOptions) -> Survey:
     path = Path(location.rest)
     archive = Archive.open(path)
@@ -245,6 +256,11 @@ def _open_oci_layout(location: Location, options: TargetOptions) -> Target:
     return OciLayoutTarget(Path(location.rest), options.repositories, deep=options.deep)
 
 
+def _open_volumes(location: Location, options: TargetOptions) -> Target:
+    path = Path(location.rest)
+    return VolumesTarget(path, options.repositories, limit=options.volume, have=options.have)
+
+
 def _open_docker_archive(location: Location, options: TargetOptions) -> Target:
     path = None if location.rest == "-" else Path(location.rest)
     return DockerArchiveTarget(TarFile(path, sys.stdout.buffer), options.registry, options.stop)
@@ -267,6 +283,7 @@ SURVEYS: Mapping[str, Callable[[Location, SourceOptions], Survey]] = {
     "v1-tree": _survey_v1_tree,
     "registry-tree": _survey_registry_tree,
     "oci-layout": _survey_oci_layout,
+    "volumes": _survey_volumes,
     "docker-archive": _survey_docker_archive,
     "v1": _survey_v1_remote,
     "v2": _survey_v2_remote,
@@ -278,6 +295,7 @@ ON_DEMAND: Mapping[str, Callable[[Location], OnDemandTree]] = {
 TARGETS: Mapping[str, Callable[[Location, TargetOptions], Target]] = {
     "registry-tree": _open_registry_tree,
     "oci-layout": _open_oci_layout,
+    "volumes": _open_volumes,
     "docker-archive": _open_docker_archive,
     "static-tree": _open_static_tree,
     "v2": _open_v2_remote,

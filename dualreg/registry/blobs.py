@@ -1,6 +1,6 @@
 """Blobs: bytes by digest, and which repositories may read them."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
@@ -17,6 +17,8 @@ from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.integrity import Integrity
 from dualreg.registry.state import STEP, State
 from dualreg.storage.base import FileBacked, SupportsAccelRedirect, SupportsRedirect, keeps
+
+_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,16 @@ class Blobs:
         with self.state.catalog.read() as tx:
             wanted = frozenset(digests)
             return wanted - tx.blobs.known(RepositoryName(""), wanted).keys()
+
+    def all(self) -> Iterator[BlobRow]:
+        """Yield every blob that a repository may read, and that is not known to be damaged."""
+        page = list[BlobRow]()
+        while True:
+            with self.state.catalog.read() as tx:
+                page = tx.blobs.held(page[-1].digest if page else None, _PAGE)
+            yield from page
+            if len(page) < _PAGE:
+                return
 
     def stored_size(self, digest: Digest) -> int | None:
         """Return how many bytes the store has of a blob, whatever the catalog says; None if it has none.

@@ -1,6 +1,5 @@
 """Mirror rules: the tables ``[mirrors.NAME]`` of the configuration file."""
 
-import json
 import re
 from datetime import datetime, time, timedelta
 from typing import Annotated, Self
@@ -8,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from dualreg.patterns import check_pattern
-from dualreg.settings.values import HomePath, Texts, parse_duration
+from dualreg.settings.values import HomePath, Texts, json_tables, parse_duration
 from dualreg.transports import Location, LocationInvalid, Use, parse_location
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
@@ -125,18 +124,10 @@ class MirrorRule(BaseModel):
         return parse_location(self.pull or self.push, Use.SOURCE if self.pull else Use.TARGET)
 
 
-def _rules(value: object) -> object:
-    """Return the rules of a text in JSON, as the environment has them."""
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except ValueError as error:
-        raise ValueError("expected a table for each rule; in the environment, as JSON") from error
-
-
 def _named(rules: dict[str, MirrorRule]) -> dict[str, MirrorRule]:
     if wrong := [name for name in rules if not _NAME.fullmatch(name)]:
         raise ValueError(f'invalid name "{wrong[0]}"; expected lower-case letters, digits and any of ._-')
     return rules
 
 
-Mirrors = Annotated[dict[str, MirrorRule], BeforeValidator(_rules), AfterValidator(_named)]
+Mirrors = Annotated[dict[str, MirrorRule], BeforeValidator(json_tables), AfterValidator(_named)]

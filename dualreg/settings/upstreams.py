@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from dualreg.patterns import check_pattern
-from dualreg.settings.values import ByteCount, Duration, HomePath, Kept, Texts
+from dualreg.settings.values import ByteCount, Duration, HomePath, Kept, Texts, json_tables
 
 #: The prefix of an upstream's repositories; ``*`` alone stands for all names.
 _PATTERN = re.compile(r"(?:[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/)*\*", re.ASCII)
@@ -111,6 +111,7 @@ class UpstreamSettings(BaseModel):
 
 def _tables(value: object) -> object:
     """Return the short form as tables, and a table that is only a URL as one."""
+    value = json_tables(value)
     if isinstance(value, str):
         entries = [entry.strip().partition("=") for entry in value.split(",") if entry.strip()]
         if not all(url for _, _, url in entries):

@@ -3,6 +3,7 @@
 The text of a ValueError follows the setting's name and value: it says what is expected.
 """
 
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -327,6 +328,16 @@ def _listed(value: object) -> object:
 
 def _home(value: object) -> object:
     return os.path.expanduser(value) if isinstance(value, str) else value  # noqa: PTH111 -- text
+
+
+def json_tables(value: object) -> object:
+    """Return the tables that a text in JSON has; leave everything else."""
+    if not isinstance(value, str) or not value.lstrip().startswith("{"):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError("expected a table for each; in the environment, all of them as JSON") from error
 
 
 def chosen(tables: Mapping[str, BaseModel]) -> dict[str, dict[str, object]]:

@@ -90,6 +90,7 @@ def migrate() -> None:
                              configuration file (see --flavor)
       registry-tree:PATH     storage of the reference registry
       oci-layout:PATH        OCI image layout
+      volumes:PATH           OCI image layout in tar archives, and an inventory
       docker-archive:FILE    output of docker save
       v1+http(s)://HOST[/REPOSITORY], v2+http(s)://HOST[/REPOSITORY]
                              remote registry

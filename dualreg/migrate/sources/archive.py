@@ -19,8 +19,8 @@ from dualreg.storage.base import read_chunks
 
 #: Bytes of the largest document that is read.
 _DOCUMENT_LIMIT = 16 << 20
-#: Archives with more members, or longer names all together, are refused; an image has a few per layer.
-_MEMBERS_LIMIT, _NAMES_LIMIT = 100_000, 16 << 20
+#: Archives with more members, or longer names on average, are refused; an image has a few per layer.
+_MEMBERS_LIMIT, _NAME_LENGTH = 100_000, 160
 #: How many links are followed.
 _LINK_LIMIT = 10
 
@@ -42,28 +42,31 @@ class Archive:
     links: Mapping[str, str]
 
     @classmethod
-    def open(cls, path: Path) -> "Archive":
+    def open(cls, path: Path, *, members: int = _MEMBERS_LIMIT) -> "Archive":
         """List the archive at *path*; a compressed one is decompressed into a temporary file.
+
+        Args:
+            members: How many there may be.
 
         Raises:
             SourceInvalid: it is not a tar archive.
         """
-        members, links = dict[str, tuple[int, int]](), dict[str, str]()
+        found, links = dict[str, tuple[int, int]](), dict[str, str]()
         try:
             updated = datetime.fromtimestamp(path.stat().st_mtime, UTC)
             file = _plain(path)
             with tarfile.open(fileobj=file.reader(), mode="r:", tarinfo=_Header) as archive:
-                for member in _listed(archive):
+                for member in _listed(archive, members):
                     name = _normal(member.name)
                     if member.isreg():
-                        members[name] = (member.offset_data, member.size)
+                        found[name] = (member.offset_data, member.size)
                     elif member.issym():
                         links[name] = _normal(str(PurePosixPath(name).parent / member.linkname))
                     elif member.islnk():
                         links[name] = _normal(member.linkname)
         except (OSError, tarfile.TarError, ImageInvalid) as error:
             raise SourceInvalid(f"{path}: not a tar archive ({error})") from error
-        return cls(file, updated, members, links)
+        return cls(file, updated, found, links)
 
     def bytes_of(self, name: str) -> SourceBytes:
         """Return a file in the archive, not read yet.
@@ -104,8 +107,8 @@ class _Header(tarfile.TarInfo):
         return header
 
 
-def _listed(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the members without keeping them.
+def _listed(archive: tarfile.TarFile, most: int) -> Iterator[tarfile.TarInfo]:
+    """Yield the members, of which there may be so many at *most*, without keeping them.
 
     Raises:
         tarfile.TarError: the archive is damaged, or has too many members, or too long names.
@@ -114,7 +117,7 @@ def _listed(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     while member := archive.next():
         archive.members.clear()  # type: ignore[attr-defined]  # public, but not in typeshed
         count, names = count + 1, names + len(member.name) + len(member.linkname)
-        if count > _MEMBERS_LIMIT or names > _NAMES_LIMIT:
+        if count > most or names > most * _NAME_LENGTH:
             raise tarfile.ReadError("too many members, or too long names")
         yield member
 

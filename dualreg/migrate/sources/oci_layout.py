@@ -23,7 +23,8 @@ from dualreg.migrate.sources.base import (
     SourceTag,
     lost_tag,
 )
-from dualreg.migrate.sources.files import blob_file, read_document, read_file
+from dualreg.migrate.sources.files import read_file
+from dualreg.migrate.sources.layout_files import FolderFiles, LayoutFiles, VolumeFiles
 from dualreg.migrate.sources.references import split_reference
 from dualreg.storage.base import Keeps
 
@@ -38,26 +39,32 @@ class OciLayout(OfV2Clients):
     """A layout; a ManifestSource.
 
     Attributes:
+        files: Where its blobs are.
         repository: The repository of images that are named by a tag only; empty: the one that they were
             exported from, if that was recorded, or the name of the folder.
     """
 
     root: Path
+    files: LayoutFiles
     repository: str
 
     @classmethod
-    def open(cls, path: Path, repository: str) -> "OciLayout":
+    def open(cls, path: Path, repository: str, *, volumes: bool = False) -> "OciLayout":
         """Return the layout at *path*.
+
+        Args:
+            volumes: Whether its blobs are in volumes.
 
         Raises:
             SourceInvalid: it is not a layout.
         """
         if not (path / "oci-layout").is_file() or not (path / "index.json").is_file():
             raise SourceInvalid(f"{path}: not an OCI layout: no oci-layout and index.json")
-        return cls(path, repository)
+        return cls(path, VolumeFiles.open(path) if volumes else FolderFiles(path), repository)
 
     def tags(self) -> Iterator[SourceTag | Finding]:
         """Yield all tags and untagged manifests; a single image without a name is tagged ``latest``."""
+        yield from self.files.findings()
         updated = datetime.fromtimestamp((self.root / "index.json").stat().st_mtime, UTC)
         named: dict[tuple[str, str], Descriptor] = {}
         entries = sorted(self._entries(), key=lambda entry: _name(entry, 0) is None)
@@ -83,15 +90,14 @@ class OciLayout(OfV2Clients):
             yield SourceTag(repository, tag, str(descriptor.digest), updated)
 
     def manifest(self, repository: str, digest: Digest) -> SourceManifest:
-        body = read_document(self._path(digest), self.root, f"{repository}@{digest}")
-        return SourceManifest("", body)
+        return SourceManifest("", self.files.document(digest, f"{repository}@{digest}"))
 
     def is_store(self, keeps: Keeps) -> bool:
         del keeps
         return False
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
-        return blob_file(self._path(digest), self.root, f"{repository}@{digest}")
+        return self.files.blob(digest, f"{repository}@{digest}")
 
     def _home(self, entry: Mapping[str, Any], named: Collection[tuple[str, str]] = ()) -> str:
         """Return the repository of an entry that names none.
@@ -116,9 +122,6 @@ class OciLayout(OfV2Clients):
             return [entry if isinstance(entry, dict) else {} for entry in listed]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise SourceInvalid(f"{path}: invalid index: {error}") from error
-
-    def _path(self, digest: Digest) -> Path:
-        return self.root / "blobs" / digest.algorithm / digest.hex
 
 
 def _name(entry: Mapping[str, Any], count: int) -> str | None:
