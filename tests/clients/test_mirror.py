@@ -21,7 +21,9 @@ def test_from_and_to_the_reference_registry(layout: Path, tmp_path: Path) -> Non
     accounts.write_bytes(b"me:" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)))
     tree, data = stock_trees.small(tmp_path / "stock"), tmp_path / "data"
     login = {"username": "me", "password_file": str(tmp_path / "password")}
-    with stock_registry(tree.root, tmp_path, auth={"htpasswd": {"realm": "here", "path": str(accounts)}}) as there:
+    with stock_registry(
+        tree.root, tmp_path, auth={"htpasswd": {"realm": "here", "path": str(accounts)}}
+    ) as there:
         there.push("--dest-creds=me:secret", f"oci:{layout}:app", name="team/signed:1")
         source = f"docker://{there.host}/team/signed:1"
         line = ["inspect", "--creds=me:secret", "--tls-verify=false", "--format={{.Digest}}", source]
