@@ -265,11 +265,15 @@ def build_registry(
         write_delay,
         _PATIENCE if write_delay else None,
         _HEALTH_INTERVAL if write_delay else 0.0,
-        writes_of(settings, catalog).require_import,
+        _nothing if settings.follow else writes_of(settings, catalog).require_import,
     )
     retention = Retention(settings.gc_grace, settings.gc_untagged)
     registry = Registry.build(State(catalog, store, Links(store), upstream or NoUpstream(), retention), rules)
     return registry.without_links() if settings.follow else registry
+
+
+def _nothing() -> None:
+    """Require nothing: a follower adds to its own store only."""
 
 
 def writes_of(settings: Settings, catalog: Catalog | None = None) -> Writes:

@@ -21,6 +21,7 @@ from dualreg.errors import BlobDamaged, BlobMissing, RegistryError
 from dualreg.image import media_types
 from dualreg.image.convert import manifest_from_chain
 from dualreg.image.digest import Digest
+from dualreg.image.editions import Edition
 from dualreg.image.names import RepositoryName
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.editions import Editions
@@ -102,7 +103,7 @@ class Derived:
                 (self._manifest, tx.derivations.made_of_v1(digest, _TRIES)),
                 (self._conversions, tx.derivations.converted(digest, _TRIES)),
             )
-        attempts = [partial(self._layer, holder, source, digest) for source, (holder, *_) in sources]
+        attempts = [partial(self._layer, each, source, digest) for source, held in sources for each in held]
         for derive, places in ways:
             attempts += [partial(self._of_manifest, derive, *place) for place in places]
         for attempt in attempts:
@@ -154,9 +155,7 @@ class Derived:
         with self.state.catalog.read() as tx:
             wanted = {blob.digest for blob in tx.derivations.conversions(repository.id, row.digest)}
         if row.media_type not in media_types.SCHEMA1_TYPES:
-            editions = self.editions.remake(repository.name, row)
-            found = [edition for edition in editions if Digest.of(edition) in wanted]
-            return self.state.store_documents(repository, found, again=True)
+            return self._editions(repository, row, wanted)
         stored = set[Digest]()
         # Images of the view may have been replaced since by pushed ones that mean the same.
         for read in (partial(self.bridge.view_chain, repository.name), self.bridge.chains.of_schema1):
@@ -166,3 +165,26 @@ class Derived:
                 if made and Digest.of(made.payload) in wanted:
                     stored |= self.state.store_documents(repository, [made.config, made.payload], again=True)
         return stored
+
+    def _editions(
+        self, repository: RepositoryRow, row: ManifestRow, wanted: AbstractSet[Digest]
+    ) -> AbstractSet[Digest]:
+        """Store the editions of a manifest, with the layers that are transcoded for them."""
+        made = {Digest.of(each): each for each in self.editions.remake(repository.name, row)}
+        self._forget_others(repository, row, made.keys())
+        layers = [child.descriptor.digest for child in self.bridge.manifests.load(row).children]
+        with self.state.catalog.read() as tx:
+            transcoded = {blob.digest for blob in tx.transcoded.find(layers).values()}
+        found = [made[digest] for digest in wanted & made.keys()]
+        return transcoded | self.state.store_documents(repository, found, again=True)
+
+    def _forget_others(self, repository: RepositoryRow, row: ManifestRow, made: AbstractSet[Digest]) -> None:
+        """Forget editions of a manifest that cannot be made again, since its layers were by another zlib.
+
+        Clients get the present ones by tag, and what the others name may be lost.
+        """
+        for edition in Edition:
+            with self.state.catalog.read() as tx:
+                view = tx.views.find(repository.id, row.digest, kind=edition.kind)
+            if view and Digest.parse(view) not in made:
+                self.forget_view(repository.name, row.digest, edition.kind)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,13 @@ from dualreg.errors import BlobDamaged, BlobMissing, BlobUnknown, ImageInvalid, 
 from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
-from dualreg.image.layer import regzip
+from dualreg.image.formats import Role
+from dualreg.image.layer import inflated, regzip
+from dualreg.image.manifest import parse
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.maintenance.gc import Collection
 from dualreg.registry import Registry, Rules, transcoding
+from dualreg.registry.accept import Accept, Agent
 from dualreg.registry.state import State
 from dualreg.registry.transcoding import LEASE
 from dualreg.storage.filesystem import FilesystemStore
@@ -219,3 +224,72 @@ def test_an_unreadable_layer_is_read_once(instances: list[Registry], compressing
         with pytest.raises(ImageInvalid):
             patiently(registry, NAME, [descriptor])
     assert compressing.begun == 1
+
+
+def other_zlib(chunks: Iterable[bytes], *updates: object) -> Iterator[bytes]:
+    """Compress a layer as another library might."""
+    plain = b"".join(inflated(chunks, zstd=True))
+    for update in updates:
+        update(plain)  # type: ignore[operator]  # as they are
+    yield gzip.compress(plain, 1, mtime=0)
+
+
+def pulled(registry: Registry, repository: RepositoryName = NAME) -> set[Digest]:
+    """Return the layers that Docker 20.10 gets by tag, all of which can be pulled."""
+    accept = Accept(frozenset({media_types.OCI_MANIFEST}), agent=Agent.of("docker/20.10.24"))
+    found = registry.negotiation.find(repository, Tag("1"), accept)
+    layers = parse(found.media_type, found.read()).described(Role.LAYER)
+    for each in layers:
+        blob = registry.blobs.stat(repository, each.digest)
+        registry.blobs.require(blob)
+        gzip.decompress(read_blob(registry, repository, each.digest))
+    return {each.digest for each in layers}
+
+
+def test_a_lost_edition_that_zlib_would_not_make_again(
+    registry: Registry, store: GuardedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one takes its place, once it is found to be lost."""
+    push_v2(registry, NAME, Tag("1"), IMAGE)
+    before = pulled(registry)
+    monkeypatch.setattr(transcoding, "regzip", other_zlib)
+    assert pulled(registry) == before
+    for digest in before:
+        store.delete(digest)
+        with pytest.raises(BlobUnknown):
+            registry.blobs.require(registry.blobs.stat(NAME, digest))
+    assert pulled(registry).isdisjoint(before)
+
+
+def test_what_is_known_of_editions_may_be_lost(registry: Registry, store: GuardedStore) -> None:
+    """As when the catalog is made from the store: they are found by the manifests that name them."""
+    push_v2(registry, NAME, Tag("1"), IMAGE)
+    before = pulled(registry)
+    with registry.state.catalog.begin() as tx:
+        for source in SOURCES:
+            for digest in before:
+                tx.transcoded.forget(source, digest)
+    for digest in before:
+        store.delete(digest)
+    assert pulled(registry.over(registry.state)) == before
+
+
+def test_editions_are_garbage_without_what_needs_them(registry: Registry, clock: Clock) -> None:
+    """A manifest that names them keeps them, as long as the one that it was made of is there."""
+    for name in (NAME, OTHER):
+        push_v2(registry, name, Tag("1"), IMAGE)
+    kept = pulled(registry)
+    only = {each.digest for each in registry.transcoding.gzipped(OTHER, DESCRIPTORS).values()}
+    assert only == kept
+
+    def held(name: RepositoryName) -> set[Digest]:
+        for _ in range(4):
+            Collection(registry).run()
+            clock.advance(timedelta(days=1))
+        return {digest for digest in kept if registry.blobs.find(name, digest)}
+
+    assert (held(NAME), held(OTHER)) == (kept, set())
+    registry.manifests.delete(NAME, IMAGE.digest)
+    assert held(NAME) == set()
+    with registry.state.catalog.read() as tx:
+        assert tx.transcoded.find(SOURCES) == {}
