@@ -2,7 +2,8 @@
 
 Docker reads zstd since 23.0. The gzip edition of a layer uncompresses to the same bytes, so diff IDs and
 configs stay as they are. It is made once for all repositories and instances, stored like any blob, and
-recorded. Which process is making it is in the catalog, as a lease that it renews.
+recorded. Which process is making it is in the catalog, as a lease that it renews. See
+docs/adr/0046-layers-are-transcoded-once.md.
 """
 
 import time
@@ -10,11 +11,12 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from concurrent.futures import FIRST_COMPLETED, wait
-from contextlib import suppress
+from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from threading import BoundedSemaphore
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import BlobRow, Lease, RepositoryRow
@@ -38,6 +40,8 @@ MADE_BY = f"1 zlib {zlib.ZLIB_RUNTIME_VERSION}"
 LEASE = timedelta(seconds=30)
 #: Layers that each process of the server transcodes at once.
 _AT_ONCE = 2
+#: Threads of each process that wait for them; the others are for other requests.
+_WAITING = 4
 #: Seconds between two looks at what another process makes.
 _LOOK = 0.5
 #: When a client that did not wait may try again, in seconds.
@@ -63,6 +67,7 @@ class Transcoding:
     patience: float | None = None
     require_room: Callable[[], None] = lambda: None
     flights: Flights = field(default_factory=lambda: Flights(_AT_ONCE))
+    _places: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(_WAITING))
 
     def gzipped(
         self, repository: RepositoryName, layers: Sequence[Descriptor]
@@ -85,14 +90,29 @@ class Transcoding:
 
     def editions(self, repository: RepositoryName, sources: AbstractSet[Digest]) -> Mapping[Digest, BlobRow]:
         """Return the gzip editions of layers, whatever they are compressed with; as ``gzipped``."""
-        until = None if self.patience is None else time.monotonic() + self.patience
-        while missing := sources - (made := self._made(repository, sources)).keys():
-            load_blobs(self.state, repository, missing)
-            if until is None:
-                self._make_each(repository, missing)
-            elif not self._await(repository, missing, until):
-                raise LayersPending(retry_after=_RETRY_AFTER)
+        made = self._made(repository, sources)
+        if sources <= made.keys():
+            return made
+        with self._patient() as until:
+            while missing := sources - (made := self._made(repository, sources)).keys():
+                if until is None:
+                    self._make_each(repository, missing)
+                elif not self._await(repository, missing, until):
+                    raise LayersPending(retry_after=_RETRY_AFTER)
         return made
+
+    @contextmanager
+    def _patient(self) -> Iterator[float | None]:
+        """Yield until when this thread waits, by the monotonic clock: not at all, if too many do."""
+        if self.patience is None:
+            yield None
+            return
+        waits = self._places.acquire(blocking=False)
+        try:
+            yield time.monotonic() + (self.patience if waits else 0.0)
+        finally:
+            if waits:
+                self._places.release()
 
     def close(self) -> None:
         """End what is in progress; another process, or this one later, begins again."""
@@ -126,6 +146,10 @@ class Transcoding:
             with self.state.begin() as tx:
                 tx.transcoded.forget(source, blob.digest)
             return False
+        except BlobUnknown:
+            if not self.state.upstream.covers(repository):
+                raise
+            return False  # the layer has to be loaded first
         return True
 
     def _make_each(self, repository: RepositoryName, sources: Collection[Digest]) -> None:
@@ -139,10 +163,11 @@ class Transcoding:
     def _await(self, repository: RepositoryName, sources: Collection[Digest], until: float) -> bool:
         """Have the editions of layers made, and wait until one is; return False if the time is over."""
         started = time.monotonic()
-        flights = [self.flights.start(each, partial(self._make, repository, each)) for each in sources]
+        works = {(repository, each): partial(self._make, repository, each) for each in sources}
+        flights = [self.flights.start(name, work) for name, work in works.items()]
         ended, _ = wait(flights, max(until - started, 0), FIRST_COMPLETED)
         for flight in ended:
-            with suppress(_Taken):
+            with suppress(_Taken, CancelledError):
                 flight.result()
                 return True
         left = until - time.monotonic()
@@ -156,11 +181,9 @@ class Transcoding:
             _Taken: another process does.
             ImageInvalid, BlobMissing, BlobDamaged, BlobUnknown: as ``gzipped``.
         """
-        if self.state.upstream.covers(repository):
-            with self.state.catalog.read() as tx:
-                is_here = tx.blobs.find(repository, source)
-            if not is_here:
-                self.state.upstream.load_blob(repository, source)
+        if self.flights.closing.is_set():
+            raise _Taken
+        load_blobs(self.state, repository, [source])
         with self.state.catalog.read() as tx:
             held = tx.transcoded.held(source)
         if held and not has_ended(held.process):

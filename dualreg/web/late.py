@@ -19,6 +19,8 @@ from dualreg.messages import safe_line
 _log = logging.getLogger(__name__)
 #: Seconds between two bytes: proxies wait for 30 or 60, Docker for as long as it takes.
 _INTERVAL = 15.0
+#: Seconds between two looks.
+_LOOK = 0.5
 #: When a client that does not get such an answer may try again, in seconds.
 _RETRY_AFTER = 10
 
@@ -70,6 +72,7 @@ def _body(known: bytes, look: Look, path: str) -> Iterator[bytes]:
             if sent < len(known) and time.monotonic() >= due:
                 yield known[sent : sent + 1]
                 sent, due = sent + 1, time.monotonic() + _INTERVAL
+            time.sleep(_LOOK)
         yield from rest
     except (RegistryError, BlobMissing, BlobDamaged, OSError) as error:
         _log.warning("GET %s ends early: %s", path, safe_line(str(error)))
