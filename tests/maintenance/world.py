@@ -27,6 +27,8 @@ from tests.protocol.test_schema1 import KEY, LAYER, payload
 
 ONE = builders.image(builders.layer({"a": b"1"}), builders.layer({"b": b"2"}))
 TWO = builders.image(builders.layer({"a": b"1"}), builders.layer({"c": b"3"}), oci=True)
+ZSTD = builders.zstd_image(builders.layer({"g": b"7"}), builders.layer({"h": b"8"}))
+OTHER = builders.zstd_image(builders.layer({"g": b"7"}), architecture="arm64")
 CHAIN = builders.v1_chain(builders.layer({"d": b"4"}), EMPTY_LAYER, builders.layer({"e": b"5"}))
 OLDER = builders.v1_chain(builders.layer({"d": b"4"}), builders.layer({"f": b"6"}), seed="older")
 
@@ -45,6 +47,7 @@ def fill(client: FlaskClient) -> None:
     _documents(client)
     _v1(client)
     _schema1(client)
+    _editions(client)
     _changes(client)
 
 
@@ -108,6 +111,18 @@ def _schema1(client: FlaskClient) -> None:
     assert client.get("/v1/repositories/old/app/tags").status_code == 200
 
 
+def _editions(client: FlaskClient) -> None:
+    """Push an index of zstd images, and have editions made for clients that cannot read it."""
+    for image in (ZSTD, OTHER):
+        push_image(client, "team/zstd", image, str(image.digest))
+    put(client, "team/zstd", "index", builders.index(ZSTD, OTHER), media_types.OCI_INDEX)
+    docker = {"Accept": f"{media_types.DOCKER_MANIFEST}, {media_types.DOCKER_LIST}"}
+    assert client.get("/v2/team/zstd/manifests/index", headers=docker).content_type == media_types.DOCKER_LIST
+    both = ", ".join(sorted(media_types.IMAGES | media_types.INDEXES))
+    old = {"Accept": both, "User-Agent": "docker/20.10.24"}
+    assert client.get("/v2/team/zstd/manifests/index", headers=old).status_code == 200
+
+
 def _changes(client: FlaskClient) -> None:
     push_image(client, "gone", TWO, "one")
     assert client.delete("/v2/gone/_dualreg/repository").status_code == 202
@@ -145,6 +160,7 @@ UNKNOWN = {
     "login_successes",
     "forgotten",
     "service_state",
+    "transcoded_layers",
 }
 #: Columns that the tree does not say, or only nearly: a blob may be linked again.
 _COLUMNS = {"repositories.id", "repositories.created_at", "blobs.created_at", "blobs.verified_at"}
