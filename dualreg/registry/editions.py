@@ -121,17 +121,14 @@ class Editions:
     _lock: Lock = field(default_factory=Lock)
 
     def form(self, repository: RepositoryName, row: ManifestRow, accept: Accept) -> Form:
-        """Return the form of a tagged manifest that a client gets.
-
-        Raises:
-            ImageUnreadable: an index lists too many images to find out.
-        """
-        known = Nature(row.media_type)
-        is_asked = row.media_type in media_types.IMAGES | media_types.INDEXES and not accept.newest
-        return suitable(accept, self.nature(repository, row) if is_asked else known)
+        """Return the form of a tagged manifest that a client gets; only for some, that is to be read."""
+        decided = accept.newest or accept.only_schema1 or accept.as_stored
+        if decided or row.media_type not in media_types.IMAGES | media_types.INDEXES:
+            return suitable(accept, Nature(row.media_type))
+        return suitable(accept, self.nature(repository, row))
 
     def nature(self, repository: RepositoryName, row: ManifestRow) -> Nature:
-        """Return what a manifest asks of a client."""
+        """Return what a manifest asks of a client; of an index with too many entries, only its type."""
         with self._lock:
             if known := self._natures.get(row.digest):
                 return known
@@ -145,7 +142,10 @@ class Editions:
         """Return the nature of a manifest, and whether all that it depends on is in the repository."""
         if row.media_type not in media_types.INDEXES:
             return _nature_of(row.media_type, [self._read(row)]), True
-        images = self.entries.images(repository, row)
+        try:
+            images = self.entries.images(repository, row)
+        except ImageUnreadable:
+            return Nature(row.media_type), True
         rows = [each.row for each in images.listed if each.row.media_type in media_types.IMAGES]
         found = [manifest for row in rows if (manifest := self._read_if_held(row))]
         return _nature_of(row.media_type, found), images.complete and len(found) == len(rows)

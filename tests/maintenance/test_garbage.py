@@ -24,6 +24,7 @@ from dualreg.image.names import RepositoryName, Tag, UploadId
 from dualreg.maintenance.gc import Collected, Collection
 from dualreg.maintenance.rebuild import Rebuild
 from dualreg.registry import Registry, sweep
+from dualreg.registry.accept import Accept, Agent
 from dualreg.registry.state import Retention
 from dualreg.storage.links import blob_link
 from tests import builders, quick
@@ -89,6 +90,30 @@ def test_a_deleted_image_goes_and_its_neighbour_stays(registry: Registry, clock:
     collect(registry, clock)
     assert stored(registry) == {*other.blobs, other.digest}
     assert read_blob(registry, NAME, LAYER) == IMAGE.layers[0]
+
+
+def test_editions_stay_and_go_with_their_image(registry: Registry, clock: Clock) -> None:
+    """Those of an index and of its images, and the layers made for them, which other images do not have."""
+    image, other = builders.zstd_image(*IMAGE.layers), builders.image(IMAGE.layers[0], oci=True)
+    for each in (image, other):
+        push_v2(registry, NAME, Tag("for-now"), each)
+    registry.tags.delete(NAME, Tag("for-now"))
+    index = registry.manifests.put(NAME, TAG, "", builders.index(image, other)).manifest
+    docker = Accept(frozenset({media_types.DOCKER_MANIFEST, media_types.DOCKER_LIST}))
+    old = Accept(media_types.IMAGES | media_types.INDEXES, agent=Agent.of("docker/20.10.24"))
+    made = [registry.negotiation.find(NAME, TAG, accept).digest for accept in (docker, old)]
+    pushed = {*image.blobs, image.digest, *other.blobs, other.digest, index.digest}
+    before = stored(registry)
+    images = 3  # both editions of the one with zstd layers, and one of the other
+    assert len(before - pushed) == len(made) + images + len(image.layers)
+    collect(with_untagged(registry, DAY), clock, full=True)
+    assert stored(registry) == before
+    assert [registry.manifests.find(NAME, digest).digest for digest in made] == made
+    registry.manifests.delete(NAME, index.digest)
+    for each in (image, other):
+        registry.manifests.delete(NAME, each.digest)
+    collect(registry, clock)
+    assert stored(registry) == set()
 
 
 def test_a_deleted_repository_goes(registry: Registry, clock: Clock) -> None:
