@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -98,12 +99,18 @@ def _make_rootfs(rootfs: Path) -> None:
 @pytest.fixture(scope="session")
 def docker(tools: Tools) -> Iterator[Tools]:
     """The clients, with a Docker daemon to talk to."""
+    with dockerd(tools.home):
+        yield tools
+
+
+@contextmanager
+def dockerd(home: Path, *options: str) -> Iterator[None]:
+    """Run a daemon, whose socket and data are in *home*."""
     require("dockerd", "docker", package="docker.io")
-    home = tools.home
     log = home / "dockerd.log"
     place = ["--data-root", home / "docker", "--exec-root", home / "docker-run", "-p", home / "docker.pid"]
-    options = ["--storage-driver", "vfs", "--iptables=false", "--ip6tables=false", "--bridge=none"]
-    command = ["dockerd", *place, *options, "-H", f"unix://{home}/docker.sock"]
+    plain = ["--storage-driver", "vfs", "--iptables=false", "--ip6tables=false", "--bridge=none"]
+    command = ["dockerd", *place, *plain, *options, "-H", f"unix://{home}/docker.sock"]
     with running(command, log, {"AWS_CA_BUNDLE": ""}) as process:
         wait_for((home / "docker.sock").exists, process, log)
-        yield tools
+        yield
