@@ -27,6 +27,7 @@ COMMANDS = {
     "access": ("access:access", "Manage permission rules."),
     "repository": ("repository:repository", "Manage repositories."),
     "images": ("images:images", "Check which clients can read images."),
+    "derive": ("derive:derive", "Make editions of tagged images before clients ask for them."),
     "clients": ("clients:clients", "List recent V1 clients."),
     "store": ("store:store", "Manage the store."),
     "fsck": ("fsck:fsck", "Check the store and the catalog against each other."),

@@ -14,6 +14,7 @@ from dualreg.image.facts import Facts
 from dualreg.image.platform import Platform
 from dualreg.image.readers import Reader
 from dualreg.maintenance.image_check import CheckedTag, ImageCheck
+from dualreg.maintenance.tagged import Selects
 from dualreg.migrate.names import Names
 from dualreg.patterns import check_pattern
 
@@ -45,12 +46,12 @@ def check(
 
     Exit status: 0 if the clients can read every image, 1 otherwise.
     """
-    names = Names(include=tuple(map(_pattern, patterns)))
+    selects = selecting(patterns)
     listing = Listing("TAG", "LAST PULL", readers=readers, unsolved=unsolved, as_json=as_json)
     with prepared_registry(data, config, alone=True) as (registry, _), interruptible():
         checked = ImageCheck(registry, platform)
         with progress("tags", registry.tags.count()) as advance:
-            for tags in checked.run(lambda name, tag: names.selects(name, f"{name}:{tag}"), advance):
+            for tags in checked.run(selects, advance):
                 documents = listing.add(map(_described, tags))
                 for document in documents if as_json else ():
                     echo_json(document, indent=None)
@@ -67,13 +68,14 @@ def _described(tag: CheckedTag) -> tuple[Sequence[str], Mapping[str, object], Fa
     return (name, pulled), {"tag": name, "digest": row.digest, "pulled_at": row.pulled_at}, tag.facts
 
 
-def _pattern(text: str) -> str:
-    """Return a pattern of names.
+def selecting(patterns: Sequence[str]) -> Selects:
+    """Return what selects the tags that one of *patterns* matches, of ``REPOSITORY[:TAG]``; without any, all.
 
     Raises:
-        click.BadParameter: it is invalid.
+        click.BadParameter: one is invalid.
     """
     try:
-        return check_pattern(text)
+        names = Names(include=tuple(map(check_pattern, patterns)))
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+    return lambda repository, tag: names.selects(repository, f"{repository}:{tag}")

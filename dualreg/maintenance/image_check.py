@@ -10,10 +10,8 @@ from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.facts import DAMAGED, Facts, facts_of
 from dualreg.image.platform import Platform
+from dualreg.maintenance.tagged import Selects, tag_pages
 from dualreg.registry import Registry
-
-#: Tags read at a time.
-_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +33,9 @@ class ImageCheck:
     registry: Registry
     platform: Platform
 
-    def run(
-        self, selects: Callable[[str, str], bool], advance: Callable[[int, int], None]
-    ) -> Iterator[Sequence[CheckedTag]]:
-        """Yield the selected tags, by repository and name, some at a time.
-
-        Args:
-            selects: Whether a tag, given its repository and name, is wanted.
-            advance: Called with the number of tags that were looked at since, and 0.
-        """
-        after, more = ("", ""), True
-        while more:
-            page = self.registry.tags.every(after=after, limit=_PAGE)
-            yield self._checked([each for each in page.rows if selects(each.repository, each.row.name)])
-            advance(len(page.rows), 0)
-            more = page.more
-            after = (page.end.repository, page.end.row.name) if more else after
+    def run(self, selects: Selects, advance: Callable[[int, int], None]) -> Iterator[Sequence[CheckedTag]]:
+        """Yield the selected tags; for the parameters, see ``tag_pages``."""
+        yield from map(self._checked, tag_pages(self.registry, selects, advance))
 
     def _checked(self, tags: Iterable[PlacedTag]) -> Sequence[CheckedTag]:
         known = dict[tuple[Digest, frozenset[Digest]], Facts]()

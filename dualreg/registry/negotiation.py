@@ -98,7 +98,7 @@ class Negotiation:
         if form is Form.SCHEMA1:
             return self._as_schema1(repository, reference, row, accept.agent.platform)
         if form is not Form.AS_STORED:
-            row = self._edition(repository, reference, row, Edition(form))
+            row = self.edition(repository, reference, row, Edition(form))
         return self._stored(repository, row)
 
     def find_soon(
@@ -122,10 +122,15 @@ class Negotiation:
             form = self.editions.form(repository, row, accept)
         return form, row
 
-    def _edition(
+    def edition(
         self, repository: RepositoryName, tag: Tag, row: ManifestRow, edition: Edition
     ) -> ManifestRow:
-        """Return an edition of a tagged manifest; schema 1 that cannot be converted, as it is."""
+        """Return an edition of a tagged manifest; schema 1 that cannot be converted, as it is.
+
+        Raises:
+            ImageUnreadable: there is none.
+            LayersPending: there will be one.
+        """
         if row.media_type in media_types.SCHEMA1_TYPES:
             return self._convert_schema1(repository, tag, row, edition) or row
         return self.editions.make(repository, row, edition)

@@ -235,6 +235,7 @@ class Seen:
         ):  # fmt: skip
             self.prints(line)
         self.prints("images check team/old --for v1")
+        self._derive()
         (key,) = json.loads(self.invoke("key list --json"))
         self.invoke(f"key revoke {key['id']}")
         self.invoke("account unlock alice")
@@ -242,6 +243,14 @@ class Seen:
         self.invoke("account remove ci")
         for target in ("oci-layout", "registry-tree"):
             self.prints(f"export {target}:{self.folder / target}")
+
+    def _derive(self) -> None:
+        self.prints("derive team/one --schema2")
+        moves = self.folder / "moves.csv"
+        self.invoke(f"derive team/one --schema2 --retag --csv {moves}")
+        with moves.open(newline="") as file:
+            self.columns["derive --csv"] = next(csv.reader(file))
+        self.invoke(f"derive --undo {moves}")
 
     def _be_asked(self, source: str) -> None:
         """Be a server: one that wants to know who asks, one that takes images in, and one for V1 clients."""

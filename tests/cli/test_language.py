@@ -15,7 +15,7 @@ from tests.architecture.sources import Module, modules
 VERBS = {
     "Accept", "Add", "Allow", "Attach", "Back", "Change", "Check", "Choose", "Compare", "Copy",
     "Create", "Delete", "End", "Exclude", "Expire", "Explain", "Export", "Fetch", "Forget", "Import",
-    "Inspect", "Keep", "Limit", "List", "Listen", "Log", "Look", "Make", "Manage", "Print", "Read",
+    "Inspect", "Keep", "Limit", "List", "Listen", "Log", "Look", "Make", "Manage", "Point", "Print", "Read",
     "Refuse", "Remove", "Rename", "Repair", "Report", "Restore", "Revoke", "Roll", "Run", "Select",
     "Serve", "Show", "Sign", "Trust", "Upgrade", "Use", "Write",
 }  # fmt: skip
