@@ -80,7 +80,7 @@ def derive(
     """
     editions, selects = _editions(patterns, given, dry_run=dry_run), selecting(patterns)
     report, retag, undo = _Report(as_json=as_json), given["retag"], given["undo"]
-    with audited_registry(data, config, alone=True) as (registry, settings, record), stoppable() as stop:
+    with audited_registry(data, config) as (registry, settings, record), stoppable() as stop:
         if not dry_run:
             require_changeable(settings)
         deriving = Deriving(registry, dry_run)

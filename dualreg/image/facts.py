@@ -128,7 +128,7 @@ def _manifest_facts(media_type: str, payload: bytes, documents: Documents, platf
 def image_facts(
     media_type: str, layers: Sequence[Descriptor], config: Mapping[str, Any], platform: Platform
 ) -> Facts:
-    """Return what decides who can read an image, given its config and layers."""
+    """Return what decides who can read an image, given its layers, and its config; empty: it is not known."""
     history = config.get("history")
     foreign = (each.digest for each in layers if not media_types.is_distributable(each.media_type))
     return Facts(
@@ -138,7 +138,7 @@ def image_facts(
         len(layers),
         len(history) if isinstance(history, list) and history else len(layers),
         foreign=frozenset(foreign),
-        lacks_history=not history,
+        lacks_history=bool(config) and not history,
         obstacles=() if config.get("os") in (platform.os, None, "") else (Obstacle.PLATFORM,),
     )
 

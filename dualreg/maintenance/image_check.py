@@ -52,30 +52,34 @@ class ImageCheck:
         return self.registry.blobs.absent(foreign) if foreign and not on_windows else frozenset()
 
     def _facts(self, tag: PlacedTag) -> Facts:
-        stored = _Stored(self.registry, tag.lacking)
         try:
-            payload = stored.config(tag.row.digest)
-            return facts_of(tag.row.media_type, payload, stored, self.platform)
+            payload = self.registry.documents.read(tag.row.digest)
+            return facts_of(tag.row.media_type, payload, _Stored(self.registry, tag), self.platform)
         except (BlobMissing, BlobDamaged, RegistryError, ValueError):
             return DAMAGED
 
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """The Documents of an image in this registry.
-
-    Attributes:
-        lacking: Manifests that its index names and the repository does not have.
-    """
+    """The Documents of a tagged image in this registry."""
 
     registry: Registry
-    lacking: frozenset[Digest]
+    tag: PlacedTag
 
     def manifest(self, entry: Descriptor) -> tuple[str, bytes] | None:
-        return None if entry.digest in self.lacking else (entry.media_type, self.config(entry.digest))
+        if entry.digest in self.tag.lacking:
+            return None
+        return entry.media_type, self.registry.documents.read(entry.digest)
 
     def config(self, digest: Digest) -> bytes:
-        return self.registry.documents.read(digest)
+        """Return a config; an empty one, of which nothing is known, if only an upstream has it yet."""
+        try:
+            with self.registry.blobs.open(digest) as reader:
+                return reader.read()
+        except BlobMissing:
+            if self.registry.blobs.find(self.tag.repository, digest):
+                raise  # it is lost
+            return b"{}"
 
 
 def _with_absent(facts: Facts, absent: frozenset[Digest]) -> Facts:

@@ -21,7 +21,7 @@ from dualreg.settings import Settings
 from tests import builders
 from tests.apps import client_of
 from tests.migrate.stock_trees import LAYERS, schema1_payload
-from tests.programs import unannounced
+from tests.programs import dualreg_server, unannounced
 from tests.properties.registries import push_v2
 
 NAME = RepositoryName("team/app")
@@ -182,3 +182,20 @@ def test_a_file_of_something_else(data: Path, tmp_path: Path, text: str) -> None
     path = str(tmp_path / "moves.csv")
     assert "not a file of derive --csv" in derive(data, "--undo", path, code=1).output
     assert "File exists" in derive(data, "team/app", "--oci", "--csv", path, code=1).output
+
+
+def test_editions_of_what_an_upstream_has(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of tags that were pulled; the layers are fetched for it."""
+    behind = tmp_path / "behind"
+    with dualreg_server(shutil.copytree(built, tmp_path / "there")) as host:
+        monkeypatch.setenv("DUALREG_UPSTREAMS", f"*=http://{host}")
+        settings = Settings.model_validate({"data": behind, "upstreams": {"*": f"http://{host}"}})
+        prepare(settings)
+        with closing(open_registry(settings)) as registry:
+            client = client_of(registry, settings)
+            for tag in ("zstd", "old"):
+                assert client.get(f"/v2/{NAME}/manifests/{tag}").status_code == 200
+        output = derive(behind, "*", "--schema2").output
+    assert "2 done" in output

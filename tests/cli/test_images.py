@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from dualreg.assembly import open_registry, prepare
 from dualreg.cli import main
 from dualreg.image import media_types
+from dualreg.image.digest import Digest
 from dualreg.image.jws import SigningKey, sign
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.image.readers import READERS
@@ -23,8 +24,9 @@ from tests import builders
 from tests.apps import client_of
 from tests.builders import Image
 from tests.migrate.stock_trees import LAYERS, schema1_payload
-from tests.programs import unannounced
+from tests.programs import dualreg_server, unannounced
 from tests.properties.registries import push_v2
+from tests.state import blob_file
 
 NAME = RepositoryName("team/app")
 OLD = ("docker-1.9", "v1")
@@ -266,3 +268,17 @@ def test_the_table(data: Path) -> None:
 def test_exit_statuses(data: Path, arguments: list[str], code: int) -> None:
     """1 if anything is listed, 2 for what is no client, platform or pattern."""
     assert check(data, *arguments).exit_code == code
+
+
+def test_what_an_upstream_has_is_not_damaged(data: Path, tmp_path: Path) -> None:
+    """Of an image whose manifest alone was asked for, that says enough; a config that was lost is."""
+    behind, config = tmp_path / "behind", json.loads(_DOCKER.manifest)["config"]["digest"]
+    with dualreg_server(shutil.copytree(data, tmp_path / "there")) as host:
+        settings = Settings.model_validate({"data": behind, "upstreams": {"*": f"http://{host}"}})
+        prepare(settings)
+        with closing(open_registry(settings)) as registry:
+            assert client_of(registry).get(f"/v2/{NAME}/manifests/docker").status_code == 200
+    stored = json.loads(check(behind, "--for", "docker-1.9", "--json").stdout)["unreadable"]
+    assert [each["obstacles"] for each in stored] == [["schema 2"]]
+    blob_file(tmp_path / "there", Digest.parse(config)).unlink()
+    assert "damaged" in check(tmp_path / "there", "*:docker", "--for", "docker-1.9").stdout
