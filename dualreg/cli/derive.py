@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import product
+from itertools import product, takewhile
 from pathlib import Path
 from threading import Event
 from typing import TextIO, TypedDict, Unpack
@@ -85,7 +85,7 @@ def derive(
             require_changeable(settings)
         deriving = Deriving(registry, dry_run)
         if undo:
-            _undo(deriving, undo, report)
+            _undo(deriving, undo, report, stop)
         else:
             with _writing(given["csv_path"]) as written:
                 work = _Work(deriving, editions, written, retag, stop, report)
@@ -226,7 +226,7 @@ class _Work:
         self.report.add(derived.name, status, reason, edition=derived.edition, old=old, new=derived.new)
 
 
-def _undo(deriving: Deriving, file: TextIO, report: _Report) -> None:
+def _undo(deriving: Deriving, file: TextIO, report: _Report, stop: Event) -> None:
     """Point tags back, as a file of ``--csv`` has them.
 
     Raises:
@@ -237,7 +237,7 @@ def _undo(deriving: Deriving, file: TextIO, report: _Report) -> None:
     except (RegistryError, KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise click.ClickException(f"{file.name} is not a file of derive --csv: {error}") from error
     with progress("tags", len(moves)) as advance:
-        for moved in moves:
+        for moved in takewhile(lambda _: not stop.is_set(), moves):
             back = moved.back()
             reason = "" if deriving.dry_run else deriving.move(back)
             status = _FAILED if reason else _PLANNED if deriving.dry_run else _DONE

@@ -120,6 +120,7 @@ class Deriving:
         """Point a tag at the new manifest if it points at the old one; return why not, empty if it was."""
         condition = Precondition(match=frozenset({str(moved.old)}))
         try:
+            self.registry.require_own(moved.repository)
             self.registry.manifests.retag(
                 moved.repository, moved.tag, moved.new, moved.origin, condition=condition
             )

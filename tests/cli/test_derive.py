@@ -187,7 +187,7 @@ def test_a_file_of_something_else(data: Path, tmp_path: Path, text: str) -> None
 def test_editions_of_what_an_upstream_has(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of tags that were pulled; the layers are fetched for it."""
+    """Of tags that were pulled; the layers are fetched for it. The tags are not ours to move."""
     behind = tmp_path / "behind"
     with dualreg_server(shutil.copytree(built, tmp_path / "there")) as host:
         monkeypatch.setenv("DUALREG_UPSTREAMS", f"*=http://{host}")
@@ -197,5 +197,8 @@ def test_editions_of_what_an_upstream_has(
             client = client_of(registry, settings)
             for tag in ("zstd", "old"):
                 assert client.get(f"/v2/{NAME}/manifests/{tag}").status_code == 200
-        output = derive(behind, "*", "--schema2").output
-    assert "2 done" in output
+        assert "2 done" in derive(behind, "*", "--schema2").output
+        path = tmp_path / "moves.csv"
+        output = derive(behind, "*", "--schema2", "--retag", "--csv", str(path), code=1).output
+    assert "2 failed" in output
+    assert host in output
