@@ -14,12 +14,13 @@ from dualreg.registry import Registry
 from dualreg.registry.upstream import Content
 from dualreg.reloading import ReloadingFile
 from dualreg.remote.client import Client
-from dualreg.remote.transport import PROMPT
+from dualreg.remote.transport import NEARBY, PROMPT
 from dualreg.settings import Settings
 from dualreg.settings.upstreams import UpstreamSettings
 from dualreg.upstreams.composite import Composite
 from dualreg.upstreams.downloads import Downloads
 from dualreg.upstreams.limits import Limits
+from dualreg.upstreams.peers import Peers
 from dualreg.upstreams.proxy import Proxy
 from dualreg.upstreams.remote import Remote
 from dualreg.upstreams.routes import Route
@@ -91,7 +92,8 @@ def _routed(
             continue
         limits = Limits(each.connections or max(1, settings.threads // 2), each.rate)
         downloads = Downloads(registry.incoming, each.url, limits, require)
-        routed.append((route, Proxy(downloads=downloads, **common)))
+        peers = Peers([_peer(url, each, settings.threads) for url in settings.peers])
+        routed.append((route, Proxy(downloads=downloads, peers=peers, **common)))
     return sorted(routed, key=lambda each: len(each[0].prefix), reverse=True)
 
 
@@ -124,6 +126,19 @@ def _remote(upstream: UpstreamSettings, threads: int) -> Remote:
 
     slots = WorkSlots(upstream.connections or max(1, threads // 2), threads, _PATIENCE)
     return Remote(upstream.url, connect, slots, password)
+
+
+def _peer(url: str, upstream: UpstreamSettings, threads: int) -> Remote:
+    """Return what asks a peer for content of an upstream that it has itself.
+
+    Source: RFC 9111, "only-if-cached".
+    """
+    headers = {"Cache-Control": "only-if-cached", "OCI-Namespace": upstream.hosts[0]}
+
+    def connect() -> Client:
+        return Client(url, repeat_failed=False, effort=NEARBY, headers=headers)
+
+    return Remote(url, connect, WorkSlots(max(1, threads // 2), threads, _PATIENCE))
 
 
 def _password(path: Path | None) -> Callable[[], str]:

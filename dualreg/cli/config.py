@@ -47,4 +47,6 @@ def _plain(value: object) -> object:
         return value
     if isinstance(value, dict):
         return chosen(value)
+    if isinstance(value, tuple):
+        return ", ".join(value)
     return mask(format_duration(value) if isinstance(value, timedelta) else str(value))

@@ -48,6 +48,7 @@ class Client:
         repeat_failed: Whether a request that was answered with 500, or with less than was promised, is
             repeated several times; not if that is what is to be found out.
         effort: How much is done for an answer.
+        headers: Sent with every request.
 
     Raises:
         RemoteError: the URL is invalid.
@@ -61,6 +62,7 @@ class Client:
     redirect_hosts: Collection[str] = ()
     repeat_failed: bool = True
     effort: Effort = PERSISTENT
+    headers: Mapping[str, str] = field(default_factory=dict)
     _endpoint: Endpoint = field(init=False, repr=False)
     _transport: HttpTransport = field(init=False, repr=False)
     _authenticator: Authenticator = field(init=False, repr=False)
@@ -100,7 +102,7 @@ class Client:
         Raises:
             RemoteError: there is no response, or not a complete one.
         """
-        request = Request(method, joined(self.url, path), headers or {}, body)
+        request = Request(method, joined(self.url, path), {**self.headers, **(headers or {})}, body)
         repeatable = method in ("GET", "HEAD") and self.repeat_failed
         for attempts_left in reversed(range(_ATTEMPTS if repeatable else 1)):
             answer = self._open(request, scope, authenticator or self._authenticator)
@@ -131,7 +133,7 @@ class Client:
 
         def get(headers: Mapping[str, str]) -> BaseHTTPResponse:
             response, _ = self._open(
-                Request("GET", url, headers), scope, authenticator or self._authenticator
+                Request("GET", url, {**self.headers, **headers}), scope, authenticator or self._authenticator
             )
             if response.status not in (_OK, _PARTIAL_CONTENT):
                 discard(response)

@@ -18,7 +18,7 @@ from pydantic import (
 
 from dualreg.settings.layers import SettingsInvalid, describe, read_layers
 from dualreg.settings.mirrors import Mirrors
-from dualreg.settings.upstreams import Upstreams
+from dualreg.settings.upstreams import Peers, Upstreams
 from dualreg.settings.values import (
     UPLOAD_LIMITS,
     Address,
@@ -191,6 +191,9 @@ class Settings(BaseModel):
     upstreams: Upstreams = Field(
         {},
         description="registries whose content this one serves: PATTERN=URL, or tables; docs/upstreams.md",
+    )
+    peers: Peers = Field(
+        (), description="URLs of registries nearby that are asked before the upstreams; docs/peers.md"
     )
     upload_ttl: Duration = Field(
         "24h", description="how long an upload may be idle before `gc` discards it", validate_default=True

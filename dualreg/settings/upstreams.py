@@ -140,4 +140,9 @@ def _checked(value: dict[str, UpstreamSettings]) -> dict[str, UpstreamSettings]:
     return value
 
 
+def _peers(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(_url, values))
+
+
+Peers = Annotated[Texts, AfterValidator(_peers)]
 Upstreams = Annotated[dict[str, UpstreamSettings], BeforeValidator(_tables), AfterValidator(_checked)]

@@ -13,6 +13,7 @@ Modules, each using only those above it:
     flights     blobs on their way into this one
     downloads   the blobs of one registry, each transferred once
     memory      what this process remembers of tags, failures and lists
+    peers       registries and caches nearby that are asked before upstream
     checked     the content of one registry, whose tags are compared once in a while
     proxy       the same of the V2 API
     v1_proxy    the same of the V1 API

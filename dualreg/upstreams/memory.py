@@ -14,6 +14,8 @@ from dualreg.registry.upstream import Freshness
 _TAGS, _FAILURES, _LISTS = 20_000, 10_000, 64
 #: Seconds for which it is remembered that something is not there, and that lists are current.
 NEGATIVE, LISTED = 30.0, 60.0
+#: Seconds for which it is remembered that peers were asked.
+ONCE = 60.0
 
 
 class Absence(NamedTuple):
@@ -29,6 +31,7 @@ class Memory:
     _tags: LRUCache[Hashable, Freshness] = field(default_factory=lambda: LRUCache(_TAGS))
     _absent: TTLCache[Hashable, Absence] = field(default_factory=lambda: TTLCache(_FAILURES, NEGATIVE))
     _lists: TTLCache[Hashable, Sequence[str]] = field(default_factory=lambda: TTLCache(_LISTS, LISTED))
+    _asked: TTLCache[Hashable, None] = field(default_factory=lambda: TTLCache(_FAILURES, ONCE))
     _lock: Lock = field(default_factory=Lock)
 
     def freshness(self, key: Hashable) -> Freshness | None:
@@ -51,6 +54,14 @@ class Memory:
         """Remember that something is not there, or why that is not known."""
         with self._lock:
             self._absent[key] = Absence(failure)
+
+    def is_first(self, key: Hashable) -> bool:
+        """Return whether this is the first time for long that *key* is given here."""
+        with self._lock:
+            if key in self._asked:
+                return False
+            self._asked[key] = None
+            return True
 
     def listed(self, key: Hashable, read: Callable[[], Sequence[str]]) -> Sequence[str]:
         """Return a list, which *read* returns if it is not remembered."""

@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry.provenance import Provenance
 from dualreg.upstreams.checked import Checked
 from dualreg.upstreams.downloads import Downloads
+from dualreg.upstreams.peers import Peers
 from dualreg.upstreams.remote import Fetched, RemoteBlob
 
 Name = TypeVar("Name", Tag, Digest)
@@ -35,6 +37,7 @@ class Proxy(Checked):
     """The content of the repositories of a route to a registry of the V2 API."""
 
     downloads: Downloads
+    peers: Peers = field(default_factory=Peers)
 
     def origin_of(self, repository: RepositoryName) -> Origin:
         del repository
@@ -59,7 +62,9 @@ class Proxy(Checked):
             raise absence.failure
         if absence or not self.route.allows(repository):
             return None
-        source = self.remote.blob(self.route.there(repository), digest)
+        name = self.route.there(repository)
+        own = partial(self.remote.blob, name, digest)
+        source = self.peers.blob(name, digest, own) or own()
         if source is None:
             self.memory.note_absence(key)
         return source
@@ -111,7 +116,9 @@ class Proxy(Checked):
         """Load a manifest and point the tag at it; return False if there is none."""
         self.require_served(repository, reference)
         self._require_platform(repository, reference)
-        fetched = self.remote.manifest(self.route.there(repository), reference)
+        name = self.route.there(repository)
+        shared = self.peers.manifest(name, reference) if isinstance(reference, Digest) else None
+        fetched = shared or self.remote.manifest(name, reference)
         if fetched is None:
             return False
         self.require()

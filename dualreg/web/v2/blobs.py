@@ -1,8 +1,9 @@
 """``/v2/<name>/blobs/<digest>``.  Source: OCI distribution-spec v1.1, "Pulling blobs", "Deleting Blobs"."""
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from dualreg.auth.access import Action
+from dualreg.errors import BlobUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry, require_deletes
@@ -19,7 +20,12 @@ def register(blueprint: Blueprint) -> None:
 
 @requires(Action.PULL)
 def get_blob(name: RepositoryName, digest: Digest) -> Response:
-    """Return the blob; to HEAD, its headers."""
+    """Return the blob; to HEAD, its headers. With ``only-if-cached``, upstream is not asked for it.
+
+    Source: RFC 9111, "only-if-cached"; peers take 404 as well as 504.
+    """
+    if request.cache_control.only_if_cached and registry().blobs.find(name, digest) is None:
+        raise BlobUnknown(digest=str(digest))
     blob = registry().blobs.stat(name, digest)
     return send_blob(blob, {"Docker-Content-Digest": str(digest)})
 

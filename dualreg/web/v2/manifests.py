@@ -52,6 +52,7 @@ def register(blueprint: Blueprint) -> None:
 @requires(Action.PULL)
 def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     """Return the manifest as pushed, or in a form that the client can read; to HEAD, its headers."""
+    _require_here(name, reference)
     accept = _accept()
     manifest = registry().negotiation.find_soon(name, reference, accept)
     if isinstance(manifest, Outline):
@@ -82,6 +83,19 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
         record()
         note_repeats(lambda *_: record())
     return response
+
+
+def _require_here(name: RepositoryName, reference: Tag | Digest) -> None:
+    """Refuse a digest that is not here, if a peer asks, which wants nothing loaded from upstream.
+
+    Raises:
+        ManifestUnknown.
+
+    Source: RFC 9111, "only-if-cached".
+    """
+    asked = request.cache_control.only_if_cached and isinstance(reference, Digest)
+    if asked and registry().manifests.peek(name, reference) is None:
+        raise ManifestUnknown(reference=str(reference))
 
 
 def _send_late(name: RepositoryName, reference: Tag | Digest, expected: Outline) -> Response:

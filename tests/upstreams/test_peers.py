@@ -1,0 +1,121 @@
+"""Registries that fetch from each other what one of them has from upstream."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dualreg.assembly import prepare
+from dualreg.image import media_types
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName
+from dualreg.settings import Settings
+from tests import builders
+from tests.clients.stock import stock_registry
+from tests.migrate.fronts import Front, Hostile, Step, cut, front, hostile, status
+from tests.programs import dualreg_server
+from tests.upstreams.world import Here, There
+
+NAME = RepositoryName("hub/team/app")
+LARGE = builders.image(builders.layer({"large": os.urandom(1 << 20)}), oci=True)
+LAYER = Digest.of(LARGE.layers[0])
+#: Nothing listens there.
+DEAD = "http://127.0.0.1:1"
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[There]:
+    """A reference registry with an image."""
+    folder = tmp_path_factory.mktemp("there")
+    with stock_registry(folder / "data", folder) as tools:
+        registry = There(tools.host)
+        registry.put("team/app", LARGE, "1")
+        yield registry
+
+
+@pytest.fixture
+def upstream(there: There) -> Iterator[Front]:
+    """A proxy before it, which counts."""
+    with front(there.host) as proxied:
+        yield proxied
+
+
+@contextmanager
+def one(folder: Path, upstream: Front, *peers: str) -> Iterator[Here]:
+    """Run a registry that has the upstream, and peers."""
+    tables = {"hub/*": {"url": upstream.url, "namespaces": ["docker.io"]}}
+    settings = Settings.model_validate(
+        {"data": folder, "audit": "off", "upstreams": tables, "peers": ", ".join(peers)}
+    )
+    prepare(settings)
+    opened = Here(settings)
+    try:
+        yield opened
+    finally:
+        opened.registry.close()
+
+
+def blobs(front: Front) -> list[str]:
+    """Return the digests of blobs that were sent, in their order."""
+    sent = [path.rpartition("/")[2] for method, path in front.seen if method == "GET" and "/blobs/" in path]
+    return sorted(sent)
+
+
+def test_what_a_peer_has_upstream_does_not_send(upstream: Front, tmp_path: Path) -> None:
+    """By digest, nothing comes from upstream then. A peer that has nothing fetches nothing."""
+    everything = sorted(map(str, LARGE.blobs))
+    tables = json.dumps({"hub/*": {"url": upstream.url, "namespaces": ["docker.io"]}})
+    with dualreg_server(tmp_path / "peer", upstreams=tables) as host, front(host) as peer:
+        with one(tmp_path / "first", upstream, peer.url) as first:
+            first.pull(NAME, LARGE, "1")
+        assert (blobs(upstream), blobs(peer)) == (everything, [])
+        for path in ("manifests/1", *(f"blobs/{digest}" for digest in LARGE.blobs)):
+            There(host).send("GET", f"/v2/hub/team/app/{path}")
+        upstream.seen.clear()
+        with one(tmp_path / "second", upstream, DEAD, peer.url) as second:
+            second.pull(NAME, LARGE, str(LARGE.digest))
+            assert (upstream.seen, blobs(peer)) == ([], everything)
+            second.pull(NAME, LARGE, "1")  # the tag is asked for upstream
+            assert {path for _, path in upstream.seen} == {"/v2/team/app/manifests/1"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "is_seen"),
+    [
+        (cut(LARGE.layers[0], 500_000), False),
+        (status(500), False),
+        (status(200, b"?" * len(LARGE.layers[0])), True),
+    ],
+    ids=["cut", "failed", "other bytes"],
+)
+def test_a_peer_that_fails(upstream: Front, tmp_path: Path, sent: Step, *, is_seen: bool) -> None:
+    """Upstream sends the rest. Bytes that are not the blob end the pull; upstream sends it the next time."""
+    with hostile() as peer, one(tmp_path / "data", upstream, peer.url) as registry:
+        _offer(peer, LAYER, LARGE.layers[0], sent)
+        registry.get(f"{NAME}/manifests/1")
+        response = registry.get(f"{NAME}/blobs/{LAYER}")
+        if is_seen:
+            assert response.data != LARGE.layers[0]
+            assert registry.registry.blobs.find(NAME, LAYER) is None
+            response = registry.get(f"{NAME}/blobs/{LAYER}")
+        assert response.data == LARGE.layers[0]
+    assert blobs(upstream) == [str(LAYER)]
+
+
+def test_a_peer_whose_manifest_is_another(upstream: Front, tmp_path: Path) -> None:
+    """It is not taken for the one that was asked for."""
+    with hostile() as peer, one(tmp_path / "data", upstream, peer.url) as registry:
+        other = builders.image(builders.layer({"other": b""}), oci=True).manifest
+        answer = status(200, other, Content_Type=media_types.OCI_MANIFEST)
+        peer.answers[f"/v2/team/app/manifests/{LARGE.digest}"] = [answer]
+        registry.pull(NAME, LARGE, str(LARGE.digest))
+        assert peer.said(f"/v2/team/app/manifests/{LARGE.digest}") == [None]
+
+
+def _offer(peer: Hostile, digest: Digest, content: bytes, sent: Step) -> None:
+    """Have a peer offer a blob, and send something."""
+    path = f"/v2/team/app/blobs/{digest}"
+    peer.answers |= {f"HEAD {path}": [status(200, content)], f"GET {path}": [sent]}
