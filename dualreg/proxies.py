@@ -45,6 +45,16 @@ def upstream_of(settings: Settings, registry: Registry, require: Callable[[], No
     return Composite(registry, _routed(settings, registry, require), imported)
 
 
+def check_passwords(settings: Settings) -> None:
+    """Read the passwords of all upstreams.
+
+    Raises:
+        ValueError: a file cannot be read.
+    """
+    for each in settings.upstreams.values():
+        _password(each.password_file)
+
+
 def _imported(settings: Settings, registry: Registry, require: Callable[[], None]) -> TreeUpstream:
     """Return the source that imports into *registry*, by a quarter of the threads of each worker.
 

@@ -210,14 +210,21 @@ def test_workers_and_threads_can_be_flags(tmp_path: Path) -> None:
             {"store": "s4://b"},
             'Error: store = "s4://b": expected file:///PATH or s3://BUCKET/PREFIX (from DUALREG_STORE)\n',
         ),
+        (
+            ("--config", "upstream.toml"),
+            {},
+            "Error: upstreams: cannot load absent: [Errno 2] No such file or directory: 'absent'\n",
+        ),
     ],
-    ids=["variable", "key", "file", "bind", "workers", "store"],
+    ids=["variable", "key", "file", "bind", "workers", "store", "upstream"],
 )
 def test_a_mistake_is_one_readable_line(
     tmp_path: Path, arguments: tuple[str, ...], settings: Mapping[str, str], message: str
 ) -> None:
     """A setting that does not exist, or a value it cannot have, is named; the exit code is 1."""
     (tmp_path / "wrong.toml").write_text('colour = "red"\n')
+    login = 'url = "https://ghcr.io"\nusername = "me"\npassword_file = "absent"\n'
+    (tmp_path / "upstream.toml").write_text(f'[upstreams."hub/*"]\n{login}')
     failed = dualreg(tmp_path, "serve", *arguments, **{"bind": f"127.0.0.1:{free_port()}", **settings})
     assert failed == (1, message)
 

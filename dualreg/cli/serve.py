@@ -33,6 +33,7 @@ from dualreg.maintenance.scrubbing import Scrubber
 from dualreg.messages import safe_line
 from dualreg.migrate.sources.base import SourceInvalid
 from dualreg.migrate.transports import open_on_demand
+from dualreg.proxies import check_passwords
 from dualreg.reloading import ReloadingFile
 from dualreg.remote.endpoint import is_loopback
 from dualreg.settings import Settings
@@ -125,6 +126,7 @@ def run_server(settings: Settings, *background: BackgroundCommand | BackgroundCo
         click.ClickException: it cannot be served.
     """
     _check_authority(settings)
+    _check_upstreams(settings)
     open_audit(settings).close()  # no serving without the audit log
     _check_legacy_source(settings)
     _raise_limit(settings)
@@ -197,6 +199,18 @@ def _check_legacy_source(settings: Settings) -> None:
             open_on_demand(settings.legacy_source)
     except (SourceInvalid, OSError) as error:
         raise click.ClickException(f"legacy_source: {safe_line(error)}") from error
+
+
+def _check_upstreams(settings: Settings) -> None:
+    """Refuse to serve without the passwords of upstreams, on which each worker would fail.
+
+    Raises:
+        click.ClickException: one cannot be read.
+    """
+    try:
+        check_passwords(settings)
+    except ValueError as error:
+        raise click.ClickException(f"upstreams: {safe_line(error)}") from error
 
 
 def _check_authority(settings: Settings) -> None:

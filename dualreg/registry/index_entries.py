@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dualreg.catalog.rows import ManifestRow
-from dualreg.errors import BlobDamaged, BlobMissing, ImageUnreadable, ManifestUnknown
+from dualreg.errors import (
+    BlobDamaged,
+    BlobMissing,
+    ImageUnreadable,
+    ManifestUnknown,
+    ServerBusy,
+    UpstreamFailed,
+)
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
@@ -89,11 +96,24 @@ class IndexEntries:
         yield from images_only(document.get("manifests") or ())
 
     def _rows(self, repository: RepositoryName, digests: Collection[Digest]) -> dict[Digest, ManifestRow]:
-        """Return those of the manifests that the repository has, or that its upstream has."""
+        """Return those of the manifests that the repository has, or that its upstream has.
+
+        If some cannot be loaded now, the others are enough.
+
+        Raises:
+            UpstreamFailed, ServerBusy: none can.
+        """
         rows = {row.digest: row for row in self.manifests.peek_all(repository, digests)}
-        upstream = self.manifests.state.upstream
+        upstream, failures = self.manifests.state.upstream, list[UpstreamFailed | ServerBusy]()
         for digest in digests:
-            if digest not in rows and upstream.has(repository, digest):
-                with suppress(ManifestUnknown):
-                    rows[digest] = self.manifests.find(repository, digest)
+            if digest in rows or not upstream.has(repository, digest):
+                continue
+            try:
+                rows[digest] = self.manifests.find(repository, digest)
+            except ManifestUnknown:
+                continue
+            except (UpstreamFailed, ServerBusy) as error:
+                failures.append(error)
+        if failures and not rows:
+            raise failures[0]
         return rows

@@ -60,7 +60,8 @@ def add_warnings(response: Response, texts: Iterable[str], code: int = MISCELLAN
     Source: OCI distribution-spec v1.1, "Warnings".
     """
     for text in texts:
-        quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+        plain = text.encode("ascii", "replace").decode()  # what other registries say may be anything
+        quoted = plain.replace("\\", "\\\\").replace('"', '\\"')
         response.headers.add("Warning", f'{code} - "{quoted}"')
 
 

@@ -61,7 +61,8 @@ LAYERS: dict[str, set[str]] = {
     "web": {"errors", "image", "storage", "catalog", "registry", "auth", "settings", "patterns"}
     | {"messages", "networks", ""},
     "cli": {"errors", "image", "remote", "storage", "catalog", "registry", "auth", "maintenance", "migrate"}
-    | {"settings", "stores", "transports", "web", "assembly", "patterns", "reloading", "messages", ""},
+    | {"settings", "stores", "transports", "web", "assembly", "patterns", "proxies"}
+    | {"reloading", "messages", ""},
     "__main__": {"cli"},
     "": set(),
 }

@@ -90,6 +90,25 @@ def test_an_index_and_what_it_lists(hub: Here, between: Front, there: There) -> 
     assert hub.get(f"hub/team/index/manifests/{OTHER.digest}").status_code == 200  # it is here
 
 
+def test_an_image_of_an_index_outlives_failures(hub: Here, between: Front, there: There) -> None:
+    """Clients that read no index get theirs, although others cannot be looked at."""
+    for image in (IMAGE, OTHER):
+        there.put("team/half", image)
+    there.put_manifest("team/half", "1", builders.index(IMAGE, OTHER), media_types.OCI_INDEX)
+    assert hub.get("hub/team/half/manifests/1").status_code == 200
+    accept = {"Accept": media_types.OCI_MANIFEST}
+    between.answer = lambda _path, _said: status(503, '{"errors": [{"code": "\u00fcber"}]}'.encode())
+    response = hub.client.get("/v2/hub/team/half/manifests/1", headers=accept)
+    assert errors_of(response)[:2] == (503, "UNKNOWN")
+    hub.again()
+    between.answer = lambda _path, _said: None
+    hub.pull("hub/team/half", IMAGE, str(IMAGE.digest))
+    between.answer = lambda _path, _said: status(503, '{"errors": [{"code": "\u00fcber"}]}'.encode())
+    response = hub.client.get("/v2/hub/team/half/manifests/1", headers=accept)
+    assert response.data == IMAGE.manifest
+    assert "(503)" in response.headers["Warning"]
+
+
 def test_only_some_platforms_and_repositories(hub: Here, there: There) -> None:
     """Others are not fetched, and the error says so."""
     for image in (IMAGE, OTHER):

@@ -11,6 +11,7 @@ from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import ManifestRow, Origin
 from dualreg.catalog.tables import ManifestChildren, Manifests, ManifestViews, MissingChildren, V1Images
 from dualreg.image import media_types
+from dualreg.image.formats import Role
 from dualreg.image.manifest import parse
 from dualreg.image.names import Tag
 from tests.builders import image, index, layer
@@ -118,6 +119,34 @@ class ManifestsContract:
             assert tx.manifests.parents(repository_id, MANIFEST.digest) == (both.digest,)
             other_id = push(tx, OTHER)
             assert tx.manifests.parents(other_id, MANIFEST.digest) == ()
+
+    def test_a_manifest_from_upstream_waits_for_its_blobs(self, catalog: Catalog) -> None:
+        """What arrives becomes a child, in each role that it has."""
+        with catalog.begin() as tx:
+            repository_id = tx.repositories.ensure(NAME).id
+            link(tx, repository_id, MANIFEST.payload)
+            assert tx.manifests.record(repository_id, MANIFEST)
+            tx.manifests.record_missing(repository_id, MANIFEST, MANIFEST.children)
+            config, *layers = [child.descriptor.digest for child in MANIFEST.children]
+            assert tx.manifests.lacking(NAME, MANIFEST.digest, [Role.LAYER]) == layers
+            assert tx.manifests.lacking(NAME, MANIFEST.digest, [Role.CONFIG, Role.LAYER]) == [config, *layers]
+            assert tx.manifests.lacking(OTHER, MANIFEST.digest, [Role.LAYER]) == []
+            link(tx, repository_id, IMAGE.config)
+            tx.manifests.resolve_missing(repository_id, config)
+            assert tx.manifests.lacking(NAME, MANIFEST.digest, [Role.CONFIG, Role.LAYER]) == layers
+            (child,) = tx.manifests.connection.execute(select(ManifestChildren.child, ManifestChildren.role))
+            assert child == (config, Role.CONFIG)
+
+    def test_indexes_that_wait_for_a_manifest(self, catalog: Catalog) -> None:
+        """They are found by it, within a repository."""
+        both = parse("", index(IMAGE, IMAGE))
+        with catalog.begin() as tx:
+            repository_id = tx.repositories.ensure(NAME).id
+            link(tx, repository_id, both.payload)
+            tx.manifests.record(repository_id, both)
+            tx.manifests.record_missing(repository_id, both, both.children[:1])
+            assert [row.digest for row in tx.manifests.awaiting(NAME, MANIFEST.digest)] == [both.digest]
+            assert tx.manifests.awaiting(OTHER, MANIFEST.digest) == []
 
     def test_an_index_waits_for_what_it_names(self, catalog: Catalog) -> None:
         """A manifest that comes later becomes the child of the indexes of its repository that name it."""

@@ -37,6 +37,17 @@ class RepositoriesContract:
             assert tx.repositories.find(NAME) == made
             assert count(tx, Repositories) == 2
 
+    def test_where_content_comes_from(self, catalog: Catalog) -> None:
+        """It is recorded of a repository, and can change."""
+        with catalog.begin() as tx:
+            made, _ = tx.repositories.ensure(NAME), tx.repositories.ensure(OTHER)
+            assert tx.repositories.upstream(NAME) is None
+            for url in ("https://a", "https://b", None):
+                tx.repositories.record_upstream(made.id, url)
+                assert tx.repositories.upstream(NAME) == url
+            tx.repositories.record_upstream(made.id, "https://a")
+            assert tx.repositories.upstream(OTHER) is None
+
     def test_find_takes_the_first_name_that_exists(self, catalog: Catalog) -> None:
         """The order of the names decides, not that of the rows."""
         with catalog.begin() as tx:

@@ -43,6 +43,15 @@ class TagsContract:
             assert tx.tags.list(NAME, last="", limit=2) == ()
             assert tx.tags.list(OTHER, last="", limit=None) is None
 
+    def test_checks_of_tags(self, catalog: Catalog, clock: Clock) -> None:
+        """When upstream was asked about a tag is found with it; that of others, and of digests, is not."""
+        with catalog.begin() as tx:
+            repository_id = push(tx, NAME, "a", "b")
+            tx.tags.confirm(repository_id, [Tag("a")])
+        with catalog.read() as tx:
+            found = [tx.manifests.find(NAME, each) for each in (Tag("a"), Tag("b"), MANIFEST.digest)]
+            assert [row and row.checked_at for row in found] == [clock.instant, None, None]
+
     def test_tags_point_move_and_go(self, catalog: Catalog) -> None:
         """A tag points at the last manifest it was given; only the one asked for is removed."""
         other = artifact(1)
