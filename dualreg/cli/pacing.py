@@ -146,12 +146,16 @@ class PacedSocket:
             rest = rest[self.send(rest[:_SEND_SIZE]) :]
 
     def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:
-        """Send *count* bytes of *file* from *offset* within the kernel; return how many there were."""
-        descriptor, at = file.fileno(), offset
-        end = os.fstat(descriptor).st_size if count is None else offset + count
+        """Send *count* bytes of *file* from *offset* within the kernel; return how many there were.
+
+        A file that grows says with ``reach(at)``, which waits, how far it reaches beyond a byte.
+        """
+        at, reach = offset, getattr(file, "reach", None)
+        end = os.fstat(file.fileno()).st_size if count is None else offset + count
         try:
             while at < end:
-                send = partial(os.sendfile, self._sock.fileno(), descriptor, at, end - at)
+                there = min(reach(at), end) if reach else end
+                send = partial(os.sendfile, self._sock.fileno(), file.fileno(), at, there - at)
                 sent = self._wait(self._writing, select.POLLOUT, send, grace=_ANSWER_TIME)
                 if not sent:
                     break

@@ -16,6 +16,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.integrity import Integrity
 from dualreg.registry.state import STEP, State
+from dualreg.registry.upstream import ComingBlob
 from dualreg.storage.base import FileBacked, SupportsAccelRedirect, SupportsRedirect, keeps
 
 _PAGE = 1000
@@ -34,21 +35,40 @@ class Blobs:
     def stat(self, repository: RepositoryName, digest: Digest) -> BlobRow:
         """Return the blob with its size as the catalog has it; ``require`` looks whether there are bytes.
 
-        One that is not there is loaded from upstream, if it may have it. The empty layer is in every
-        repository, pushed or not: generated schema 1 manifests name it.
+        One that is not there is fetched from upstream, if it has it.
 
         Raises:
             BlobUnknown: it is not linked to this repository.
+            RegistryError: upstream does not send it.
+        """
+        found = self.find_or_await(repository, digest)
+        if isinstance(found, BlobRow):
+            return found
+        found.fetch()
+        blob = self.state.promise(repository, digest)
+        if blob is None:
+            raise BlobUnknown(digest=str(digest))
+        return blob
+
+    def find_or_await(self, repository: RepositoryName, digest: Digest) -> BlobRow | ComingBlob:
+        """Return the blob as ``stat``, but one that only upstream has before it is here.
+
+        The empty layer is in every repository, pushed or not: generated schema 1 manifests name it.
+
+        Raises:
+            BlobUnknown: it is neither linked to this repository, nor does upstream have it.
+            ServerBusy, UpstreamFailed: upstream cannot be asked now.
         """
         blob = self.state.promise(repository, digest)
         if blob is None and digest == empty_layer().digest:
             return BlobRow(digest, len(EMPTY_LAYER))
         upstream = self.state.upstream
-        if blob is None and upstream.covers(repository) and upstream.load_blob(repository, digest):
-            blob = self.state.promise(repository, digest)
-        if blob is None:
+        found: BlobRow | ComingBlob | None = blob
+        if blob is None and upstream.covers(repository):
+            found = upstream.coming_blob(repository, digest)
+        if found is None:
             raise BlobUnknown(digest=str(digest))
-        return blob
+        return found
 
     def unchanged_until(self, blob: BlobRow) -> datetime | None:
         """Return when ``stat``, which returned *blob*, has to be called again even if no row has changed.

@@ -12,6 +12,7 @@ from dualreg.image.manifest import stored_contents
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.state import State
+from dualreg.registry.upstream import load_blob
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def load_children(state: State, repository: RepositoryName, manifest: Digest, *r
     with state.catalog.read() as tx:
         lacking = tx.manifests.lacking(repository, manifest, roles)
     for digest in lacking:
-        state.upstream.load_blob(repository, digest)
+        load_blob(state.upstream, repository, digest)
 
 
 def load_blobs(state: State, repository: RepositoryName, digests: Collection[Digest]) -> None:
@@ -63,7 +64,7 @@ def load_blobs(state: State, repository: RepositoryName, digests: Collection[Dig
         known = tx.blobs.known(repository, digests)
     for digest in digests:
         if digest not in known or not known[digest][1]:
-            state.upstream.load_blob(repository, digest)
+            load_blob(state.upstream, repository, digest)
 
 
 def claim(state: State, tx: Transaction, repository: RepositoryRow, upstream: str) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from dualreg.catalog.database import Transaction
-from dualreg.catalog.rows import ManifestRow, Origin
+from dualreg.catalog.rows import BlobRow, ManifestRow, Origin
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 
@@ -24,6 +24,57 @@ class Freshness(NamedTuple):
 
     until: datetime
     stale: str = ""
+
+
+class GrowingFile(Protocol):
+    """A blob on its way, as a file. Reading waits for what has not arrived; nothing comes after the end.
+
+    All methods but ``close`` raise RegistryError if upstream does not send the blob.
+    """
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to *size* bytes from the position on; empty at the end."""
+
+    def seek(self, offset: int, /) -> int:
+        """Go to a byte, which need not have arrived."""
+
+    def tell(self) -> int:
+        """Return the position."""
+
+    def fileno(self) -> int:
+        """Return the descriptor of a file that has the byte at the position.
+
+        Raises:
+            UnsupportedOperation: that is in no file.
+        """
+
+    def reach(self, position: int) -> int:
+        """Go to a byte, wait for it, and return where those end that ``fileno`` has."""
+
+    def close(self) -> None:
+        """Read no more; the blob goes on arriving."""
+
+
+class ComingBlob(Protocol):
+    """A blob that this registry does not have yet, but its upstream has."""
+
+    @property
+    def blob(self) -> BlobRow:
+        """The blob, with the size that upstream gives."""
+
+    def open(self) -> GrowingFile:
+        """Return its bytes; the blob is set on its way.
+
+        Raises:
+            RegistryError: upstream does not send it; also while it is read.
+        """
+
+    def fetch(self) -> None:
+        """Wait until the repository has the blob.
+
+        Raises:
+            RegistryError: upstream does not send it.
+        """
 
 
 class Content(Protocol):
@@ -54,8 +105,12 @@ class Content(Protocol):
     def freshness(self, repository: RepositoryName, reference: Tag | Digest) -> Freshness | None:
         """Return what this process knows of a tag since it last asked; None: nothing that would change."""
 
-    def load_blob(self, repository: RepositoryName, digest: Digest) -> bool:
-        """Import a blob; return whether the repository has it now; as ``load``."""
+    def coming_blob(self, repository: RepositoryName, digest: Digest) -> ComingBlob | None:
+        """Return a blob that the repository lacks; None: upstream lacks it, too.
+
+        Raises:
+            ServerBusy, UpstreamFailed: upstream cannot be asked now.
+        """
 
     def load_image(self, repository: RepositoryName, image: ImageId) -> bool:
         """Import a V1 image in the ancestry of an available tag, with its ancestors; as ``load``."""
@@ -131,9 +186,9 @@ class NoUpstream:
         del repository, reference
         return None
 
-    def load_blob(self, repository: RepositoryName, digest: Digest) -> bool:
+    def coming_blob(self, repository: RepositoryName, digest: Digest) -> ComingBlob | None:
         del repository, digest
-        return False
+        return None
 
     def load(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
         del repository, reference
@@ -164,6 +219,16 @@ class NoUpstream:
         self, tx: Transaction, repository: RepositoryName, references: Iterable[str | Digest] | None = None
     ) -> None:
         del tx, repository, references
+
+
+def load_blob(upstream: Upstream, repository: RepositoryName, digest: Digest) -> None:
+    """Wait until the repository has a blob that it lacks, if *upstream* has it.
+
+    Raises:
+        RegistryError: upstream does not send it, or cannot be asked now.
+    """
+    if coming := upstream.coming_blob(repository, digest):
+        coming.fetch()
 
 
 def available_v1_tags(

@@ -46,7 +46,7 @@ class ResumingBody(io.RawIOBase):
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # what io passes
         while True:
             try:
-                data = self._response.read(len(buffer))
+                data = self._response.read1(len(buffer))
             except HTTPError as error:
                 self._resume(error)
                 continue

@@ -77,7 +77,7 @@ class Checked(ABC):
 
     def load(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
         try:
-            with self.waiting.slot(), self._alone((repository, str(reference))):
+            with self.waiting.slot(), self.alone((repository, str(reference))):
                 return self._load(repository, reference)
         except (UpstreamFailed, ServerBusy, OSError) as error:
             if self.registry.manifests.peek(repository, reference) is None:
@@ -158,7 +158,7 @@ class Checked(ABC):
         return UpstreamFailed(upstream=self.route.url, status=HTTPStatus.BAD_GATEWAY, reason=str(reason))
 
     @contextmanager
-    def _alone(self, key: tuple[str, str]) -> Iterator[None]:
+    def alone(self, key: tuple[str, str]) -> Iterator[None]:
         """Let one request at a time ask about the same.
 
         Raises:

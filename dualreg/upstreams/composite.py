@@ -9,7 +9,7 @@ from dualreg.catalog.rows import ManifestRow, Origin
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry import Registry
-from dualreg.registry.upstream import Content, Freshness
+from dualreg.registry.upstream import ComingBlob, Content, Freshness
 from dualreg.upstreams.routes import Route
 
 
@@ -59,8 +59,9 @@ class Composite:
     def load(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
         return any(each.load(repository, reference) for each in self._contents(repository))
 
-    def load_blob(self, repository: RepositoryName, digest: Digest) -> bool:
-        return any(each.load_blob(repository, digest) for each in self._contents(repository))
+    def coming_blob(self, repository: RepositoryName, digest: Digest) -> ComingBlob | None:
+        found = (each.coming_blob(repository, digest) for each in self._contents(repository))
+        return next(filter(None, found), None)
 
     def load_image(self, repository: RepositoryName, image: ImageId) -> bool:
         return any(each.load_image(repository, image) for each in self._contents(repository))

@@ -4,6 +4,7 @@ import io
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import BinaryIO, Protocol
@@ -95,7 +96,40 @@ class DownloadReader(io.RawIOBase):
                 return data
             self._leave()  # that was what had arrived earlier, or the place has changed
             time.sleep(_PAUSE)
-        raise DownloadFailed(digest=str(self._flight.blob.digest), reason="its bytes are lost")
+        raise self._lost()
+
+    def fileno(self) -> int:
+        """Return a descriptor of a file with what is there around the position.
+
+        Raises:
+            UnsupportedOperation: that is in no file.
+            RegistryError: the download has failed.
+        """
+        if self._reader is None:
+            self.reach(self._position)
+        if self._reader is None:
+            raise io.UnsupportedOperation("fileno")
+        return self._reader.fileno()
+
+    def reach(self, position: int) -> int:
+        """Go to a byte, wait for it, and return where those end that ``fileno`` has.
+
+        Raises:
+            RegistryError: the download has failed.
+        """
+        self._position = position
+        for _ in range(_LOOKS):
+            end, place = self._flight.wait(position)
+            if end <= position or place is None:
+                return position
+            with suppress(BlobMissing):
+                self._at(place)
+                return end
+            time.sleep(_PAUSE)
+        raise self._lost()
+
+    def _lost(self) -> DownloadFailed:
+        return DownloadFailed(digest=str(self._flight.blob.digest), reason="its bytes are lost")
 
     def wait(self) -> None:
         """Wait until there are bytes to read, or the blob has none.
@@ -128,6 +162,22 @@ class DownloadReader(io.RawIOBase):
         super().close()
 
 
+@dataclass(frozen=True, slots=True)
+class AwaitedBlob:
+    """A ``ComingBlob``: one that the upstream of *downloads* has, for a repository here."""
+
+    downloads: "Downloads"
+    repository: RepositoryName
+    blob: BlobRow
+    source: BlobSource
+
+    def open(self) -> DownloadReader:
+        return self.downloads.open(self.repository, self.blob, self.source)
+
+    def fetch(self) -> None:
+        self.downloads.fetch(self.repository, self.blob, self.source)
+
+
 @dataclass
 class Downloads:
     """Downloads the blobs of one upstream.
@@ -145,6 +195,12 @@ class Downloads:
     count: Counting = _count_nothing
     _flights: dict[tuple[RepositoryName, Digest], Flight] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
+
+    def coming(self, repository: RepositoryName, digest: Digest) -> AwaitedBlob | None:
+        """Return a blob that is on its way in this process; None if it is not."""
+        with self._lock:
+            flight = self._flights.get((repository, digest))
+        return None if flight is None else AwaitedBlob(self, repository, flight.blob, flight.source)
 
     def open(self, repository: RepositoryName, blob: BlobRow, source: BlobSource) -> DownloadReader:
         """Return a reader of a blob that the upstream has, which starts to arrive unless it does already.

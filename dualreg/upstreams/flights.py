@@ -14,7 +14,14 @@ from threading import Condition, Thread
 from typing import BinaryIO, NamedTuple, Protocol
 
 from dualreg.catalog.rows import BlobRow, UnderwayRow
-from dualreg.errors import BlobMissing, DownloadFailed, RegistryError, UploadBusy, UploadUnknown
+from dualreg.errors import (
+    BlobMissing,
+    DigestMismatch,
+    DownloadFailed,
+    RegistryError,
+    UploadBusy,
+    UploadUnknown,
+)
 from dualreg.image.names import RepositoryName
 from dualreg.registry.incoming import Incoming, Underway
 from dualreg.upstreams.limits import Limits
@@ -132,6 +139,8 @@ class Flight:
     def _run(self, on_end: Callable[["Flight"], None]) -> None:
         try:
             self._bring()
+        except DigestMismatch as error:
+            self.failure = self._failed(f"what it sent is {error.actual}")
         except RegistryError as error:
             self.failure = error
         except Exception as error:  # noqa: BLE001 -- raised to all who wait

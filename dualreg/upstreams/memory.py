@@ -9,6 +9,7 @@ from cachetools import LRUCache, TTLCache
 
 from dualreg.errors import UpstreamFailed
 from dualreg.registry.upstream import Freshness
+from dualreg.upstreams.remote import RemoteBlob
 
 #: Tags, failures and lists that are remembered.
 _TAGS, _FAILURES, _LISTS = 20_000, 10_000, 64
@@ -30,6 +31,7 @@ class Memory:
 
     _tags: LRUCache[Hashable, Freshness] = field(default_factory=lambda: LRUCache(_TAGS))
     _absent: TTLCache[Hashable, Absence] = field(default_factory=lambda: TTLCache(_FAILURES, NEGATIVE))
+    _sources: TTLCache[Hashable, RemoteBlob] = field(default_factory=lambda: TTLCache(_FAILURES, LISTED))
     _lists: TTLCache[Hashable, Sequence[str]] = field(default_factory=lambda: TTLCache(_LISTS, LISTED))
     _asked: TTLCache[Hashable, None] = field(default_factory=lambda: TTLCache(_FAILURES, ONCE))
     _lock: Lock = field(default_factory=Lock)
@@ -62,6 +64,16 @@ class Memory:
                 return False
             self._asked[key] = None
             return True
+
+    def source(self, key: Hashable) -> RemoteBlob | None:
+        """Return a blob that was there lately."""
+        with self._lock:
+            return self._sources.get(key)
+
+    def keep_source(self, key: Hashable, source: RemoteBlob) -> None:
+        """Remember that a blob is there."""
+        with self._lock:
+            self._sources[key] = source
 
     def listed(self, key: Hashable, read: Callable[[], Sequence[str]]) -> Sequence[str]:
         """Return a list, which *read* returns if it is not remembered."""

@@ -22,7 +22,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry.provenance import Provenance
 from dualreg.upstreams.checked import Checked
-from dualreg.upstreams.downloads import Downloads
+from dualreg.upstreams.downloads import AwaitedBlob, Downloads
 from dualreg.upstreams.peers import Peers
 from dualreg.upstreams.remote import Fetched, RemoteBlob
 
@@ -43,12 +43,14 @@ class Proxy(Checked):
         del repository
         return Origin.V2
 
-    def load_blob(self, repository: RepositoryName, digest: Digest) -> bool:
-        with self.waiting.slot():
+    def coming_blob(self, repository: RepositoryName, digest: Digest) -> AwaitedBlob | None:
+        if coming := self.downloads.coming(repository, digest):
+            return coming
+        with self.waiting.slot(), self.alone((repository, str(digest))):
             source = self.blob(repository, digest)
-            if source:
-                self.downloads.fetch(repository, BlobRow(digest, source.size), source)
-        return source is not None
+        if source is None:
+            return None
+        return AwaitedBlob(self.downloads, repository, BlobRow(digest, source.size), source)
 
     def blob(self, repository: RepositoryName, digest: Digest) -> RemoteBlob | None:
         """Return a blob of the other registry; None: the repository there does not have it.
@@ -62,11 +64,13 @@ class Proxy(Checked):
             raise absence.failure
         if absence or not self.route.allows(repository):
             return None
-        name = self.route.there(repository)
+        name, known = self.route.there(repository), self.memory.source(key)
         own = partial(self.remote.blob, name, digest)
-        source = self.peers.blob(name, digest, own) or own()
+        source = known or self.peers.blob(name, digest, own) or own()
         if source is None:
             self.memory.note_absence(key)
+        elif source is not known:
+            self.memory.keep_source(key, source)
         return source
 
     def load_image(self, repository: RepositoryName, image: ImageId) -> bool:

@@ -52,9 +52,8 @@ class V1Proxy(Checked):
         self.is_fresh(repository, reference)
         return True
 
-    def load_blob(self, repository: RepositoryName, digest: Digest) -> bool:
+    def coming_blob(self, repository: RepositoryName, digest: Digest) -> None:
         del repository, digest  # images are imported whole
-        return False
 
     def load_image(self, repository: RepositoryName, image: ImageId) -> bool:
         if not self.route.allows(repository) or image not in self._listed(repository).values():

@@ -34,7 +34,7 @@ from dualreg.web.late import LateAnswers
 from dualreg.web.outages import LimitedLog, outage_of
 from dualreg.web.rates import Rates
 from dualreg.web.responses import add_warnings
-from dualreg.web.slots import Slots
+from dualreg.web.slots import FOLLOWERS, Slots
 
 #: The first part of the path in a request line.
 _DIALECT = re.compile(rb"[A-Za-z]+ +(?:https?://[^/ ]*)?/(v[12])(?=[/? ]|$)")
@@ -71,10 +71,11 @@ def create_app(settings: Settings, registry: Registry | None = None, rates: Rate
         prepare(settings)
         registry = open_registry(settings, serving=True)
     log, slots, late = Audit(settings.audit_target), Slots(settings.threads), LateAnswers(settings.threads)
+    followers = Slots(settings.threads, FOLLOWERS)
     log.ready()
     authority, writes = authority_of(registry, settings), writes_of(settings, catalog_of(registry))
     rates = rates or rates_of(settings)
-    parts = context.Parts(registry, authority, log, settings, slots, late, writes, rates)
+    parts = context.Parts(registry, authority, log, settings, slots, late, writes, rates, followers)
     app = _Application("dualreg", static_folder=None)
     # A redirect to a normalized path would lose the body of an old Go client's PUT, and hide an invalid name
     # from our parser.

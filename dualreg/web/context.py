@@ -31,6 +31,7 @@ class Parts:
     late: LateAnswers
     writes: Writes = field(default_factory=Writes)
     rates: Rates = field(default_factory=Rates)
+    followers: Slots = field(default_factory=lambda: Slots(1))
 
 
 def install(parts: Parts, extensions: dict[str, object]) -> None:
@@ -78,6 +79,11 @@ def slots() -> Slots:
 def late() -> LateAnswers:
     """Return the answers that wait."""
     return _parts().late
+
+
+def followers() -> Slots:
+    """Return the slots of clients that are sent what is still on its way here."""
+    return _parts().followers
 
 
 def rates() -> Rates:

@@ -1,22 +1,27 @@
 """Downloads: the only module that sends blobs and layers, for both dialects.
 
 The bytes are sent by the first of these that is available: an object store (a redirect), nginx
-(``X-Accel-Redirect``), the kernel (``wsgi.file_wrapper``, which is sendfile), this process.
+(``X-Accel-Redirect``), the kernel (``wsgi.file_wrapper``, which is sendfile), this process. It sends what is
+still on its way here.
 """
 
+import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 from flask import Response, request
 
 from dualreg.catalog.rows import BlobRow
+from dualreg.errors import RegistryError
 from dualreg.image import media_types
 from dualreg.registry.blobs import Blobs
+from dualreg.registry.upstream import ComingBlob, GrowingFile
 from dualreg.settings.redirects import redirects_of
 from dualreg.storage.base import CHUNK_SIZE
 from dualreg.web.accel import let_remember
-from dualreg.web.context import late, registry, settings
+from dualreg.web.context import followers, late, registry, settings
 from dualreg.web.forwarded import client_address
 from dualreg.web.ranges import Span, requested_spans
 from dualreg.web.repeatable import REPEATED_AT_ONCE, repeat_document, repeatable
@@ -35,12 +40,7 @@ def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:
     Source: RFC 9110, "Range Requests".
     """
     blobs, until = registry().blobs, registry().blobs.unchanged_until(blob)
-    fixed = {
-        **headers,
-        "Content-Type": media_types.OCTET_STREAM,
-        "ETag": f'"{blob.digest}"',
-        "Cache-Control": "private, max-age=31536000, immutable",
-    }
+    fixed = _fixed(blob, headers)
     if request.if_none_match.contains_weak(str(blob.digest)):
         return repeat_document(empty_response(304, {**headers, "ETag": fixed["ETag"]}), until=until)
     spans = _requested_spans(blob)
@@ -78,6 +78,87 @@ def send_late(known: bytes, find: Callable[[], BlobRow | None], headers: Mapping
         return _closing(blobs.open_whole(blob, start=sent), blob.size - sent) if blob else None
 
     return late().send(known, look, {"Content-Type": media_types.OCTET_STREAM, **headers})
+
+
+def send_coming(coming: ComingBlob, headers: Mapping[str, str]) -> Response:
+    """Return a blob on its way, or the ranges of it that the request asks for, as its bytes arrive.
+
+    HEAD does not set it on its way. If it does not arrive, the connection is closed early.
+
+    Raises:
+        ServerBusy: too many clients wait for such blobs.
+        RegistryError: upstream does not send it.
+    """
+    blob = coming.blob
+    fixed = _fixed(blob, headers) | {"Accept-Ranges": "bytes"}
+    if request.if_none_match.contains_weak(str(blob.digest)):
+        return empty_response(304, {**headers, "ETag": fixed["ETag"]})
+    spans = _requested_spans(blob)
+    if request.method == "HEAD":
+        return Response(headers=fixed | {"Content-Length": str(blob.size)})
+    if spans == []:
+        return empty_response(416, {**headers, "Content-Range": f"bytes */{blob.size}"})
+    with ExitStack() as unless_sent:
+        unless_sent.callback(followers().take(client_address()))
+        reader = unless_sent.enter_context(closing(coming.open()))
+        close = unless_sent.pop_all().close
+    return _following(blob, _Followed(reader, close), spans, fixed)
+
+
+def _following(
+    blob: BlobRow, reader: "_File", spans: Sequence[Span] | None, headers: dict[str, str]
+) -> Response:
+    if len(spans or ()) > 1:
+        status, headers, body = _parts(blob, reader, spans or (), headers)
+        response = Response(body, status=status, headers=headers)
+        response.call_on_close(reader.close)
+        return response
+    span = spans[0] if spans else Span(0, blob.size)
+    if spans:
+        headers = headers | {"Content-Range": span.content_range(blob.size)}
+    headers = headers | {"Content-Length": str(span.length)}
+    reader.seek(span.start)
+    passed = "wsgi.file_wrapper" in request.environ
+    sent = _wrapped(reader, span, request.environ)
+    return Response(sent, status=206 if spans else 200, headers=headers, direct_passthrough=passed)
+
+
+class _Followed:
+    """A blob on its way; if it fails, which has been logged, the server is to close the connection.
+
+    Its methods raise ConnectionResetError then, as if the client had left: the server makes no more of that.
+    """
+
+    def __init__(self, file: GrowingFile, close: Callable[[], None]) -> None:
+        self._file, self.close = file, close
+        self.seek, self.tell, self.fileno = file.seek, file.tell, file.fileno
+
+    def read(self, size: int, /) -> bytes:
+        with _resetting():
+            return self._file.read(size)
+
+    def reach(self, position: int) -> int:
+        """Wait for a byte; return how far ``fileno`` has what follows it."""
+        with _resetting():
+            return self._file.reach(position)
+
+
+@contextmanager
+def _resetting() -> Iterator[None]:
+    try:
+        yield
+    except RegistryError as error:
+        raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
+
+
+def _fixed(blob: BlobRow, headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of a blob's bytes, whichever of them are sent."""
+    return {
+        **headers,
+        "Content-Type": media_types.OCTET_STREAM,
+        "ETag": f'"{blob.digest}"',
+        "Cache-Control": "private, max-age=31536000, immutable",
+    }
 
 
 def _bytes(blob: BlobRow, spans: Sequence[Span] | None, headers: dict[str, str]) -> Response:
@@ -129,17 +210,31 @@ def _single(blob: BlobRow, span: Span, status: int, headers: dict[str, str]) -> 
 
 def _open(blobs: Blobs, blob: BlobRow, span: Span, environ: dict[str, Any]) -> Iterable[bytes]:
     """Return the bytes of a span, as the server's file wrapper if it has one."""
-    reader = blobs.open_whole(blob, start=span.start, length=span.length)
+    return _wrapped(blobs.open_whole(blob, start=span.start, length=span.length), span, environ)
+
+
+def _wrapped(reader: "_File", span: Span, environ: dict[str, Any]) -> Iterable[bytes]:
+    """Return the bytes of a span, of which *reader* is at the first, as the server's file wrapper."""
     environ[FILE] = (reader, span.start)
     wrapper = environ.get("wsgi.file_wrapper")
     return wrapper(_Part(reader, span.length), CHUNK_SIZE) if wrapper else _closing(reader, span.length)
 
 
+class _File(Protocol):
+    """What is needed of a file to send it."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def seek(self, offset: int, /) -> int: ...
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+
+
 class _Part:
     """The bytes of a span, for the server's file wrapper: without sendfile, it reads until there are none."""
 
-    def __init__(self, reader: BinaryIO, length: int) -> None:
+    def __init__(self, reader: "_File", length: int) -> None:
         self.fileno, self.seek, self.close = reader.fileno, reader.seek, reader.close
+        self.reach = getattr(reader, "reach", None)
         self._reader, self._left = reader, length
 
     def read(self, size: int) -> bytes:
@@ -157,6 +252,17 @@ def _read_at_once(blobs: Blobs, blob: BlobRow, span: Span) -> bytes | None:
 
 def _multiple(blob: BlobRow, spans: Sequence[Span], headers: dict[str, str]) -> Response:
     """Return several ranges of the blob as one multipart body, as lazy-pulling snapshotters request them."""
+    reader = registry().blobs.open_whole(blob)
+    status, headers, body = _parts(blob, reader, spans, headers)
+    response = Response(body, status=status, headers=headers)
+    response.call_on_close(reader.close)
+    return response
+
+
+def _parts(
+    blob: BlobRow, reader: "_File", spans: Sequence[Span], headers: dict[str, str]
+) -> tuple[int, dict[str, str], Iterator[bytes]]:
+    """Return status, headers and body of a response with several ranges of what *reader* reads."""
     boundary = blob.digest.hex[:32]
     heads = [
         f"\r\n--{boundary}\r\nContent-Type: {media_types.OCTET_STREAM}\r\n"
@@ -167,25 +273,22 @@ def _multiple(blob: BlobRow, spans: Sequence[Span], headers: dict[str, str]) -> 
     length = sum(map(len, heads)) + sum(span.length for span in spans) + len(tail)
 
     def body() -> Iterator[bytes]:
-        with reader:
-            for head, span in zip(heads, spans, strict=True):
-                yield head
-                reader.seek(span.start)
-                yield from _chunks(reader, span.length)
-            yield tail
+        for head, span in zip(heads, spans, strict=True):
+            yield head
+            reader.seek(span.start)
+            yield from _chunks(reader, span.length)
+        yield tail
 
-    reader = registry().blobs.open_whole(blob)
     content_type = f"multipart/byteranges; boundary={boundary}"
-    headers = headers | {"Content-Type": content_type, "Content-Length": str(length)}
-    return Response(body(), status=206, headers=headers)
+    return 206, headers | {"Content-Type": content_type, "Content-Length": str(length)}, body()
 
 
-def _closing(reader: BinaryIO, length: int) -> Iterator[bytes]:
-    with reader:
+def _closing(reader: "_File", length: int) -> Iterator[bytes]:
+    with closing(reader):
         yield from _chunks(reader, length)
 
 
-def _chunks(reader: BinaryIO, length: int) -> Iterator[bytes]:
+def _chunks(reader: "_File", length: int) -> Iterator[bytes]:
     while length and (chunk := reader.read(min(length, CHUNK_SIZE))):
         length -= len(chunk)
         yield chunk

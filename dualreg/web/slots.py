@@ -20,6 +20,8 @@ from dualreg.networks import network_of
 SMALL_BODY = 64 << 10
 #: Largest response body, in bytes, that fits into the buffers of any connection.
 SMALL_RESPONSE = 8 << 10
+#: The part of the threads that uploads and downloads take; and that part of them which waits for upstreams.
+SHARE, FOLLOWERS = 3 / 4, 1 / 2
 #: When a client that got no slot may try again, in seconds.
 _RETRY_AFTER = 5
 
@@ -31,9 +33,9 @@ class Slots:
     than are free. So addresses that hold none find one, however many another address wants.
     """
 
-    def __init__(self, threads: int) -> None:
-        """Leave a quarter of *threads*, rounded up, unless there is only one."""
-        self._count = max(threads * 3 // 4, 1)
+    def __init__(self, threads: int, share: float = SHARE) -> None:
+        """Leave all but a *share* of the *threads*, unless there is only one."""
+        self._count = max(int(threads * share), 1)
         self._held: Counter[str] = Counter()
         self._lock = RLock()  # a slot may be released by the garbage collector, while this thread has it
 

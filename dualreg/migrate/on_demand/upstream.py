@@ -27,7 +27,7 @@ from dualreg.migrate.on_demand.trees import OnDemandTree
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.sources.base import SourceInvalid, SourceTag
 from dualreg.migrate.transfer import is_output_error
-from dualreg.registry.upstream import Freshness
+from dualreg.registry.upstream import ComingBlob, Freshness
 from dualreg.transports import Use, parse_location
 
 _log = logging.getLogger(__name__)
@@ -62,9 +62,9 @@ class TreeUpstream:
         del repository, reference  # what was imported stays as it is
         return None
 
-    def load_blob(self, repository: RepositoryName, digest: Digest) -> bool:
+    def coming_blob(self, repository: RepositoryName, digest: Digest) -> ComingBlob | None:
         del repository, digest  # images are imported whole
-        return False
+        return None
 
     @property
     def _origin(self) -> Origin:

@@ -3,11 +3,12 @@
 from flask import Blueprint, Response, request
 
 from dualreg.auth.access import Action
+from dualreg.catalog.rows import BlobRow
 from dualreg.errors import BlobUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry, require_deletes
-from dualreg.web.download import send_blob
+from dualreg.web.download import send_blob, send_coming
 from dualreg.web.guard import requires
 from dualreg.web.responses import empty_response
 
@@ -26,8 +27,8 @@ def get_blob(name: RepositoryName, digest: Digest) -> Response:
     """
     if request.cache_control.only_if_cached and registry().blobs.find(name, digest) is None:
         raise BlobUnknown(digest=str(digest))
-    blob = registry().blobs.stat(name, digest)
-    return send_blob(blob, {"Docker-Content-Digest": str(digest)})
+    found, headers = registry().blobs.find_or_await(name, digest), {"Docker-Content-Digest": str(digest)}
+    return send_blob(found, headers) if isinstance(found, BlobRow) else send_coming(found, headers)
 
 
 @requires(Action.DELETE)
