@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from dualreg.migrate.on_demand.loader import Loader
 from dualreg.migrate.on_demand.upstream import TreeUpstream
 from dualreg.migrate.transports import open_on_demand
 from dualreg.registry import Registry
+from dualreg.registry.traffic import Traffic
 from dualreg.registry.upstream import Content
 from dualreg.reloading import ReloadingFile
 from dualreg.remote.client import Client
@@ -27,6 +29,8 @@ from dualreg.upstreams.routes import Route
 from dualreg.upstreams.v1_proxy import V1Proxy
 from dualreg.waiting import WorkSlots
 
+#: How long counts wait before they are written to the catalog.
+_WRITE_DELAY = timedelta(seconds=10)
 #: For how many seconds a thread waits for its turn to ask an upstream.
 _PATIENCE = 5.0
 
@@ -42,7 +46,8 @@ def upstream_of(settings: Settings, registry: Registry, require: Callable[[], No
         ValueError: a file with a password cannot be read.
     """
     imported = _imported(settings, registry, require) if settings.legacy_source else None
-    return Composite(registry, _routed(settings, registry, require), imported)
+    traffic = registry.traffic(_WRITE_DELAY)
+    return Composite(registry, _routed(settings, registry, require, traffic), imported, traffic.close)
 
 
 def check_passwords(settings: Settings) -> None:
@@ -78,7 +83,7 @@ def _imported(settings: Settings, registry: Registry, require: Callable[[], None
 
 
 def _routed(
-    settings: Settings, registry: Registry, require: Callable[[], None]
+    settings: Settings, registry: Registry, require: Callable[[], None], traffic: Traffic
 ) -> list[tuple[Route, Content]]:
     """Return the routes with the content of each, those of longer prefixes first.
 
@@ -95,13 +100,14 @@ def _routed(
             "check_interval": each.check_interval,
             "waiting": waiting,
             "require": require,
+            "count": partial(traffic.count, each.url),
         }
         if each.api == "v1":
             loader = Loader(registry, each.url, settings.journals, at_once=settings.threads, require=require)
             routed.append((route, V1Proxy(loader=loader, **common)))
             continue
         limits = Limits(each.connections or max(1, settings.threads // 2), each.rate)
-        downloads = Downloads(registry.incoming, each.url, limits, require)
+        downloads = Downloads(registry.incoming, each.url, limits, require, common["count"])
         peers = Peers([_peer(url, each, settings.threads) for url in settings.peers])
         routed.append((route, Proxy(downloads=downloads, peers=peers, **common)))
     return sorted(routed, key=lambda each: len(each[0].prefix), reverse=True)

@@ -49,6 +49,7 @@ from dualreg.catalog.secrets import SecretQueries
 from dualreg.catalog.tags import TagQueries
 from dualreg.catalog.transcoded import TranscodedQueries
 from dualreg.catalog.uploads import UploadQueries
+from dualreg.catalog.upstreams import UpstreamQueries
 from dualreg.catalog.uses import UseQueries
 from dualreg.catalog.v1_images import V1ImageQueries
 from dualreg.catalog.versions import versions_of
@@ -154,6 +155,7 @@ class Transaction:
     transcoded = _Noun(TranscodedQueries)
     derivations = _Noun(DerivationQueries, timed=False)
     garbage = _Noun(GarbageQueries)
+    upstreams = _Noun(UpstreamQueries, timed=False)
     uses = _Noun(UseQueries, timed=False)
     referrers = _Noun(ReferrerQueries, timed=False)
     keys = _Noun(KeyQueries)
@@ -256,8 +258,7 @@ class Catalog:
         transaction holds the write lock of the database from its start, so there is one at a time; on
         PostgreSQL, it is READ COMMITTED. A quarter of the connections is left to readers.
 
-        Others see the changes a moment before they are durable. Who answers for what was only read calls
-        ``settle``.
+        Others see the changes a moment before they are durable: see ``settle``.
 
         Args:
             durable: Whether to wait for the disk. Without that, a power cut may undo the transaction, unless

@@ -230,6 +230,40 @@ class SentLayer:
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamCount:
+    """What was counted of an upstream. The fields are keys of ``--json``.
+
+    Attributes:
+        upstream: Its URL.
+        hits: Pulls by tag of images that were here.
+        misses: Manifests and blobs that were fetched.
+        stale: Answers with what is here because the upstream failed.
+        errors: Requests for what is not here that the upstream, or its connection, failed.
+        bytes: Of blobs that were fetched.
+    """
+
+    upstream: str
+    hits: int = 0
+    misses: int = 0
+    stale: int = 0
+    errors: int = 0
+    bytes: int = 0
+
+
+class KeptImage(NamedTuple):
+    """An image of an upstream that is here.
+
+    Attributes:
+        digest: Of its manifest or index.
+        used_at: When it was fetched, or last pulled by tag.
+    """
+
+    repository: RepositoryName
+    digest: Digest
+    used_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ClientRow:
     """A V1 client, and the number of its requests, all and refused ones.
 

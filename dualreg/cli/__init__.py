@@ -29,6 +29,7 @@ COMMANDS = {
     "images": ("images:images", "Check which clients can read images."),
     "derive": ("derive:derive", "Make editions of tagged images before clients ask for them."),
     "clients": ("clients:clients", "List recent V1 clients."),
+    "upstreams": ("upstreams:upstreams", "Show what was fetched from other registries."),
     "store": ("store:store", "Manage the store."),
     "fsck": ("fsck:fsck", "Check the store and the catalog against each other."),
     "backup": ("backup:backup", "Back up the registry to DIRECTORY while it is serving."),

@@ -34,6 +34,7 @@ _SHARED_BY_GC = (
     "gc_window",
     "gc_rate",
     "gc_empty_repositories",
+    "upstreams",
 )
 _SHARED_BY_FOLLOWER = ("follow", "follow_interval", "follow_verify")
 _SHARED_CONNECTIONS = "database_connections"

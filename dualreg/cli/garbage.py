@@ -16,10 +16,11 @@ from dualreg.catalog.leading import Duty, lead
 from dualreg.cli.admin import audited_registry
 from dualreg.cli.background import end_with
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, echo, echo_json, table
+from dualreg.cli.output import counted, echo, echo_json, minute, table
 from dualreg.cli.readonly import require_changeable
 from dualreg.maintenance.gc import Collected, Collection
 from dualreg.registry import Registry
+from dualreg.registry.kept import Keeping
 from dualreg.settings import Settings
 from dualreg.settings.values import format_duration, in_window
 
@@ -38,9 +39,10 @@ def gc(
 ) -> None:
     """Delete what nothing uses.
 
-    That is idle uploads, blobs that nothing names, V1 images without a tag, and, as the setting gc_untagged
-    says, manifests without one. What becomes unused stays for the time that gc_grace gives. Safe while the
-    registry is serving, which does the same every gc_interval.
+    That is idle uploads, blobs that nothing names, V1 images without a tag, images of upstreams that their
+    options keep and keep_size leave no room for, and, as the setting gc_untagged says, manifests without a
+    tag. What becomes unused stays for the time that gc_grace gives. Safe while the registry is serving, which
+    does the same every gc_interval.
     """
     if full and dry_run:
         raise click.UsageError("--full only notes what later collections delete; use it without --dry-run")
@@ -55,18 +57,28 @@ def gc(
         if not (dry_run or scheduled):
             require_changeable(settings)
         pace = _pace(registry, settings, scheduled=scheduled, dry_run=dry_run)
-        collection = Collection(registry, dry_run, settings.gc_empty_repositories, pace)
+        collection = Collection(
+            registry, dry_run, settings.gc_empty_repositories, _keeping(settings), pace=pace
+        )
         result = collection.run(full=full)
         deleted = {"discarded": result.discarded, "blobs": result.blobs, "bytes": result.bytes}
+        for image in () if dry_run else result.expired:
+            record("expire", repository=image.repository, image=str(image.digest), used=image.used_at)
         if not dry_run and any((*deleted.values(), *result.repositories)):
             record("gc", **deleted)
         if not (result.complete or scheduled):
             require_changeable(settings)
     if as_json:
         repositories = {name: released._asdict() for name, released in result.repositories.items()}
-        echo_json(asdict(result) | {"repositories": repositories})
+        expired = [each._asdict() for each in result.expired]
+        echo_json(asdict(result) | {"repositories": repositories, "expired": expired})
     elif not scheduled:
         _print(result, settings, full=full, dry_run=dry_run)
+
+
+def _keeping(settings: Settings) -> dict[str, Keeping]:
+    """Return how long images of upstreams stay, by URL."""
+    return {each.url: Keeping(each.keep, each.keep_size or None) for each in settings.upstreams.values()}
 
 
 @contextmanager
@@ -121,6 +133,10 @@ def _print(result: Collected, settings: Settings, *, full: bool, dry_run: bool) 
         ["REPOSITORY", "MANIFESTS", "V1 IMAGES", "BLOBS", "BYTES"],
         [[name, *map(str, released)] for name, released in sorted(result.repositories.items())],
     )
+    verb = "Would delete" if dry_run else "Deleted"
+    for image in result.expired:
+        seen = minute(image.used_at)
+        echo(f"{verb} {image.repository}@{image.digest} of an upstream, last pulled or fetched {seen}.")
     if result.orphans:
         echo(f"Found {counted(result.orphans, 'file')} that the catalog does not know.")
     found = f"{counted(result.idle_uploads, 'idle upload')} and {counted(result.blobs, 'blob')}"

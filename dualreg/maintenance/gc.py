@@ -1,21 +1,24 @@
 """Garbage collection: what was noted is looked at again after the grace, in small steps, while serving.
 
-1. Uploads that are idle, and staged bytes without an upload, go.
-2. Of a full collection: links, blobs and bytes that nothing leads to are noted, whatever was noted before.
-3. Links that were noted long enough ago are reviewed: those still unused go.
-4. Blobs that have had no link for long enough go, with their bytes.
+1. Images of upstreams that were not pulled for long go.
+2. Uploads that are idle, and staged bytes without an upload, go.
+3. Of a full collection: links, blobs and bytes that nothing leads to are noted, whatever was noted before.
+4. Links that were noted long enough ago are reviewed: those still unused go.
+5. Blobs that have had no link for long enough go, with their bytes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
 from dualreg.catalog.dialects import batches
 from dualreg.catalog.garbage import Candidate, Condemned
+from dualreg.catalog.rows import KeptImage
 from dualreg.image.names import RepositoryName
 from dualreg.maintenance import uploads
 from dualreg.registry import Registry
 from dualreg.registry.garbage import Released
+from dualreg.registry.kept import Keeping
 
 #: Links or blobs in one transaction, which lasts milliseconds.
 _STEP = 64
@@ -26,6 +29,7 @@ class Collected:
     """What a collection deleted, or would delete. The fields are keys of ``--json``.
 
     Attributes:
+        expired: Images of upstreams that were deleted, because they were not pulled for long.
         idle_uploads: Uploads and staged bytes that were idle; *discarded*, how many of them went.
         repositories: What each repository no longer has; others may have the same blobs.
         orphans: Files in the store without a row that a full collection found; they go after the grace.
@@ -33,6 +37,7 @@ class Collected:
         complete: Whether nothing that is due was left, because the window closed.
     """
 
+    expired: list[KeptImage] = field(default_factory=list)
     idle_uploads: int = 0
     discarded: int = 0
     repositories: dict[RepositoryName, Released] = field(default_factory=dict)
@@ -48,6 +53,7 @@ class Collection:
 
     Attributes:
         dry_run: Change nothing, but return what would be deleted now.
+        keeping: How long images of upstreams stay, by the URL of the upstream.
         empty_repositories: Delete repositories that have no content.
         pace: Called before each step with the number of links or blobs in it; False ends the collection.
     """
@@ -55,6 +61,7 @@ class Collection:
     registry: Registry
     dry_run: bool = False
     empty_repositories: bool = False
+    keeping: Mapping[str, Keeping] = field(default_factory=dict)
     pace: Callable[[int], bool] = lambda _: True
 
     def run(self, *, full: bool = False) -> Collected:
@@ -69,11 +76,23 @@ class Collection:
             return result
         if not self.dry_run:
             self.registry.collections.count()
+        result.complete = self._expire(result)
         self._discard_uploads(result)
         if full and not self.dry_run:
-            result.complete = self._note_all(result)
+            result.complete = result.complete and self._note_all(result)
         result.complete = result.complete and self._review(result) and self._delete(result)
         return result
+
+    def _expire(self, result: Collected) -> bool:
+        """Delete images of upstreams that are due; return False if it was ended."""
+        kept = self.registry.kept
+        for upstream, keeping in self.keeping.items():
+            for image in kept.expired(upstream, keeping):
+                if not self.pace(1):
+                    return False
+                if self.dry_run or kept.expire(image):
+                    result.expired.append(image)
+        return True
 
     def _discard_uploads(self, result: Collected) -> None:
         service = self.registry.uploads

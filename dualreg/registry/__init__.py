@@ -30,6 +30,7 @@ from dualreg.registry.incoming import Incoming
 from dualreg.registry.index_entries import IndexEntries
 from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.integrity import Integrity
+from dualreg.registry.kept import Kept
 from dualreg.registry.keys import Keys
 from dualreg.registry.layers import Layers
 from dualreg.registry.leases import Leases
@@ -43,6 +44,7 @@ from dualreg.registry.repositories import Repositories
 from dualreg.registry.state import State
 from dualreg.registry.sweep import Sweep
 from dualreg.registry.tags import Tags
+from dualreg.registry.traffic import Traffic
 from dualreg.registry.transcoding import Transcoding
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.uploads import Uploads
@@ -191,6 +193,15 @@ class Registry:
         return Imports(self.state, self.rules.manifests)
 
     @property
+    def kept(self) -> Kept:
+        """What deletes images of upstreams again."""
+        return Kept(self.state, self.manifests)
+
+    def traffic(self, delay: timedelta | None = None) -> Traffic:
+        """Return what counts for upstreams, and writes that *delay* later; None: only on ``flush``."""
+        return Traffic(self.state.catalog, delay)
+
+    @property
     def incoming(self) -> Incoming:
         """What fetches blobs from other registries."""
         leases = Leases(self.state, self.rules.upload_ttl, self.rules.uploads)
@@ -264,4 +275,5 @@ class Registry:
         self.transcoding.close()
         self.tags.pulls.close()
         self.clients.close()
+        self.state.upstream.close()
         self.state.catalog.close()

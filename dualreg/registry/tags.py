@@ -141,6 +141,7 @@ class Tags:
     def record_pull(self, repository: RepositoryName, tag: Tag) -> None:
         """Record that the tag was pulled now; the catalog is updated a little later."""
         self.pulls.record(repository, tag)
+        self.state.upstream.count_pull(repository, tag)
 
     def delete(self, repository: RepositoryName, tag: Tag, condition: Precondition = UNCONDITIONAL) -> None:
         """Delete the tag; its manifest and other tags stay.

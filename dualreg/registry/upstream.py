@@ -112,6 +112,9 @@ class Content(Protocol):
             ServerBusy, UpstreamFailed: upstream cannot be asked now.
         """
 
+    def count_pull(self, repository: RepositoryName, tag: Tag) -> None:
+        """Count that a client has pulled a tag."""
+
     def load_image(self, repository: RepositoryName, image: ImageId) -> bool:
         """Import a V1 image in the ancestry of an available tag, with its ancestors; as ``load``."""
 
@@ -144,6 +147,9 @@ class Content(Protocol):
 
 class Upstream(Content, Protocol):
     """What services consult for content that this registry does not have."""
+
+    def close(self) -> None:
+        """Write what was counted, for the last time."""
 
     def covers(self, repository: RepositoryName) -> bool:
         """Return whether blobs and children of manifests of the repository may be loaded when asked for."""
@@ -193,6 +199,12 @@ class NoUpstream:
     def load(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
         del repository, reference
         return False
+
+    def count_pull(self, repository: RepositoryName, tag: Tag) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
     def load_image(self, repository: RepositoryName, image: ImageId) -> bool:
         del repository, image

@@ -1,7 +1,7 @@
 """Upstreams: the registries whose content is served under names of this one, as ``upstreams`` says.
 
 In the configuration file, each is a table such as ``[upstreams."hub/*"]``; in the environment, all of them
-are one text: ``hub/*=https://registry-1.docker.io, ghcr/*=https://ghcr.io``.
+are one text: ``hub/*=https://registry-1.docker.io, ghcr/*=https://ghcr.io``, or the tables as JSON.
 """
 
 import re

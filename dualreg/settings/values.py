@@ -350,8 +350,10 @@ def chosen(tables: Mapping[str, BaseModel]) -> dict[str, dict[str, object]]:
 
 def _plain(value: object) -> object:
     match value:
+        case None:
+            return "keep"
         case timedelta():
-            return f"{int(value.total_seconds())}s"
+            return format_duration(value)
         case tuple():
             return [*value]
         case Path():

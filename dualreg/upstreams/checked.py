@@ -16,6 +16,7 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.registry import Registry
 from dualreg.registry.upstream import Freshness
+from dualreg.upstreams.downloads import Counting, count_nothing
 from dualreg.upstreams.memory import Memory
 from dualreg.upstreams.remote import Remote
 from dualreg.upstreams.routes import Route
@@ -38,6 +39,7 @@ class Checked(ABC):
         check_interval: How often it is looked whether a tag has changed.
         waiting: The threads that may wait for upstreams, whichever.
         require: Raises OSError if nothing may be stored now.
+        count: Adds to the counters of the upstream.
     """
 
     registry: Registry
@@ -46,6 +48,7 @@ class Checked(ABC):
     check_interval: timedelta
     waiting: WorkSlots
     require: Callable[[], None] = lambda: None
+    count: Counting = count_nothing
     memory: Memory = field(default_factory=Memory)
     _locks: KeyedLocks = field(default_factory=KeyedLocks)
 
@@ -81,6 +84,7 @@ class Checked(ABC):
                 return self._load(repository, reference)
         except (UpstreamFailed, ServerBusy, OSError) as error:
             if self.registry.manifests.peek(repository, reference) is None:
+                self.count(errors=1)
                 raise
             self._serve_stale(repository, reference, error)
             return True
@@ -103,6 +107,15 @@ class Checked(ABC):
         if not found:
             self.memory.note_absence(key)
         return found
+
+    def count_pull(self, repository: RepositoryName, tag: Tag) -> None:
+        if not self.memory.was_fetched((repository, tag)):
+            self.count(hits=1)
+
+    def note_fetched(self, repository: RepositoryName, reference: Tag | Digest) -> None:
+        """Count that an image was fetched; the pull of the tag that waits for it is no hit."""
+        self.count(misses=1)
+        self.memory.note_fetched((repository, reference))
 
     def has(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
         del repository, reference  # what is deleted here is loaded again when it is asked for
@@ -152,6 +165,7 @@ class Checked(ABC):
         if not (known and known.stale):
             _log.warning("%s:%s is served as it was: %s", repository, reference, error)
         self.memory.keep((repository, reference), Freshness(self.registry.now() + _RETRY, str(error)))
+        self.count(stale=1)
 
     def failed(self, reason: object) -> UpstreamFailed:
         """Return the error of content that cannot be used."""

@@ -1,6 +1,6 @@
 """Composite: all other registries as the one upstream that services consult."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
 
@@ -25,11 +25,13 @@ class Composite:
         registry: The registry, without upstreams.
         routed: The routes with the content of each, those of longer prefixes first.
         imported: The source of on-demand imports, if there is one.
+        on_close: Called when the registry is closed.
     """
 
     registry: Registry
     routed: Sequence[tuple[Route, Content]] = ()
     imported: Content | None = None
+    on_close: Callable[[], None] = lambda: None
 
     def covers(self, repository: RepositoryName) -> bool:
         return self.owner(repository) is not None
@@ -62,6 +64,13 @@ class Composite:
     def coming_blob(self, repository: RepositoryName, digest: Digest) -> ComingBlob | None:
         found = (each.coming_blob(repository, digest) for each in self._contents(repository))
         return next(filter(None, found), None)
+
+    def count_pull(self, repository: RepositoryName, tag: Tag) -> None:
+        for each in self._contents(repository):
+            each.count_pull(repository, tag)
+
+    def close(self) -> None:
+        self.on_close()
 
     def load_image(self, repository: RepositoryName, image: ImageId) -> bool:
         return any(each.load_image(repository, image) for each in self._contents(repository))

@@ -29,14 +29,15 @@ _LOOKS, _PAUSE = 100, 0.01
 
 
 class Counting(Protocol):
-    """Counts what becomes of the blobs of an upstream."""
+    """Adds to the counters of an upstream, by their names."""
 
-    def __call__(self, *, misses: int = 0, errors: int = 0, bytes: int = 0) -> None:
-        """Add to the counters."""
+    def __call__(self, **counts: int) -> None:
+        """Add *counts*."""
 
 
-def _count_nothing(*, misses: int = 0, errors: int = 0, bytes: int = 0) -> None:
-    del misses, errors, bytes
+def count_nothing(**counts: int) -> None:
+    """Count nothing."""
+    del counts
 
 
 class DownloadReader(io.RawIOBase):
@@ -192,7 +193,7 @@ class Downloads:
     upstream: str
     limits: Limits
     require: Callable[[], None] = lambda: None
-    count: Counting = _count_nothing
+    count: Counting = count_nothing
     _flights: dict[tuple[RepositoryName, Digest], Flight] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 

@@ -32,6 +32,7 @@ class Memory:
     _tags: LRUCache[Hashable, Freshness] = field(default_factory=lambda: LRUCache(_TAGS))
     _absent: TTLCache[Hashable, Absence] = field(default_factory=lambda: TTLCache(_FAILURES, NEGATIVE))
     _sources: TTLCache[Hashable, RemoteBlob] = field(default_factory=lambda: TTLCache(_FAILURES, LISTED))
+    _fetched: TTLCache[Hashable, None] = field(default_factory=lambda: TTLCache(_FAILURES, LISTED))
     _lists: TTLCache[Hashable, Sequence[str]] = field(default_factory=lambda: TTLCache(_LISTS, LISTED))
     _asked: TTLCache[Hashable, None] = field(default_factory=lambda: TTLCache(_FAILURES, ONCE))
     _lock: Lock = field(default_factory=Lock)
@@ -74,6 +75,16 @@ class Memory:
         """Remember that a blob is there."""
         with self._lock:
             self._sources[key] = source
+
+    def note_fetched(self, key: Hashable) -> None:
+        """Remember that a tag was fetched, so that the pull which waits for it is no hit."""
+        with self._lock:
+            self._fetched[key] = None
+
+    def was_fetched(self, key: Hashable) -> bool:
+        """Return whether a tag was just fetched, and forget it."""
+        with self._lock:
+            return key in self._fetched and self._fetched.pop(key) is None
 
     def listed(self, key: Hashable, read: Callable[[], Sequence[str]]) -> Sequence[str]:
         """Return a list, which *read* returns if it is not remembered."""

@@ -17,6 +17,7 @@ from dualreg.errors import (
     RepositoryOwned,
     TagInvalid,
     TagUnknown,
+    UpstreamFailed,
 )
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
@@ -46,8 +47,12 @@ class Proxy(Checked):
     def coming_blob(self, repository: RepositoryName, digest: Digest) -> AwaitedBlob | None:
         if coming := self.downloads.coming(repository, digest):
             return coming
-        with self.waiting.slot(), self.alone((repository, str(digest))):
-            source = self.blob(repository, digest)
+        try:
+            with self.waiting.slot(), self.alone((repository, str(digest))):
+                source = self.blob(repository, digest)
+        except UpstreamFailed:
+            self.count(errors=1)
+            raise
         if source is None:
             return None
         return AwaitedBlob(self.downloads, repository, BlobRow(digest, source.size), source)
@@ -143,6 +148,7 @@ class Proxy(Checked):
             provenance=Provenance(upstream=self.route.url),
         )
         self.is_fresh(repository, reference)
+        self.note_fetched(repository, reference)
 
     def has(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
         """Return whether an index here lists *reference*, for a platform that is served.

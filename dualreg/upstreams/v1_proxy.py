@@ -48,6 +48,7 @@ class V1Proxy(Checked):
             if not self._import(repository, image):
                 return False
             self.registry.bridge.tag(repository, reference, image)
+            self.note_fetched(repository, reference)
         self.registry.loaded.confirm(repository, reference)
         self.is_fresh(repository, reference)
         return True

@@ -265,6 +265,9 @@ class Seen:
             assert guarded.get("/v1/repositories/team/old/images", headers=known).status_code == 200
         self.prints("token list")
         self.prints("clients")
+        chosen = self.folder / "upstreams.toml"
+        chosen.write_text('upstreams = "hub/*=https://hub.example"')
+        self.prints(f"upstreams --config {chosen}")
         for session in json.loads(self.invoke("token list --json")):
             self.invoke(f"token revoke {session['id']}")
         settings = Settings(data=self.folder / "behind", legacy_source=source, audit=str(self.log))

@@ -4,7 +4,8 @@ from datetime import datetime
 
 import pytest
 
-from dualreg.cli.background import Schedule
+from dualreg.cli.background import Schedule, child_environment
+from dualreg.settings import Settings
 
 HOUR, DAY = 3600.0, 86400.0
 #: Midnight, by the clock of this machine.
@@ -64,3 +65,18 @@ def test_no_collection_follows_a_clock_that_was_set_forward(seconds: float, *, j
     assert schedule.has_jumped() is jumps
     assert bool(clocks.due(schedule, 24)) is not jumps
     assert clocks.due(schedule, 2)
+
+
+def test_a_collection_knows_how_long_images_of_upstreams_stay() -> None:
+    """It is given all options of the upstreams, which the short form of the setting has no room for."""
+    tables = {
+        "hub/*": {
+            "url": "https://hub.example",
+            "keep": "30d",
+            "keep_size": "200g",
+            "platforms": ["linux/arm"],
+        },
+        "quay/*": {"url": "https://quay.example", "keep": "keep"},
+    }
+    settings = Settings.model_validate({"upstreams": tables})
+    assert Settings.from_env(child_environment(settings)).upstreams == settings.upstreams

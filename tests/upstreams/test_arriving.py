@@ -1,6 +1,7 @@
 """Blobs of a real registry, on their way through ``dualreg serve`` to clients."""
 
 import http.client
+import json
 import os
 import random
 import signal
@@ -11,7 +12,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from dualreg.cli import main
 from dualreg.image.digest import Digest
 from tests.builders import Image, image, layer
 from tests.clients.stock import stock_registry
@@ -189,3 +192,27 @@ def test_a_broken_transfer_is_resumed(upstream: Link, server: Serving) -> None:
     upstream.cut_at = len(LAYER) // 2
     assert get(server.host, PATH) == LAYER
     assert upstream.sent <= len(LAYER) + (64 << 10)
+
+
+def test_what_was_fetched_is_counted(upstream: Link, tmp_path: Path) -> None:
+    """Pulls, bytes and failures of all workers; all of it is written by the end of the server."""
+    data = tmp_path / "data"
+    settings = {"upstreams": f"hub/*={upstream.url}", "audit": "off"}
+    with dualreg_process(data, **settings) as serving:
+        for _ in range(3):
+            get(serving.host, f"/v2/hub/{NAME}/manifests/1", Accept=IMAGE.media_type)
+        get(serving.host, PATH)
+        upstream.status = 500
+        with asked(serving.host, PATH.replace(str(Digest.of(LAYER)), str(Digest.of(b"")))) as response:
+            assert response.status == 500
+    config = tmp_path / "dualreg.toml"
+    config.write_text(f'upstreams = "hub/*={upstream.url}"')
+    command = ["upstreams", "--json", "--data", str(data), "--config", str(config)]
+    result = CliRunner().invoke(main, command)
+    (counted,) = json.loads(result.stdout)
+    expected = {"hits": 2, "misses": 2, "stale": 0, "errors": 1, "bytes": len(LAYER)}
+    assert counted == {"upstream": upstream.url, **expected}
+    assert (
+        f"hub/*  2     2       0      1       {len(LAYER)}"
+        in CliRunner().invoke(main, [word for word in command if word != "--json"]).stdout
+    )

@@ -48,7 +48,7 @@ from dualreg.catalog.tables.content import (
     V1Images,
     V1SentLayers,
 )
-from dualreg.catalog.tables.service import Deletions, ServiceState, SigningKeys, V1Clients
+from dualreg.catalog.tables.service import Deletions, ServiceState, SigningKeys, UpstreamCounters, V1Clients
 
 __all__ = [
     "Accounts",
@@ -71,6 +71,7 @@ __all__ = [
     "Tags",
     "TranscodedLayers",
     "Uploads",
+    "UpstreamCounters",
     "V1Clients",
     "V1Images",
     "V1SentLayers",

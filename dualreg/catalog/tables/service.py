@@ -58,6 +58,19 @@ class Deletions(Table):
     at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class UpstreamCounters(Table):
+    """What was counted of each upstream, by its URL, in requests and bytes."""
+
+    __tablename__ = "upstream_counters"
+
+    upstream: Mapped[str] = mapped_column(String(255), primary_key=True)
+    hits: Mapped[int] = mapped_column(BigInteger)
+    misses: Mapped[int] = mapped_column(BigInteger)
+    stale: Mapped[int] = mapped_column(BigInteger)
+    errors: Mapped[int] = mapped_column(BigInteger)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+
+
 class V1Clients(Table):
     """Clients of the V1 API, by repository; the name is empty for requests that concern none.
 

@@ -62,6 +62,9 @@ class TreeUpstream:
         del repository, reference  # what was imported stays as it is
         return None
 
+    def count_pull(self, repository: RepositoryName, tag: Tag) -> None:
+        pass
+
     def coming_blob(self, repository: RepositoryName, digest: Digest) -> ComingBlob | None:
         del repository, digest  # images are imported whole
         return None

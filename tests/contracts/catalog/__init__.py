@@ -15,6 +15,7 @@ from tests.contracts.catalog.signing_keys import SigningKeysContract
 from tests.contracts.catalog.tags import TagsContract
 from tests.contracts.catalog.transcoded import TranscodedContract
 from tests.contracts.catalog.uploads import UploadsContract
+from tests.contracts.catalog.upstreams import UpstreamsContract
 from tests.contracts.catalog.v1_images import V1ImagesContract
 from tests.contracts.catalog.views import ViewsContract
 
@@ -30,6 +31,7 @@ class CatalogContract(
     V1ImagesContract,
     ViewsContract,
     TranscodedContract,
+    UpstreamsContract,
     DerivationsContract,
     SigningKeysContract,
     ClientsContract,

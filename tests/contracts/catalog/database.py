@@ -27,6 +27,7 @@ from dualreg.catalog.tables import (
     Tags,
     TranscodedLayers,
     Uploads,
+    UpstreamCounters,
     V1Clients,
     V1Images,
     V1SentLayers,
@@ -127,7 +128,8 @@ class DatabaseContract:
         known = {
             Accounts, Blobs, Deletions, GroupMembers, LoginFailures, LoginSuccesses, ManifestChildren,
             Manifests, ManifestViews, MissingChildren, Permissions, Repositories, RepositoryBlobs, Secrets,
-            ServiceState, SigningKeys, Tags, TranscodedLayers, Uploads, V1Clients, V1Images, V1SentLayers,
+            ServiceState, SigningKeys, Tags, TranscodedLayers, Uploads, UpstreamCounters, V1Clients, V1Images,
+            V1SentLayers,
         }  # fmt: skip
         assert {table.__tablename__ for table in known} == set(Table.metadata.tables)
         with catalog.read() as tx:

@@ -1,0 +1,77 @@
+"""Kept: images of upstreams that are here, and which of them go again."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from dualreg.catalog.rows import KeptImage
+from dualreg.errors import ManifestInUse, ManifestUnknown, RepositoryUnknown
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName
+from dualreg.registry.manifests import Manifests
+from dualreg.registry.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How long images of an upstream stay.
+
+    Attributes:
+        age: After the last pull by tag; None: any time.
+        size: Bytes of all of them; None: any number.
+    """
+
+    age: timedelta | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Deletes images of upstreams that have not been pulled for long; never what clients have pushed."""
+
+    state: State
+    manifests: Manifests
+
+    def expired(self, upstream: str, keeping: Keeping) -> Sequence[KeptImage]:
+        """Return the images of an upstream that are too old, or too much, the last used one first."""
+        if keeping.age is None and keeping.size is None:
+            return ()
+        with self.state.catalog.read() as tx:
+            images = tx.upstreams.kept(upstream)
+            children = tx.upstreams.children(upstream) if keeping.size is not None else {}
+            sizes = tx.upstreams.sizes(upstream) if keeping.size is not None else {}
+            since = tx.now - keeping.age if keeping.age is not None else None
+        found, counted, total, is_full = list[KeptImage](), set[Digest](), 0, False
+        for image in images:
+            new = {*_graph(image, children)} - counted
+            size = sum(sizes.get(digest, 0) for digest in new)
+            is_full = is_full or (keeping.size is not None and total + size > keeping.size)
+            if is_full or (since is not None and image.used_at < since):
+                found.append(image)
+            else:
+                counted, total = counted | new, total + size
+        return found
+
+    def expire(self, image: KeptImage) -> bool:
+        """Delete an image with its tags, unless it is gone, or in use by now; return whether it was.
+
+        Its blobs become garbage.
+        """
+        try:
+            self.manifests.delete(image.repository, image.digest)
+        except (ManifestUnknown, ManifestInUse, RepositoryUnknown):
+            return False
+        return True
+
+
+def _graph(
+    image: KeptImage, children: Mapping[tuple[RepositoryName, Digest], Sequence[Digest]]
+) -> Iterator[Digest]:
+    """Yield the digests of an image and of all that it names."""
+    seen, waiting = {image.digest}, [image.digest]
+    while waiting:
+        digest = waiting.pop()
+        yield digest
+        new = {*children.get((image.repository, digest), ())} - seen
+        seen |= new
+        waiting += new

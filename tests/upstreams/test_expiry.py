@@ -1,0 +1,88 @@
+"""Images of upstreams go again: by their last pull, or by the size of all; what clients have pushed never."""
+
+from datetime import timedelta
+
+import pytest
+
+from dualreg.catalog.rows import BlobRow
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.maintenance.gc import Collection
+from dualreg.registry import Registry
+from dualreg.registry.kept import Keeping
+from dualreg.registry.provenance import Provenance
+from tests.builders import Image, image, layer
+from tests.conftest import Clock
+
+URL, NAME, OWN = "https://one.example", RepositoryName("hub/app"), RepositoryName("own")
+DAY = timedelta(days=1)
+BASE = layer({"base": b"0" * 10_000})
+
+
+def _image(number: int) -> Image:
+    return image(BASE, layer({f"{number}": bytes([number]) * 1000}))
+
+
+IMAGES = [_image(number) for number in range(4)]
+
+
+@pytest.fixture
+def kept(registry: Registry, clock: Clock) -> Registry:
+    """A registry with an image for each of four days, and one that a client has pushed before."""
+    own = _image(9)
+    for blob in own.blobs.values():
+        registry.uploads.ingest(OWN, [blob])
+    registry.manifests.put(OWN, Tag("1"), own.media_type, own.manifest)
+    for number, each in enumerate(IMAGES):
+        registry.manifests.put(
+            NAME, Tag(f"{number}"), each.media_type, each.manifest, provenance=Provenance(upstream=URL)
+        )
+        for digest, blob in each.blobs.items():
+            found = BlobRow(digest, len(blob))
+            if not registry.incoming.link(NAME, found):
+                with registry.incoming.receive(NAME, found, lambda _: None) as receiving:
+                    receiving.write(iter([blob]))
+                    receiving.finish(NAME)
+        clock.advance(DAY)
+    return registry
+
+
+def _collect(registry: Registry, keeping: Keeping, *, dry_run: bool = False) -> list[Digest]:
+    result = Collection(registry, dry_run, keeping={URL: keeping}).run()
+    return [each.digest for each in result.expired]
+
+
+def _left(registry: Registry) -> list[Image]:
+    return [each for each in IMAGES if registry.manifests.peek(NAME, each.digest)]
+
+
+def test_images_expire_by_their_last_pull(kept: Registry) -> None:
+    """One that is pulled stays; a dry run says the same, and changes nothing."""
+    kept.tags.record_pull(NAME, Tag("0"))
+    kept.tags.pulls.flush()
+    keeping = Keeping(age=2 * DAY)
+    expected = [IMAGES[1].digest]
+    assert _collect(kept, keeping, dry_run=True) == expected
+    assert len(_left(kept)) == 4
+    assert _collect(kept, keeping) == expected
+    assert _left(kept) == [IMAGES[0], IMAGES[2], IMAGES[3]]
+    assert _collect(kept, keeping) == []
+    assert kept.tags.list_all(OWN) == (Tag("1"),)
+
+
+def test_images_expire_by_size(kept: Registry) -> None:
+    """Those that were used longest ago; what several have counts once."""
+    images = IMAGES[2:]
+    blobs = {digest: len(blob) for each in images for digest, blob in each.blobs.items()}
+    size = sum(blobs.values()) + sum(len(each.manifest) for each in images)
+    assert _collect(kept, Keeping(size=size)) == [IMAGES[1].digest, IMAGES[0].digest]
+    assert _left(kept) == images
+    assert _collect(kept, Keeping(size=size - 1)) == [IMAGES[2].digest]
+    assert _left(kept) == images[1:]
+    assert kept.tags.list_all(OWN) == (Tag("1"),)
+
+
+def test_nothing_expires_without_a_limit(kept: Registry) -> None:
+    """That is the default."""
+    assert _collect(kept, Keeping()) == []
+    assert len(_left(kept)) == 4
