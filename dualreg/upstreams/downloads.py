@@ -82,16 +82,14 @@ class DownloadReader(io.RawIOBase):
         Raises:
             RegistryError: the download has failed.
         """
-        size = self.size if size < 0 else size
+        size, data = self.size if size < 0 else size, b""
         for _ in range(_LOOKS):
             end, place = self._flight.wait(self._position)
             length = min(size, end - self._position)
             if length <= 0 or place is None:
                 return b""
-            try:
+            with suppress(BlobMissing, OSError):  # in a bucket, it may go while it is read
                 data = self._at(place).read(length)
-            except BlobMissing:
-                data = b""
             if data:
                 self._position += len(data)
                 return data
@@ -123,7 +121,7 @@ class DownloadReader(io.RawIOBase):
             end, place = self._flight.wait(position)
             if end <= position or place is None:
                 return position
-            with suppress(BlobMissing):
+            with suppress(BlobMissing, OSError):
                 self._at(place)
                 return end
             time.sleep(_PAUSE)
