@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import growth, locks, scale, sizing
+from tests.benchmarks import growth, locks, scale, sizing, upstreams
 from tests.benchmarks.costs import Cost
 from tests.benchmarks.large_store import COMMANDS
 from tests.benchmarks.load import CONNECTIONS, load
@@ -31,6 +31,15 @@ def test_transactions_are_measured(tmp_path: Path) -> None:
     lines = [*locks.measure(tmp_path, 40)]
     assert len(lines) == 5
     assert all(0 < longest <= total for _, total, longest, _ in lines)
+
+
+@pytest.mark.slow
+@pytest.mark.client
+def test_pulls_through_this_registry_are_measured(tmp_path: Path) -> None:
+    """Cold ones over two lines, and warm ones; each is compared with one that needs nothing in between."""
+    lines = upstreams.measure(tmp_path, 4 << 20, 1)
+    assert [line.split()[0] for line in lines] == ["cold", "cold", "warm"]
+    assert all(re.search(r"takes \d+\.\d\d times as long$", line) for line in lines)
 
 
 @pytest.mark.slow
