@@ -106,8 +106,11 @@ def _docker_notes(server: Server, members: Mapping[str, object]) -> Iterator[str
         yield f'docker before 1.10: DOCKER_OPTS="{" ".join(options)}" in /etc/default/docker'
     if not server.is_plain:
         yield f"docker: put a private certificate authority into /etc/docker/certs.d/{server.host}/ca.crt"
-    if server.v1 and server.path:
-        yield "docker before 1.6: a registry with a path in its URL is not supported"
+    if server.path or not server.v1:
+        reason = (
+            "a registry with a path in its URL is not supported" if server.v1 else "the setting v1 is off"
+        )
+        yield f"docker before 1.6: {reason}"
 
 
 def _containerd(server: Server) -> ClientFiles:

@@ -4,7 +4,7 @@ A reader stands for releases that read the same. ``obstacles`` says what keeps a
 are stored, as any registry would serve them; ``unsolved`` what is left of that where editions are made.
 
 Sources: moby 0.6 to 28 (``distribution/pull_v2.go``, ``layer/layer_store.go``, ``graph/graph.go``),
-containerd 1.7 to 2.1 (``docs/containerd-2.0.md``, ``core/remotes/docker``).
+containerd 1.5 to 2.1 (``docs/containerd-2.0.md``, ``core/remotes/docker``).
 """
 
 from collections.abc import Iterable, Mapping
@@ -67,7 +67,7 @@ _OCI = frozenset({media_types.OCI_MANIFEST, media_types.OCI_INDEX})
 #: Docker takes 125 layers since 1.10 (``maxLayerDepth``), before that 127 (``MaxImageDepth``), at first 42.
 _READERS = (
     Reader(
-        "containerd-2.1", "containerd 2.1 and newer, crane, syft, trivy", _SCHEMA2 | _OCI,
+        "containerd-2.1", "containerd 2.0 and newer, crane, syft, trivy", _SCHEMA2 | _OCI,
         zstd=True, fetches_foreign=True,
     ),
     Reader(

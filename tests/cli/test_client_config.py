@@ -18,10 +18,11 @@ def run(*arguments: str, **settings: str) -> Result:
 
 def test_one_client_is_printed_as_its_file(tmp_path: Path) -> None:
     """So that it can be redirected; what else has to be done stays on the terminal."""
-    done = run("--for", "docker", bind="192.0.2.1:5000", auth="accounts", data=str(tmp_path))
+    done = run("--for", "docker", bind="192.0.2.1:5000", auth="accounts", v1="off", data=str(tmp_path))
     assert json.loads(done.stdout) == {"insecure-registries": ["192.0.2.1:5000"]}
     assert "--insecure-registry 192.0.2.1:5000" in done.stderr
     assert "docker login 192.0.2.1:5000" in done.stderr
+    assert "docker before 1.6: the setting v1 is off" in done.stderr
 
 
 def test_several_are_printed_below_their_paths() -> None:
@@ -53,7 +54,12 @@ def test_a_path_in_the_url() -> None:
         },
     }
     assert "registry-mirrors" not in done.stdout
-    for client in ("docker: registry-mirrors", "buildkit: a registry", "podman: a registry"):
+    for client in (
+        "docker: registry-mirrors",
+        "docker before 1.6",
+        "buildkit: a registry",
+        "podman: a registry",
+    ):
         assert client in done.stderr
 
 
