@@ -121,6 +121,17 @@ def check_convertible(manifest: Manifest, edition: Edition) -> None:
         _layer_type(layer.media_type, family)
 
 
+def check_for_v1(manifest: Manifest) -> None:
+    """Raise ImageUnreadable, with the reason, if it is the manifest that V1 and schema 1 cannot express.
+
+    Its config is not looked at.
+    """
+    check_convertible(manifest, Edition.SCHEMA2)
+    for layer in manifest.described(Role.LAYER):
+        if not media_types.is_distributable(layer.media_type):
+            raise ImageUnreadable(reason=_why(layer.media_type))
+
+
 def image_edition(
     manifest: Manifest, edition: Edition, gzipped: Mapping[Digest, Descriptor]
 ) -> tuple[str, bytes]:

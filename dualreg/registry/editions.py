@@ -23,6 +23,7 @@ from dualreg.image.editions import (
     Entry,
     Family,
     check_convertible,
+    check_for_v1,
     has_zstd,
     image_edition,
     index_edition,
@@ -188,10 +189,11 @@ class Editions:
         """Return the media type and the first bytes of what ``make`` returns when the layers are ready."""
         return outline(row.media_type, self.manifests.payload(row), edition)
 
-    def require_tars(self, row: ManifestRow) -> None:
-        """Raise ImageUnreadable, with the reason, if a manifest is no image of layers that Docker reads."""
-        if row.media_type in media_types.IMAGES:
-            check_convertible(self._read(row), Edition.SCHEMA2)
+    def check_for_v1(self, repository: RepositoryName, row: ManifestRow, platform: Platform) -> None:
+        """Raise ImageUnreadable, with the reason, if a manifest is none that V1 and schema 1 can express."""
+        image = self.image_for(repository, row, platform)
+        if image.media_type in media_types.IMAGES:
+            check_for_v1(self._read(image))
 
     def remake(self, repository: RepositoryName, row: ManifestRow) -> Iterator[bytes]:
         """Yield the payloads of the editions of a manifest, by the rules of this release."""

@@ -13,16 +13,16 @@ from typing import NamedTuple
 
 from cachetools import LRUCache, cachedmethod
 
-from dualreg.catalog.rows import BlobRow, ManifestRow
-from dualreg.errors import BlobDamaged, BlobMissing, LayersPending, ManifestUnknown
+from dualreg.catalog.rows import BlobRow, ManifestRow, Origin
+from dualreg.errors import BlobDamaged, BlobMissing, LayersPending, ManifestUnknown, TagUnknown
 from dualreg.image import media_types
 from dualreg.image.convert import manifest_from_chain
 from dualreg.image.digest import Digest
 from dualreg.image.editions import Edition
 from dualreg.image.formats import Role
 from dualreg.image.jws import sign
-from dualreg.image.names import RepositoryName, Tag
-from dualreg.image.platform import Platform
+from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.image.platform import LINUX_AMD64, Platform
 from dualreg.image.schema1 import outline, schema1_from_chain, schema1_from_image
 from dualreg.registry.accept import Accept
 from dualreg.registry.bridge import Bridge
@@ -147,6 +147,27 @@ class Negotiation:
             found = (tx.views.find(row.repository_id, digest, kind=kind) for kind in named)
             return next((Digest.parse(each) for each in found if each), None)
 
+    def resolve(self, repository: RepositoryName, tag: Tag) -> ImageId:
+        """Return the V1 image that a tag is seen as.
+
+        Raises:
+            TagUnknown: as ``Bridge.resolve``.
+            ImageUnreadable: V1 clients do not see it, and the reason is known.
+        """
+        try:
+            return self.bridge.resolve(repository, tag)
+        except TagUnknown:
+            self.explain(repository, tag)
+            raise
+
+    def explain(self, repository: RepositoryName, tag: Tag | None = None) -> None:
+        """Raise ImageUnreadable if the reason is known why V1 clients cannot see a tag, or any tag."""
+        tags = [tag] if tag else self.bridge.unseen(repository)[:1]
+        shown = self.bridge.visibility.shown(repository, Origin.V1)
+        for row in (self.manifests.peek(repository, each) for each in tags):
+            if row and row.origin in shown:
+                self.editions.check_for_v1(repository, row, LINUX_AMD64)
+
     def sign(self, payload: bytes) -> bytes:
         """Return the schema 1 *payload* signed with this registry's key."""
         return sign(payload, self.keys.schema1, self.manifests.state.catalog.now())
@@ -188,7 +209,7 @@ class Negotiation:
         image = self.editions.image_for(repository, row, platform)
         generated = self._generate(repository, tag, image)
         if generated is None:
-            self.editions.require_tars(image)
+            self.editions.check_for_v1(repository, image, platform)
             reason = "this image cannot be expressed as schema 1"
             raise ManifestUnknown(reference=tag, reason=reason)  # after which Docker looks for it on V1
         return generated

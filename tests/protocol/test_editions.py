@@ -279,6 +279,11 @@ def test_what_a_reader_cannot_have_says_why(
         (error,) = get(client, reader, status=406).json["errors"]  # type: ignore[index]
         assert error["code"] == "UNSUPPORTED"
         assert error["message"] == f"this client cannot read the image: {reason}"
+    for url in ("images", f"tags/{TAG}"):
+        answer = client.get(f"/v1/repositories/{NAME}/{url}")
+        assert (answer.status_code, answer.json) == (406, {"error": error["message"]})
+    schema1 = client.get(f"/v2/{NAME}/manifests/{TAG}", headers={"User-Agent": "docker/1.9.1"})
+    assert (schema1.status_code, schema1.json["errors"]) == (406, [error])  # type: ignore[index]
     for reader in ("20.10", "28"):
         assert Digest.of(get(client, reader).data) == registry.manifests.find(NAME, TAG).digest
 

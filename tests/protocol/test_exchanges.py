@@ -651,7 +651,8 @@ def test_v2_an_index_without_linux_amd64(fresh_world: World) -> None:
     assert (response.data, response.content_type) == (payload, INDEX)
     tags = fresh_world.client.get(fresh_world.fill("{v1}/tags")).json
     assert "other" not in tags
-    assert fresh_world.client.get(fresh_world.fill("{v1}/tags/other")).status_code == 404
+    unseen = fresh_world.client.get(fresh_world.fill("{v1}/tags/other"))
+    assert (unseen.status_code, unseen.json) == (406, {"error": error["message"]})
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])

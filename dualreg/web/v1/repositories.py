@@ -54,6 +54,8 @@ def delete_repository(repository: RepositoryName) -> Response:
 def get_images(repository: RepositoryName) -> Response:
     """Start a pull: list every image of the repository."""
     images = registry().bridge.images(repository)
+    if not images:  # the only answer to a pull whose error Docker shows
+        registry().negotiation.explain(repository)
     return uncached_json([{"id": image} for image in images], headers=session_headers(repository))
 
 

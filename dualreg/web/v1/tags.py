@@ -43,7 +43,7 @@ def delete_tags(repository: RepositoryName) -> Response:
 @requires(Action.PULL)
 def get_tag(repository: RepositoryName, tag: Tag) -> Response:
     """Return the image ID of the tag."""
-    return uncached_json(registry().bridge.resolve(repository, tag))
+    return uncached_json(registry().negotiation.resolve(repository, tag))
 
 
 @requires(Action.PUSH)
