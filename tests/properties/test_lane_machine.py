@@ -25,13 +25,14 @@ from dualreg.web.lane import Lane
 from tests import quick
 from tests.apps import answer_at_once, answer_of
 from tests.auth.conftest import PASSWORD, basic, bearer
-from tests.builders import image, layer, v1_chain
+from tests.builders import image, layer, v1_chain, zstd_image
 from tests.contracts.postgresql import migrated_postgresql
 from tests.properties.registries import push_v1, push_v2
+from tests.protocol.clients.v2 import DOCKER, DOCKER_1_10
 from tests.soak import short_or_long
 
 NAMES = [RepositoryName("team/a"), RepositoryName("b")]
-IMAGES = [image(layer({"f": b"1"})), image(layer({"f": b"2"}), oci=True)]
+IMAGES = [image(layer({"f": b"1"})), image(layer({"f": b"2"}), oci=True), zstd_image(layer({"f": b"3"}))]
 CHAIN = v1_chain(layer({"v": b"1"}))
 TAGS = [Tag("one"), Tag("two")]
 PATHS = [
@@ -42,6 +43,14 @@ PATHS = [
     *(f"/v2/{name}/manifests/{tag}" for name in NAMES for tag in TAGS),
     *(f"/v2/{name}/manifests/{each.digest}" for name in NAMES for each in IMAGES),
     *(f"/v2/{name}/blobs/{digest}" for name in NAMES for each in IMAGES for digest in each.blobs),
+]
+#: Clients of which each reads something else, and two that say the same in Accept.
+CLIENTS = [
+    {},
+    {"User-Agent": "docker/1.9.1"},
+    {"Accept": ", ".join(DOCKER_1_10), "User-Agent": "docker/1.10.3"},
+    {"Accept": ", ".join(DOCKER), "User-Agent": "docker/20.10.24"},
+    {"Accept": ", ".join(DOCKER), "User-Agent": "docker/28.0.0"},
 ]
 ADDRESS = {"REMOTE_ADDR": "127.0.0.1"}
 PROCESS, NAME = st.integers(0, 1), st.sampled_from(NAMES)
@@ -120,13 +129,18 @@ class Processes(RuleBasedStateMachine):
         answer = client.get("/token", query_string=query, headers=basic("alice"))
         self.credentials = [*self.credentials[:2], bearer(answer.json["token"])]
 
-    @rule(path=st.sampled_from(PATHS), process=PROCESS, method=st.sampled_from(["GET", "HEAD"]))
-    def read(self, path: str, process: int, method: str) -> None:
+    @rule(
+        path=st.sampled_from(PATHS),
+        process=PROCESS,
+        method=st.sampled_from(["GET", "HEAD"]),
+        client=st.sampled_from(CLIENTS),
+    )
+    def read(self, path: str, process: int, method: str, client: dict[str, str]) -> None:
         """Read with every credential, twice: the lane answers what Flask does."""
         lane = self.apps[process].wsgi_app
         assert isinstance(lane, Lane)
         for headers in self.credentials:
-            asked = create_environ(path, method=method, headers=headers, environ_base=ADDRESS)
+            asked = create_environ(path, method=method, headers=headers | client, environ_base=ADDRESS)
             at_once = answer_at_once(lane, {**asked})
             answers = [answer_of(each, {**asked}) for each in (lane, lane, lane.application)]
             assert answers[0] == answers[1] == answers[2]
