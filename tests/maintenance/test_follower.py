@@ -36,6 +36,7 @@ from tests.cuts.client import InProcess
 from tests.maintenance.pulls import pull_everything, pull_tag
 from tests.maintenance.world import administer, fill, known_rows, put
 from tests.protocol.clients.libtrust import signed
+from tests.protocol.clients.v2 import DOCKER
 from tests.protocol.clients.wire import Wire
 from tests.protocol.exchange import push_blob, push_image, push_v1
 from tests.protocol.test_schema1 import KEY, LAYER, payload
@@ -466,6 +467,39 @@ def test_schema_1_is_signed_again(settings: Settings, tmp_path: Path) -> None:
         own.close()
         expected = expected_rows(primary.data)["manifest_children"]
         assert rows_of(following.catalog)["manifest_children"] == expected
+    registry.close()
+
+
+def test_editions_are_made_beside_the_copy(settings: Settings, tmp_path: Path) -> None:
+    """They stay as long as their image is in the copy, and go with it."""
+    assert settings.follow
+    primary, name = Settings(data=tmp_path / "data", audit="off"), "team/zstd"
+    image = builders.zstd_image(builders.layer({"a": b"1"}))
+    old = {"Accept": ", ".join(DOCKER), "User-Agent": "docker/20.10.24"}
+    prepare(primary)
+    registry = open_registry(primary)
+    theirs = client_of(registry, primary)
+    with follower(settings) as following:
+        own = open_registry(settings)
+        client = client_of(own, settings)
+
+        def follow() -> None:
+            copy(primary.data, settings.follow)
+            assert following.look().waiting == []
+
+        push_image(theirs, name, image, "one")
+        follow()
+        made = client.get(f"/v2/{name}/manifests/one", headers=old)
+        assert made.json["config"]["digest"] == str(Digest.of(image.config))  # type: ignore[index]
+        assert made.headers["Docker-Content-Digest"] != str(image.digest)
+        path = f"/v2/{name}/manifests/{made.headers['Docker-Content-Digest']}"
+        push_image(theirs, name, builders.image(builders.layer({"a": b"1"})), "two")
+        follow()
+        assert client.get(path).data == made.data
+        assert theirs.delete(f"/v2/{name}/manifests/{image.digest}").status_code == 202
+        follow()
+        assert client.get(path).status_code == 404
+        own.close()
     registry.close()
 
 
