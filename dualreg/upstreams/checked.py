@@ -3,7 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
@@ -69,11 +69,9 @@ class Checked(ABC):
             return self.registry.repositories.upstream(repository) == self.route.url
         known = self.memory.freshness((repository, reference))
         until = row.checked_at + self.check_interval  # by whichever process
-        if known and known.stale:
-            until = max(until, known.until)
-        elif known is None or known.until != until:
-            self.memory.keep((repository, reference), Freshness(until))
-        return until <= self.registry.now()
+        if known is None or known.until < until:
+            known = self.memory.keep((repository, reference), Freshness(until))
+        return known.until <= self.registry.now()
 
     def freshness(self, repository: RepositoryName, reference: Tag | Digest) -> Freshness | None:
         return None if isinstance(reference, Digest) else self.memory.freshness((repository, reference))
@@ -152,6 +150,13 @@ class Checked(ABC):
                 raise
             _log.warning("%s: cannot list the tags of upstream: %s", repository, error)
             return ()
+
+    def confirm(self, repository: RepositoryName, tag: Tag) -> None:
+        """Note that a tag points at the same as upstream; for all processes, unless nothing may be stored."""
+        with suppress(OSError):
+            self.require()
+            self.registry.loaded.confirm(repository, tag)
+        self.is_fresh(repository, tag)
 
     def is_fresh(self, repository: RepositoryName, reference: Tag | Digest) -> None:
         """Remember when a tag, which was just compared with upstream, is compared again."""

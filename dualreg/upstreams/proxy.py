@@ -29,6 +29,8 @@ from dualreg.upstreams.remote import Fetched, RemoteBlob
 
 Name = TypeVar("Name", Tag, Digest)
 _log = logging.getLogger(__name__)
+#: Bytes of the largest manifest: no larger one can be pushed.
+_MANIFEST_LIMIT = 4 << 20
 #: Referrers that one request loads, and tags that are listed.
 _REFERRERS, _TAGS = 100, 20_000
 
@@ -112,13 +114,13 @@ class Proxy(Checked):
             return self._get(repository, reference)
         digest = self.remote.digest(self.route.there(repository), reference)
         if digest is None:
+            self.require()
             with suppress(TagUnknown):  # another process was faster
                 self.registry.tags.delete(repository, reference)
             return False
         if digest != row.digest:
             return self._get(repository, reference)
-        self.registry.loaded.confirm(repository, reference)
-        self.is_fresh(repository, reference)
+        self.confirm(repository, reference)
         return True
 
     def _get(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
@@ -130,6 +132,8 @@ class Proxy(Checked):
         fetched = shared or self.remote.manifest(name, reference)
         if fetched is None:
             return False
+        if len(fetched.body) > _MANIFEST_LIMIT:
+            raise self.failed(f"the manifest {reference} has more than {_MANIFEST_LIMIT} bytes")
         self.require()
         try:
             self._store(repository, reference, fetched)

@@ -41,6 +41,7 @@ class V1Proxy(Checked):
         image = self._tags(repository).get(reference)
         if image is None:
             if row:
+                self.require()
                 with suppress(TagUnknown):  # another process was faster
                     self.registry.tags.delete(repository, reference)
             return False
@@ -49,8 +50,7 @@ class V1Proxy(Checked):
                 return False
             self.registry.bridge.tag(repository, reference, image)
             self.note_fetched(repository, reference)
-        self.registry.loaded.confirm(repository, reference)
-        self.is_fresh(repository, reference)
+        self.confirm(repository, reference)
         return True
 
     def coming_blob(self, repository: RepositoryName, digest: Digest) -> None:
@@ -107,6 +107,7 @@ class V1Proxy(Checked):
         Raises:
             UpstreamFailed: it cannot be imported; the log says why.
         """
+        self.require()
         name = self.route.there(repository)
         try:
             self.registry.loaded.claim(repository, self.route.url)

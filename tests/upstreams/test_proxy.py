@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dualreg import proxies
+from dualreg.assembly import writes_of
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
@@ -16,6 +17,7 @@ from dualreg.remote.transport import PROMPT
 from dualreg.upstreams import breaker, checked
 from tests import builders
 from tests.clients.stock import stock_registry
+from tests.migrate import stock_trees
 from tests.migrate.fronts import Front, Step, front, status
 from tests.upstreams.world import ACCEPT, IMAGE, OTHER, Here, There, errors_of, here, requests
 
@@ -382,3 +384,36 @@ def test_tags_pulled_over_v1_follow(hub: Here, there: There) -> None:
     before = tags.resolve(RepositoryName("hub/team/v1"), Tag("1"))
     there.put("team/v1", OTHER, "1")
     assert tags.resolve(RepositoryName("hub/team/v1"), Tag("1")) != before
+
+
+def test_nothing_is_stored_while_nothing_may_be(hub: Here, there: There) -> None:
+    """What is here is compared and served all the same; what is not here has to wait."""
+    there.put("team/still", IMAGE, "1")
+    hub.pull("hub/team/still", IMAGE, "1")
+    before = hub.registry.version()
+    writes_of(hub.settings).set_mark("moving", hub.registry.now())
+    for _ in range(2):
+        assert hub.get("hub/team/still/manifests/1").headers.get("Warning") is None
+    assert hub.get("hub/team/app/manifests/1").status_code == 503
+    assert hub.registry.version() == before
+    writes_of(hub.settings).remove_mark()
+
+
+def test_schema_1_becomes_what_clients_read(tmp_path: Path) -> None:
+    """Its layers come for the conversion; by digest, it is as it is there."""
+    tree = stock_trees.small(tmp_path / "stock")
+    tree.schema1("team/one", "1", stock_trees.LAYERS["c"], stock_trees.LAYERS["d"])
+    with (
+        stock_registry(tree.root, tmp_path) as tools,
+        here(tmp_path / "data", f"http://{tools.host}") as opened,
+    ):
+        made = opened.get("hub/team/one/manifests/1")
+        assert made.content_type == media_types.DOCKER_MANIFEST
+        layers = [
+            opened.get(f"hub/team/one/blobs/{each['digest']}").data
+            for each in json.loads(made.data)["layers"]
+        ]
+        assert layers == [stock_trees.LAYERS["c"], stock_trees.LAYERS["d"]]
+        old = opened.client.get("/v2/hub/team/one/manifests/1", headers={"User-Agent": "docker/1.9.1 go"})
+        digest = old.headers["Docker-Content-Digest"]
+        assert opened.get(f"hub/team/one/manifests/{digest}").data == old.data
