@@ -31,6 +31,7 @@ from dualreg.registry.transcoding import LEASE
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.links import Links
 from tests import builders
+from tests.builders import zstd_compress
 from tests.conftest import Clock, GuardedStore
 from tests.databases import empty_database
 from tests.programs import until
@@ -74,12 +75,13 @@ def test_a_repository_without_the_layer_gets_no_edition(registry: Registry) -> N
 
 def test_layers_that_cannot_be_read(registry: Registry, store: GuardedStore) -> None:
     """Those that were pushed so are told from those that are lost or damaged in the store."""
-    broken = IMAGE.layers[0][:-9]
-    registry.uploads.ingest(NAME, [broken])
     push_v2(registry, NAME, Tag("1"), IMAGE)
-    descriptor = Descriptor(media_types.OCI_LAYER_ZSTD, Digest.of(broken), len(broken))
-    with pytest.raises(ImageInvalid, match="truncated"):
-        registry.transcoding.gzipped(NAME, [descriptor])
+    bomb = zstd_compress(bytes(200 << 20))
+    for broken, why in ((IMAGE.layers[0][:-9], "truncated"), (bomb, "more than 1100 times its size")):
+        registry.uploads.ingest(NAME, [broken])
+        descriptor = Descriptor(media_types.OCI_LAYER_ZSTD, Digest.of(broken), len(broken))
+        with pytest.raises(ImageInvalid, match=why):
+            registry.transcoding.gzipped(NAME, [descriptor])
     store._blobs[SOURCES[0]] = store._blobs[SOURCES[0]][:-9]
     with pytest.raises(BlobDamaged):
         registry.transcoding.gzipped(NAME, DESCRIPTORS)
