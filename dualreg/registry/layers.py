@@ -1,7 +1,7 @@
 """Layers: read through for what only their bytes tell, on behalf of clients, a few at a time."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dualreg.catalog.rows import BlobRow
 from dualreg.image.convert import V1Layer
@@ -55,7 +55,9 @@ class Layers:
             if has_type and not looks_padded(reader):
                 return layer, compression
         if compression is Compression.ZSTD:
-            return self.transcoding.editions(repository, {layer.digest})[layer.digest], Compression.GZIP
+            with self.inflating.slot():  # of a push, which its client does not repeat
+                own = replace(self.transcoding, patience=None).editions(repository, {layer.digest})
+            return own[layer.digest], Compression.GZIP
         with self.inflating.slot(), self.store.open(layer.digest) as reader:
             if has_type and not is_padded(reader):
                 return layer, compression

@@ -26,7 +26,7 @@ from dualreg.web import late
 from tests import apps, builders
 from tests.apps import client_of
 from tests.databases import empty_database
-from tests.properties.registries import push_v2
+from tests.properties.registries import push_v1, push_v2
 
 NAME = RepositoryName("team/app")
 LAYERS = [builders.layer({"a": hashlib.shake_256(b"a").digest(90_000)}), builders.layer({"b": b"b" * 900})]
@@ -116,6 +116,18 @@ def test_those_who_cannot_wait_are_told_when_to_come_again(serving: Registry, ga
     gate.opened.set()
     assert gzip.decompress(first.data) == gzip.decompress(LAYERS[1])
     assert app.test_client().get(url, headers=TOKEN).status_code == 200
+
+
+def test_v1_pushes_onto_zstd_layers(serving: Registry) -> None:
+    """The manifest of what is pushed has gzip layers only; the push waits for them."""
+    base = serving.bridge.tags(NAME)[Tag("1")]
+    (top,) = builders.v1_chain(builders.layer({"c": b"c"}), seed="top")
+    document = json.dumps(json.loads(top.json) | {"parent": base}).encode()
+    push_v1(serving, NAME, Tag("on"), [builders.V1Pushed(top.id, document, top.layer)])
+    http = client_of(serving)
+    manifest = http.get(f"/v2/{NAME}/manifests/on").json
+    contents = [http.get(f"/v2/{NAME}/blobs/{digest}").data for digest in layers_of(http, manifest)]
+    assert [*map(gzip.decompress, contents)] == [*map(gzip.decompress, [*LAYERS, top.layer])]
 
 
 def test_files_of_zstd_layers_are_listed(serving: Registry) -> None:
