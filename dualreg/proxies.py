@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dualreg.auth.audit import Audit
+from dualreg.errors import UpstreamBusy
 from dualreg.migrate.on_demand.loader import Loader
 from dualreg.migrate.on_demand.upstream import TreeUpstream
 from dualreg.migrate.transports import open_on_demand
@@ -89,7 +90,7 @@ def _routed(
 
     A quarter of the threads is left to requests that need no upstream.
     """
-    waiting = WorkSlots(max(1, settings.threads * 3 // 4), 0, 0.0)
+    waiting = WorkSlots(max(1, settings.threads * 3 // 4), 0, 0.0, UpstreamBusy)
     routed = list[tuple[Route, Content]]()
     for pattern, each in settings.upstreams.items():
         route, remote = _route(pattern, each), _remote(each, settings.threads)
@@ -140,7 +141,7 @@ def _remote(upstream: UpstreamSettings, threads: int) -> Remote:
             effort=PROMPT,
         )
 
-    slots = WorkSlots(upstream.connections or max(1, threads // 2), threads, _PATIENCE)
+    slots = WorkSlots(upstream.connections or max(1, threads // 2), threads, _PATIENCE, UpstreamBusy)
     return Remote(upstream.url, connect, slots, password)
 
 

@@ -16,7 +16,7 @@ RegistryError, for the client: the request is refused
 ├── ImageInvalid · ImageExists · ImageIncomplete         V1 images
 ├── ImageUnreadable                                      no edition that the client can read
 ├── RepositoryUnknown · BlobUnknown · ManifestUnknown · TagUnknown · UploadUnknown · ImageUnknown
-├── DownloadFailed                                       an upstream registry fails
+├── DownloadFailed · UpstreamBusy                        an upstream registry fails, or is waited for
 ├── UploadBusy · SourceBusy · ServerBusy · ServerStopping  retry later
 ├── ViewsPending · LayersPending                         being prepared; retry later
 ├── TooManyRequests · TooManyUploads · TooManyStagedBytes  more than a client may send
@@ -69,6 +69,7 @@ from dualreg.errors.requests import (
     TooManyTags,
     Unauthenticated,
     Unsupported,
+    UpstreamBusy,
     UpstreamFailed,
     ViewsPending,
 )
@@ -142,6 +143,7 @@ __all__ = [
     "Unsupported",
     "UploadBusy",
     "UploadUnknown",
+    "UpstreamBusy",
     "UpstreamFailed",
     "ViewsPending",
     "shown",

@@ -116,6 +116,16 @@ class ServerBusy(RegistryError):
     retry_after: int
 
 
+class UpstreamBusy(ServerBusy):
+    """As many clients wait for other registries as may; retry in *retry_after* seconds.
+
+    Docker gives up a pull after a 429, but repeats what is answered with 503.
+    Source: moby, ``distribution/errors.go``, ``retryOnError``.
+    """
+
+    message = "the server is busy with what other registries send"
+
+
 class Unauthenticated(RegistryError):
     """The client is anonymous where it may not be, its credentials are wrong, or its token covers too little.
 

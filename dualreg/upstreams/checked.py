@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import ManifestRow
-from dualreg.errors import ManifestUnknown, ServerBusy, UpstreamFailed
+from dualreg.errors import ManifestUnknown, ServerBusy, UpstreamBusy, UpstreamFailed
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.single_flight import KeyedLocks
@@ -181,11 +181,11 @@ class Checked(ABC):
         """Let one request at a time ask about the same.
 
         Raises:
-            ServerBusy: another one takes too long.
+            UpstreamBusy: another one takes too long.
         """
         lock = self._locks.lock(key)
         if not lock.acquire(timeout=_PATIENCE):
-            raise ServerBusy(retry_after=_RETRY.seconds)
+            raise UpstreamBusy(retry_after=_RETRY.seconds)
         try:
             yield
         finally:

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import BinaryIO, Protocol
 
 from dualreg.catalog.rows import BlobRow
-from dualreg.errors import BlobMissing, DownloadFailed, ServerBusy
+from dualreg.errors import BlobMissing, DownloadFailed, UpstreamBusy
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.messages import safe_line
@@ -211,7 +211,7 @@ class Downloads:
             source: Sends the bytes; only used if no other download of the blob goes on.
 
         Raises:
-            ServerBusy: too many blobs are on their way.
+            UpstreamBusy: too many blobs are on their way.
             RegistryError: the upstream does not send it.
         """
         reader = DownloadReader(self._flight(repository, blob, source))
@@ -230,7 +230,7 @@ class Downloads:
             if key in self._flights:
                 return self._flights[key]
             if len(self._flights) >= _FLIGHTS:
-                raise ServerBusy(retry_after=_RETRY_AFTER)
+                raise UpstreamBusy(retry_after=_RETRY_AFTER)
             flight = Flight(
                 self.incoming,
                 repository,

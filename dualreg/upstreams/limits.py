@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import BoundedSemaphore, Lock
 
-from dualreg.errors import ServerBusy
+from dualreg.errors import UpstreamBusy
 
 #: Bytes that are read at once, at most.
 _PIECE = 256 << 10
@@ -42,10 +42,10 @@ class Limits:
         """Hold a connection for the block.
 
         Raises:
-            ServerBusy: none became free within *patience* seconds.
+            UpstreamBusy: none became free within *patience* seconds.
         """
         if not self._free.acquire(timeout=patience):
-            raise ServerBusy(retry_after=_RETRY_AFTER)
+            raise UpstreamBusy(retry_after=_RETRY_AFTER)
         try:
             yield
         finally:

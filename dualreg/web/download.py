@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from flask import Response, request
 
 from dualreg.catalog.rows import BlobRow
-from dualreg.errors import RegistryError
+from dualreg.errors import RegistryError, ServerBusy, UpstreamBusy
 from dualreg.image import media_types
 from dualreg.registry.blobs import Blobs
 from dualreg.registry.upstream import ComingBlob, GrowingFile
@@ -86,7 +86,7 @@ def send_coming(coming: ComingBlob, headers: Mapping[str, str]) -> Response:
     HEAD does not set it on its way. If it does not arrive, the connection is closed early.
 
     Raises:
-        ServerBusy: too many clients wait for such blobs.
+        UpstreamBusy: too many clients wait for such blobs.
         RegistryError: upstream does not send it.
     """
     blob = coming.blob
@@ -99,10 +99,18 @@ def send_coming(coming: ComingBlob, headers: Mapping[str, str]) -> Response:
     if spans == []:
         return empty_response(416, {**headers, "Content-Range": f"bytes */{blob.size}"})
     with ExitStack() as unless_sent:
-        unless_sent.callback(followers().take(client_address()))
+        unless_sent.callback(_take_place())
         reader = unless_sent.enter_context(closing(coming.open()))
         close = unless_sent.pop_all().close
     return _following(blob, _Followed(reader, close), spans, fixed)
+
+
+def _take_place() -> Callable[[], None]:
+    """Take one of the threads that wait for upstreams; return what gives it back."""
+    try:
+        return followers().take(client_address())
+    except ServerBusy as error:
+        raise UpstreamBusy(retry_after=error.retry_after) from error
 
 
 def _following(

@@ -45,7 +45,17 @@ LAYERS: dict[str, set[str]] = {
     | {"ownership", "messages"},
     "upstreams": {"errors", "image", "catalog", "registry", "remote", "migrate", "patterns", "messages"}
     | {"waiting"},
-    "proxies": {"auth", "migrate", "registry", "reloading", "remote", "settings", "upstreams", "waiting"},
+    "proxies": {
+        "auth",
+        "errors",
+        "migrate",
+        "registry",
+        "reloading",
+        "remote",
+        "settings",
+        "upstreams",
+        "waiting",
+    },
     "assembly": {
         "errors",
         "image",

@@ -68,7 +68,7 @@ def asked(host: str, path: str, **headers: str) -> Iterator[http.client.HTTPResp
         connection = http.client.HTTPConnection(host, timeout=30)
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
-        if response.status != 429:
+        if response.status != 503:
             break
         response.close()
         connection.close()
@@ -216,3 +216,21 @@ def test_what_was_fetched_is_counted(upstream: Link, tmp_path: Path) -> None:
         f"hub/*  2     2       0      1       {len(LAYER)}"
         in CliRunner().invoke(main, [word for word in command if word != "--json"]).stdout
     )
+
+
+def test_clients_beyond_the_threads_are_to_come_again(upstream: Link, tmp_path: Path) -> None:
+    """With 503, after which Docker repeats the request; other requests find threads meanwhile."""
+    upstream.stall_at = len(LAYER) // 2
+    settings = {"upstreams": f"hub/*={upstream.url}", "workers": 1, "threads": 4, "audit": "off"}
+    with dualreg_process(tmp_path / "data", **settings) as serving, asked(serving.host, PATH) as first:
+        first.read(1000)
+        refused = http.client.HTTPConnection(serving.host)
+        refused.request("GET", PATH)
+        response = refused.getresponse()
+        assert (response.status, response.getheader("Retry-After")) == (503, "5")
+        response.close()
+        refused.close()
+        assert get(serving.host, "/v2/") == b"{}"
+        upstream.flow.set()
+        first.read()
+        assert get(serving.host, PATH) == LAYER

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -98,7 +98,8 @@ def test_a_peer_that_fails(upstream: Front, tmp_path: Path, sent: Step, *, is_se
         registry.get(f"{NAME}/manifests/1")
         response = registry.get(f"{NAME}/blobs/{LAYER}")
         if is_seen:
-            assert response.data != LARGE.layers[0]
+            with suppress(ConnectionResetError):  # if the response has begun
+                assert response.data != LARGE.layers[0]
             assert registry.registry.blobs.find(NAME, LAYER) is None
             response = registry.get(f"{NAME}/blobs/{LAYER}")
         assert response.data == LARGE.layers[0]

@@ -68,6 +68,7 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.ReadOnly: 405,
     errors.DiskReserved: 403,
     errors.DownloadFailed: 502,
+    errors.UpstreamBusy: 503,
     errors.NamespaceUnknown: 404,
     errors.RepositoryOwned: 405,
     errors.UpstreamFailed: 502,

@@ -77,6 +77,7 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.ReadOnly: Rendering("UNSUPPORTED", 405),
     errors.DiskReserved: Rendering("DENIED", 403),
     errors.DownloadFailed: Rendering("UNKNOWN", 502),
+    errors.UpstreamBusy: Rendering("TOOMANYREQUESTS", 503),
     errors.NamespaceUnknown: Rendering("NAME_UNKNOWN", 404),
     errors.RepositoryOwned: Rendering("UNSUPPORTED", 405),
     errors.UpstreamFailed: Rendering("UNKNOWN", 502),
