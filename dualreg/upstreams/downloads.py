@@ -53,6 +53,7 @@ class DownloadReader(io.RawIOBase):
         self._flight, self._position = flight, 0
         self._reader: BinaryIO | None = None
         self._place: Place | None = None
+        self._lent = list[BinaryIO]()
 
     def readable(self) -> bool:
         return True
@@ -66,7 +67,8 @@ class DownloadReader(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         """Go on at a byte, which need not have arrived."""
         self._position = offset + {io.SEEK_CUR: self._position, io.SEEK_END: self.size}.get(whence, 0)
-        self._leave()
+        if self._reader:
+            self._reader.seek(self._position)
         return self._position
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # what io passes
@@ -98,7 +100,7 @@ class DownloadReader(io.RawIOBase):
         raise self._lost()
 
     def fileno(self) -> int:
-        """Return a descriptor of a file with what is there around the position.
+        """Return a descriptor of a file with what is there around the position; valid until ``close``.
 
         Raises:
             UnsupportedOperation: that is in no file.
@@ -108,7 +110,10 @@ class DownloadReader(io.RawIOBase):
             self.reach(self._position)
         if self._reader is None:
             raise io.UnsupportedOperation("fileno")
-        return self._reader.fileno()
+        descriptor = self._reader.fileno()
+        if self._reader not in self._lent:
+            self._lent.append(self._reader)
+        return descriptor
 
     def reach(self, position: int) -> int:
         """Go to a byte, wait for it, and return where those end that ``fileno`` has.
@@ -152,12 +157,14 @@ class DownloadReader(io.RawIOBase):
         return self._reader
 
     def _leave(self) -> None:
-        if self._reader:
+        if self._reader and self._reader not in self._lent:
             self._reader.close()
         self._reader = None
 
     def close(self) -> None:
         self._leave()
+        for reader in self._lent:
+            reader.close()
         super().close()
 
 
