@@ -21,8 +21,8 @@ class Mirrored:
     """What the runs of a rule have done.
 
     Attributes:
-        began, succeeded: When the last run began, and when the last one ended without failures; ISO 8601,
-            empty: never.
+        began, ended, succeeded: When the last run began, when one last ended, and when one last ended without
+            failures; ISO 8601, empty: never.
         run: The name of the last journal; empty: there was nothing to do.
         error: Why the last run failed as a whole; empty: it did not.
         runs, images, blobs, bytes, failures: All together: runs, tags that were copied, blobs that came to a
@@ -30,6 +30,7 @@ class Mirrored:
     """
 
     began: str = ""
+    ended: str = ""
     succeeded: str = ""
     run: str = ""
     error: str = ""
@@ -43,6 +44,11 @@ class Mirrored:
     def begun(self) -> datetime | None:
         """When the last run began; None: never."""
         return datetime.fromisoformat(self.began) if self.began else None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the last run was stopped or killed, or goes on."""
+        return self.ended < self.began
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +68,18 @@ class MirrorNotes:
 
     def begin(self, name: str) -> None:
         """Note that a rule is run now."""
-        self._change(name, began=self.catalog.now().isoformat(), runs=1)
+        self._change(name, began=self._now(), runs=1)
 
     def fail(self, name: str, reason: str) -> None:
         """Note that the run has failed as a whole."""
-        self._change(name, run="", error=reason, failures=1)
+        self._change(name, run="", error=reason, failures=1, ended=self._now())
 
     def end(self, name: str, folder: Path, run: str, outcomes: Sequence[Outcome]) -> None:
         """Note what a run, with its journal in *folder*, has done."""
         counts = Counter(each.status for each in outcomes)
         failures = counts[Status.FAILED] + counts[Status.SKIPPED]
-        ended = {} if failures or counts[Status.STOPPED] else {"succeeded": self.catalog.now().isoformat()}
+        ended = {} if counts[Status.STOPPED] else {"ended": self._now()}
+        succeeded = {} if failures or not ended else {"succeeded": ended["ended"]}
         written = run in journal.runs(folder)
         lines = journal.read(folder, run) if written else ()
         self._change(
@@ -84,9 +91,13 @@ class MirrorNotes:
             bytes=sum(each.read for each in outcomes),
             failures=failures,
             **ended,
+            **succeeded,
         )
         for old in journal.runs(folder)[:-KEPT_RUNS]:
             (folder / f"{old}.jsonl").unlink()
+
+    def _now(self) -> str:
+        return self.catalog.now().isoformat(timespec="microseconds")
 
     def _change(self, name: str, **facts: str | int) -> None:
         """Replace texts, and add to numbers."""

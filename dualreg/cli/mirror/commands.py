@@ -16,8 +16,8 @@ from dualreg.cli.background import end_with
 from dualreg.cli.failures import FAILURES, Fatal, MigrateGroup, reason_of
 from dualreg.cli.migrate.following import alone
 from dualreg.cli.migrate.output import EXIT_FINDINGS
-from dualreg.cli.mirror.copying import Copy, plan_copy
-from dualreg.cli.mirror.schedule import Scheduled
+from dualreg.cli.mirror.copying import Copied, Copying, plan_copy
+from dualreg.cli.mirror.schedule import Scheduled, due_at
 from dualreg.cli.options import json_option, load_settings, settings_options
 from dualreg.cli.output import counted, echo, echo_json, minute, table
 from dualreg.cli.progress import stoppable
@@ -26,7 +26,7 @@ from dualreg.migrate.plan import Entry, full_name
 from dualreg.migrate.run import Outcome, Status
 from dualreg.remote.endpoint import RemoteError
 from dualreg.settings import Settings
-from dualreg.settings.mirrors import MirrorRule, next_run
+from dualreg.settings.mirrors import MirrorRule
 
 _MIB = 1 << 20
 #: What ends the run of a rule, but not those of the others.
@@ -70,17 +70,11 @@ def run(
             with stoppable(quiet=True) as stop, alone(registry, stop, Duty.MIRRORING):
                 Scheduled(settings, registry, record, stop).run()
             return
-        notes, results = MirrorNotes(catalog_of(registry)), []
+        copying, results = Copying(settings, registry, record, stoppable), []
         for name, rule in rules.items():
             try:
-                notes.begin(name)
-                copy = plan_copy(name, rule, settings, registry)
-                with stoppable() as stop:
-                    done, outcomes = copy.run(stop, record, quiet=False)
-                notes.end(name, copy.folder, done, outcomes)
-                results.append(_result(copy, done, outcomes))
+                results.append(_result(name, copying.by_rule(name, rule)))
             except _FAILURES as error:
-                notes.fail(name, reason_of(error))
                 results.append(_failure(name, reason_of(error)))
             if not as_json:
                 _print(results[-1])
@@ -161,15 +155,15 @@ def _foreseen(name: str, entry: Entry, outcome: Outcome | None) -> dict[str, str
     }
 
 
-def _result(copy: Copy, run_: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    counts = Counter(str(each.status) for each in outcomes)
-    counts[Status.SAME] += len(copy.selected) - len(outcomes)
+def _result(name: str, copied: Copied) -> dict[str, Any]:
+    counts = Counter(str(each.status) for each in copied.outcomes)
+    counts[Status.SAME] += copied.same
     tags = [
         {"tag": each.entry.name, "status": each.status, "reason": each.reason}
-        for each in outcomes
+        for each in copied.outcomes
         if each.status is not Status.DONE
     ]
-    return {"name": copy.name, "run": run_, "counts": +counts, "tags": tags, "error": ""}
+    return {"name": name, "run": copied.run, "counts": +counts, "tags": tags, "error": ""}
 
 
 def _failure(name: str, reason: str) -> dict[str, Any]:
@@ -184,7 +178,7 @@ def _print(result: Mapping[str, Any]) -> None:
 
 
 def _listed(name: str, rule: MirrorRule, done: Mirrored, now: datetime) -> dict[str, Any]:
-    due = next_run(rule.schedule, done.begun, now)
+    due = due_at(rule, done, now)
     return {
         "name": name,
         "pull": rule.pull,

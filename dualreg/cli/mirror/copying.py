@@ -1,14 +1,16 @@
 """Copying by a mirror rule: an import or an export, by the engine of ``migrate`` and ``export``."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
+from typing import NamedTuple
 
-from dualreg.assembly import manifest_rules, writes_of
+from dualreg.assembly import catalog_of, manifest_rules, writes_of
 from dualreg.cli.admin import Record
+from dualreg.cli.failures import FAILURES, reason_of
 from dualreg.cli.migrate.space import warn_of_shortage
 from dualreg.cli.progress import progress
 from dualreg.cli.readonly import require_writable
@@ -16,6 +18,7 @@ from dualreg.migrate.base import ImportOptions, Survey
 from dualreg.migrate.export import Export, entries_to_export
 from dualreg.migrate.follow import Passes, foresee
 from dualreg.migrate.journal import Journal, exclusive
+from dualreg.migrate.mirrored import MirrorNotes
 from dualreg.migrate.names import Names
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.run import Existing, Outcome, Status, journal_outcome
@@ -31,8 +34,23 @@ from dualreg.migrate.transports import (
 )
 from dualreg.registry import Registry
 from dualreg.registry.children import ManifestRules
+from dualreg.remote.endpoint import RemoteError
 from dualreg.settings import Settings
 from dualreg.settings.mirrors import MirrorRule
+
+
+class Copied(NamedTuple):
+    """What a run did.
+
+    Attributes:
+        run: The name of its journal.
+        outcomes: What became of each tag, but for the others.
+        same: How many tags were there already.
+    """
+
+    run: str
+    outcomes: Sequence[Outcome]
+    same: int
 
 
 @dataclass(frozen=True)
@@ -67,18 +85,18 @@ class Copy:
             return dict.fromkeys(self.selected)
         return foresee(self.found, self.entries, self.registry, Existing.OVERWRITE, self.folder)
 
-    def run(self, stop: Event, record: Record, *, quiet: bool) -> tuple[str, Sequence[Outcome]]:
-        """Copy; return the name of the journal, and what became of the tags that were not there already.
+    def run(self, stop: Event, record: Record, *, quiet: bool) -> Copied:
+        """Copy; return what became of the tags that were not there already.
 
         Raises:
-            JournalBusy: this rule is running.
             click.ClickException: the registry takes no content.
         """
         assert self.registry  # noqa: S101 -- this is no dry run
-        with exclusive(self.folder):
-            if self.found is None:
-                return self._push(self.registry, stop, record, quiet=quiet)
-            return self._pull(self.registry, self.found, stop, record, quiet=quiet)
+        if self.found is None:
+            run, outcomes = self._push(self.registry, stop, record, quiet=quiet)
+        else:
+            run, outcomes = self._pull(self.registry, self.found, stop, record, quiet=quiet)
+        return Copied(run, outcomes, len(self.selected) - len(outcomes))
 
     def _pull(
         self, registry: Registry, found: Survey, stop: Event, record: Record, *, quiet: bool
@@ -118,6 +136,43 @@ class Copy:
             )
             outcomes = export.export_all(self.entries, self.rule.jobs)
         return own.path.stem, [each for each in outcomes if each.status is not Status.SAME]
+
+
+@dataclass(frozen=True)
+class Copying:
+    """Copies by rules, and notes that.
+
+    Attributes:
+        record: Writes to the audit log.
+        stopping: Yields what stops a run, once it is known what there is to copy.
+        quiet: Show no progress.
+    """
+
+    settings: Settings
+    registry: Registry
+    record: Record
+    stopping: Callable[[], AbstractContextManager[Event]]
+    quiet: bool = False
+
+    def by_rule(self, name: str, rule: MirrorRule) -> Copied:
+        """Copy by the rule *name*.
+
+        Raises:
+            JournalBusy: this rule is running, which is not noted.
+            Exception: as of ``plan_copy`` and ``Copy.run``; it is noted.
+        """
+        notes, folder = MirrorNotes(catalog_of(self.registry)), self.settings.mirror_journals(name)
+        with exclusive(folder):
+            notes.begin(name)
+            try:
+                planned = plan_copy(name, rule, self.settings, self.registry)
+                with self.stopping() as stop:
+                    copied = planned.run(stop, self.record, quiet=self.quiet)
+            except (*FAILURES, RemoteError) as error:
+                notes.fail(name, reason_of(error))
+                raise
+            notes.end(name, folder, copied.run, copied.outcomes)
+        return copied
 
 
 def plan_copy(name: str, rule: MirrorRule, settings: Settings, registry: Registry | None) -> Copy:

@@ -1,7 +1,8 @@
 """Mirror rules with a schedule, for as long as the server runs: a thread for each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Event
@@ -10,9 +11,10 @@ from dualreg.assembly import catalog_of
 from dualreg.catalog.leading import LeadLost
 from dualreg.cli.admin import Record
 from dualreg.cli.failures import FAILURES, reason_of
-from dualreg.cli.mirror.copying import plan_copy
+from dualreg.cli.mirror.copying import Copying
 from dualreg.cli.output import echo
-from dualreg.migrate.mirrored import MirrorNotes
+from dualreg.migrate.journal import JournalBusy
+from dualreg.migrate.mirrored import Mirrored, MirrorNotes
 from dualreg.migrate.run import Outcome, Status
 from dualreg.registry import Registry
 from dualreg.remote.endpoint import RemoteError
@@ -50,30 +52,43 @@ class Scheduled:
 
     def _keep(self, name: str, rule: MirrorRule) -> None:
         notes = MirrorNotes(catalog_of(self.registry))
-        while not self.stop.is_set():
-            now = _now()
-            due = next_run(rule.schedule, notes.of(name).begun, now, since=self.began)
-            if due and due <= now:
-                self._copy(notes, name, rule)
-            else:
-                self.stop.wait(min(_LOOK, (due - now).total_seconds()) if due else _LOOK)
-
-    def _copy(self, notes: MirrorNotes, name: str, rule: MirrorRule) -> None:
         try:
-            notes.begin(name)
-            copy = plan_copy(name, rule, self.settings, self.registry)
-            run, outcomes = copy.run(self.stop, self.record, quiet=True)
-            notes.end(name, copy.folder, run, outcomes)
-            _report(name, outcomes)
+            while not self.stop.is_set():
+                now = _now()
+                due = due_at(rule, notes.of(name), now, since=self.began)
+                if due and due <= now:
+                    self._copy(name, rule)
+                else:
+                    self.stop.wait(min(_LOOK, (due - now).total_seconds()) if due else _LOOK)
+        except BaseException:
+            self.stop.set()  # the server starts this process again
+            raise
+
+    @contextmanager
+    def _stopping(self) -> Iterator[Event]:
+        """Yield what stops all of them."""
+        yield self.stop
+
+    def _copy(self, name: str, rule: MirrorRule) -> None:
+        copying = Copying(self.settings, self.registry, self.record, self._stopping, quiet=True)
+        try:
+            copied = copying.by_rule(name, rule)
+            _report(name, copied.outcomes)
+        except JournalBusy:  # it is being run by a command
+            self.stop.wait(_LOOK)
         except LeadLost:
-            self.stop.set()
             raise
         except (*FAILURES, RemoteError) as error:
             echo(f"mirror {name} failed: {reason_of(error)}", err=True)
-            notes.fail(name, reason_of(error))
-        except BaseException:
-            self.stop.set()
-            raise
+
+
+def due_at(
+    rule: MirrorRule, done: Mirrored, now: datetime, *, since: datetime | None = None
+) -> datetime | None:
+    """Return when a rule is due, as ``next_run``; one whose last run did not end is due now."""
+    if rule.schedule and done.is_unfinished:
+        return now
+    return next_run(rule.schedule, done.begun, now, since=since)
 
 
 def _report(name: str, outcomes: Sequence[Outcome]) -> None:
