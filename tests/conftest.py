@@ -22,11 +22,12 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.registry import Registry
 from dualreg.storage.memory import MemoryStore
-from tests import quick
+from tests import databases, quick
 from tests.apps import application
 from tests.databases import empty_database, empty_file
 
 quick.install()
+databases.install()
 
 
 def pytest_configure() -> None:

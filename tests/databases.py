@@ -1,7 +1,7 @@
 """The databases of registries in tests: SQLite files, or those of a PostgreSQL server with TEST_DATABASE.
 
-``TEST_DATABASE=postgresql pytest tests/protocol tests/registry`` runs on PostgreSQL what asks for
-``empty_database``. Tests of files, of the command line and of SQLite itself have SQLite in any case.
+``TEST_DATABASE=postgresql pytest tests/migrate`` runs them on PostgreSQL: what asks for ``empty_database``,
+and the databases of data directories (``tests.directories``). What is about SQLite is skipped.
 """
 
 import os
@@ -9,17 +9,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import create_engine, delete
+from sqlalchemy import Connection, create_engine, delete
 from sqlalchemy.pool import NullPool
 
 from dualreg.catalog.tables import Table
-from tests import quick
-from tests.contracts.postgresql import new_database
+from tests import directories, quick
+from tests.contracts.postgresql import migrated_server, new_database
+from tests.directories import FILE, ON_POSTGRESQL
 
-#: Whether registries of tests have databases of PostgreSQL.
-ON_POSTGRESQL = os.environ.get("TEST_DATABASE") == "postgresql"
 #: Databases of this process that nothing uses.
 _free: list[str] = []
+
+
+def install() -> None:
+    """Run tests on PostgreSQL, if TEST_DATABASE says so."""
+    if ON_POSTGRESQL:
+        os.environ[directories.SERVER] = "{}/{}".format(*migrated_server())
+        directories.install()
 
 
 @contextmanager
@@ -34,11 +40,27 @@ def empty_database(folder: Path) -> Iterator[str]:
     _free.append(url)
 
 
+def database_in(folder: Path) -> str:
+    """Return the URL of a database as ``empty_database`` that lasts as long as *folder*.
+
+    What is copied with all files of the folder is another database, with the same rows.
+    """
+    return directories.url_of(folder) if ON_POSTGRESQL else empty_file(folder)
+
+
 def empty_file(folder: Path) -> str:
     """Return the URL of an SQLite file in *folder*, with all tables and no rows."""
-    path = folder / "catalog.sqlite3"
+    folder.mkdir(exist_ok=True)
+    path = folder / FILE
     path.write_bytes(quick.migrated())
     return f"sqlite:///{path}"
+
+
+def ignore_keys(connection: Connection) -> None:
+    """Let a transaction add rows that refer to nothing, and delete what others refer to."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    statement = "PRAGMA foreign_keys = OFF" if is_sqlite else "SET LOCAL session_replication_role = replica"
+    connection.exec_driver_sql(statement)
 
 
 def _clear(url: str) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from gunicorn.app import wsgiapp
 
 import dualreg
+from tests import directories
 
 #: What it can run, by name: each reads ``sys.argv``.
 PROGRAMS: Mapping[str, Callable[[], object]] = {
@@ -115,6 +116,8 @@ def _serve() -> None:
     for module in pkgutil.walk_packages(dualreg.__path__, "dualreg."):
         if module.name != "dualreg.__main__":
             importlib.import_module(module.name)  # to be there in each child
+    if directories.ON_POSTGRESQL:
+        directories.install()
     gc.collect()
     gc.freeze()
     running = set[int]()

@@ -20,13 +20,19 @@ import pytest
 
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.upgrade import upgrade
+from tests.directories import ON_POSTGRESQL
 from tests.programs import free_port, require, running
 from tests.quick import memory_folder
 
 #: Where Debian puts programs that are not meant for everybody's PATH.
 _DEBIAN = Path("/usr/lib/postgresql")
+#: For tests of SQLite itself, of its file, and of directories that have no catalog yet.
+about_sqlite = pytest.mark.skipif(ON_POSTGRESQL, reason="is about SQLite")
 #: Kinds of databases, as parameters of a test.
-DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
+DATABASES = [
+    pytest.param("sqlite", marks=about_sqlite),
+    pytest.param("postgresql", marks=pytest.mark.postgres),
+]
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,12 @@ def _migrated() -> str:
     with closing(Catalog(server.url(name))) as catalog:
         upgrade(catalog)
     return name
+
+
+def migrated_server() -> tuple[int, str]:
+    """Return the port of the server of this process, and the name of a database with tables, to be copied."""
+    name = _migrated()
+    return _server().port, name
 
 
 _numbers = count()

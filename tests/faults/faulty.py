@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from sqlalchemy import select
 
@@ -26,8 +26,10 @@ from dualreg.image.names import RepositoryName, Tag, UploadId
 from dualreg.registry import Registry
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.link_tree import FolderLinks, StagedLink
+from dualreg.storage.s3_store import S3Store
 
 Result = TypeVar("Result")
+_Base = FilesystemStore if TYPE_CHECKING else object
 
 
 class Fault(OSError):
@@ -64,8 +66,8 @@ class Plan:
             return effect()
 
 
-class FaultyStore(FilesystemStore):
-    """A folder on a failing disk."""
+class _Faulty(_Base):
+    """A store that fails."""
 
     plan = Plan()
 
@@ -118,6 +120,14 @@ class FaultyStore(FilesystemStore):
     def set_aside(self, aside: UploadId, *folders: FolderLinks) -> None:
         with self.plan.step():
             super().set_aside(aside, *folders)
+
+
+class FaultyFolder(_Faulty, FilesystemStore):
+    """A folder on a failing disk."""
+
+
+class FaultyBucket(_Faulty, S3Store):
+    """A bucket of a failing object store."""
 
 
 class FaultyCatalog(Catalog):

@@ -3,6 +3,8 @@
 import errno
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,20 @@ from dualreg.assembly import build_authority, build_registry, open_registry, pre
 from dualreg.auth.audit import Audit
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.tables import Table
-from dualreg.catalog.upgrade import upgrade
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.storage.filesystem import FilesystemStore
+from dualreg.storage.s3 import Bucket
 from dualreg.web import context
 from dualreg.web.slots import Slots
 from tests import builders
 from tests.apps import client_of
-from tests.faults.faulty import FaultyCatalog, FaultyStore, Plan, check_sound
+from tests.contracts.radosgw import s3_bucket
+from tests.databases import empty_database
+from tests.faults.faulty import FaultyBucket, FaultyCatalog, FaultyFolder, Plan, check_sound
 from tests.programs import until
 from tests.protocol.exchange import REPOSITORY, payload_checksum, v1_text, v2_codes
 from tests.soak import short_or_long
@@ -185,22 +189,44 @@ STORIES: dict[str, tuple[Callable[[FlaskClient], object], Act, Act]] = {
 Make = Callable[[Plan], tuple[FlaskClient, Registry, Plan]]
 
 
+#: Where registries that fail have their bytes, as parameters of ``failing``.
+PLACES = ["folder", pytest.param("bucket", marks=pytest.mark.s3)]
+
+
+@contextmanager
+def faulty_stores(kind: str, folder: Path) -> Iterator[Callable[[], FaultyFolder | FaultyBucket]]:
+    """Yield what makes empty stores: in *folder*, or in one bucket."""
+    numbers = itertools.count()
+    if kind == "folder":
+        yield lambda: FaultyFolder(folder / str(next(numbers)))
+        return
+    with s3_bucket() as url, closing(Bucket.parse(url)) as bucket:
+
+        def make() -> FaultyBucket:
+            own = replace(bucket, prefix=f"{bucket.prefix}{next(numbers)}/")
+            vars(own)["client"] = bucket.client
+            return FaultyBucket(own)
+
+        yield make
+
+
 @pytest.fixture
-def failing(tmp_path: Path, app: Flask, caplog: Any) -> Iterator[Make]:
+def failing(request: pytest.FixtureRequest, tmp_path: Path, app: Flask, caplog: Any) -> Iterator[Make]:
     """Makes empty registries, one after the other, whose store and catalog share a plan.
 
     There are hundreds: catalog and application are used again.
     """
     caplog.set_level("CRITICAL")
-    catalog = FaultyCatalog(f"sqlite:///{tmp_path / 'faulty.sqlite3'}")
-    upgrade(catalog)
-    folders = (tmp_path / str(number) for number in itertools.count())
+    stack = ExitStack()
+    catalog = FaultyCatalog(stack.enter_context(empty_database(tmp_path / "faulty")))
+    stack.callback(catalog.close)
+    new_store = stack.enter_context(faulty_stores(getattr(request, "param", "folder"), tmp_path))
 
     def make(plan: Plan) -> tuple[FlaskClient, Registry, Plan]:
         with catalog.engine.begin() as connection:
             for table in reversed(Table.metadata.sorted_tables):
                 connection.execute(delete(table))
-        store = FaultyStore(next(folders))
+        store = new_store()
         catalog.plan = store.plan = plan
         registry = build_registry(catalog, store)
         settings = Settings(audit="off")
@@ -209,14 +235,15 @@ def failing(tmp_path: Path, app: Flask, caplog: Any) -> Iterator[Make]:
         context.install(parts, app.extensions)
         return app.test_client(), registry, plan
 
-    yield make
-    catalog.close()
+    with stack:
+        yield make
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before its effect", "after its effect"])
 @pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("failing", PLACES, indirect=True)
 def test_any_one_call_may_fail(
-    failing: Make, story: str, monkeypatch: pytest.MonkeyPatch, *, after: bool
+    failing: Make, story: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, *, after: bool
 ) -> None:
     """The k-th call to store or catalog fails, for every k: nothing false is left, and a retry succeeds."""
     monkeypatch.setattr("dualreg.registry.deletion.STEP", 2)
@@ -231,6 +258,8 @@ def test_any_one_call_may_fail(
     check_sound(registry)
     noticed = 0
     stride = short_or_long(5 if prepare is seed_many else 1, 1)  # seeding takes most of the time
+    if "bucket" in request.node.callspec.id:
+        stride = short_or_long(steps // 2, 1)
     for step in range(0, steps, stride):
         client, registry, plan = failing(Plan())
         prepare(client)

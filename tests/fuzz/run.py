@@ -1,8 +1,10 @@
 """Batches of requests, each to a registry as new, in several processes."""
 
+import atexit
 import functools
 import logging
 import random
+import shutil
 import tempfile
 import traceback
 from collections import Counter
@@ -23,6 +25,7 @@ from dualreg.settings import Settings
 from tests import quick
 from tests.apps import application, client_of
 from tests.conftest import Clock, GuardedCatalog, GuardedStore
+from tests.databases import database_in
 from tests.faults.faulty import check_sound
 from tests.fuzz.grammar import ACCOUNT, PASSWORD, Grammar, Known
 from tests.fuzz.mutants import Mutants
@@ -84,39 +87,39 @@ def batch(seed: int, number: int) -> Result:
 
 
 class _Filled(NamedTuple):
-    """A registry with a little of everything, to be copied: the catalog's file, and the store."""
+    """A registry with a little of everything, to be copied: the folder of the catalog, and the store."""
 
     world: World
-    catalog: bytes
+    folder: Path
     store: GuardedStore
 
 
 @functools.cache
 def _filled() -> _Filled:
     quick.install()
-    with tempfile.TemporaryDirectory(prefix="dualreg-fuzz-", dir=quick.memory_folder()) as folder:
-        path, store = Path(folder) / "catalog.sqlite3", GuardedStore()
-        path.write_bytes(quick.migrated())
-        with closing(Catalog(f"sqlite:///{path}", now=Clock())) as catalog:
-            client = client_of(build_registry(catalog, store))
-            world = make_world(client)
-            prepare(client)
-            accounts = Accounts(catalog, Passwords(rounds=4))
-            accounts.add(ACCOUNT, PASSWORD)
-            accounts.grant(ACCOUNT, "team/*", "pull,push,delete")
-        return _Filled(world, path.read_bytes(), store)
+    folder = Path(tempfile.mkdtemp(prefix="dualreg-fuzz-", dir=quick.memory_folder()))
+    atexit.register(shutil.rmtree, folder)
+    store = GuardedStore()
+    with closing(Catalog(database_in(folder), now=Clock())) as catalog:
+        client = client_of(build_registry(catalog, store))
+        world = make_world(client)
+        prepare(client)
+        accounts = Accounts(catalog, Passwords(rounds=4))
+        accounts.add(ACCOUNT, PASSWORD)
+        accounts.grant(ACCOUNT, "team/*", "pull,push,delete")
+    return _Filled(world, folder, store)
 
 
 @contextmanager
 def _registry(chosen: Mapping[str, object]) -> Iterator[tuple[Flask, Registry, World]]:
     """Yield an application over a copy of the filled registry."""
     filled = _filled()
-    settings = Settings.model_validate({"audit": "off", "min_free": "0", **chosen})
     with tempfile.TemporaryDirectory(prefix="dualreg-fuzz-", dir=quick.memory_folder()) as folder:
-        path, store = Path(folder) / "catalog.sqlite3", GuardedStore()
-        path.write_bytes(filled.catalog)
+        settings = Settings.model_validate({"audit": "off", "min_free": "0", "data": folder, **chosen})
+        shutil.copytree(filled.folder, folder, dirs_exist_ok=True)
+        store = GuardedStore()
         store.fill(filled.store)
-        with closing(GuardedCatalog(f"sqlite:///{path}", now=Clock())) as catalog:
+        with closing(GuardedCatalog(settings.database_url, now=Clock())) as catalog:
             registry = build_registry(catalog, store, settings)
             app = application(registry, settings)
             app.config["PROPAGATE_EXCEPTIONS"] = False

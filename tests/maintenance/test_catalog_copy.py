@@ -27,7 +27,7 @@ from dualreg.maintenance.catalog_copy import CatalogCopy, CopyDiffers
 from dualreg.settings import Settings
 from tests import builders
 from tests.apps import client_of
-from tests.contracts.postgresql import migrated_postgresql, postgresql_database
+from tests.contracts.postgresql import DATABASES, about_sqlite, migrated_postgresql, postgresql_database
 from tests.maintenance.test_backup import POSTGRES, make, run
 from tests.maintenance.test_catalog_check import NEWER
 from tests.maintenance.world import ONE, TWO, administer, fill
@@ -35,7 +35,7 @@ from tests.programs import DUALREG, memory, start, until
 from tests.protocol.exchange import push_image
 
 PAIRS = [
-    ("sqlite", "sqlite"),
+    pytest.param("sqlite", "sqlite", marks=about_sqlite),
     pytest.param("postgresql", "postgresql", marks=POSTGRES),
     pytest.param("sqlite", "postgresql", marks=POSTGRES),
     pytest.param("postgresql", "sqlite", marks=POSTGRES),
@@ -172,8 +172,8 @@ def change_everything(settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("kinds", "at"),
     [
-        (("sqlite", "sqlite"), 0),
-        (("sqlite", "sqlite"), 30),
+        pytest.param(("sqlite", "sqlite"), 0, marks=about_sqlite),
+        pytest.param(("sqlite", "sqlite"), 30, marks=about_sqlite),
         pytest.param(("postgresql", "postgresql"), 30, marks=POSTGRES),
         pytest.param(("sqlite", "postgresql"), 1, marks=POSTGRES),
         pytest.param(("sqlite", "postgresql"), 50, marks=POSTGRES),
@@ -225,7 +225,7 @@ def test_what_is_written_meanwhile_is_copied(
     assert all_rows(url) == all_rows(settings.database_url)
 
 
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=POSTGRES)])
+@pytest.mark.parametrize("kind", DATABASES)
 def test_a_copy_that_differs_is_found(databases: Databases, tmp_path: Path, kind: str) -> None:
     """A database that stores something else than it is given; it is not served either."""
     settings, url = make(tmp_path / "data", ONE), databases.empty(kind)
@@ -254,7 +254,7 @@ def test_a_copy_that_differs_is_found(databases: Databases, tmp_path: Path, kind
         prepare(settings.model_copy(update={"database": url}))
 
 
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=POSTGRES)])
+@pytest.mark.parametrize("kind", DATABASES)
 def test_nothing_is_overwritten(databases: Databases, tmp_path: Path, kind: str) -> None:
     """Neither another registry, nor the same one, nor a database of a newer version."""
     settings = make(tmp_path / "data", ONE, database=databases.migrated(kind))
@@ -322,6 +322,7 @@ def process(settings: Settings, url: str, log: Path) -> Any:
     return start([DUALREG, "db", "copy", url, "--data", settings.data], log, env, fresh=True)
 
 
+@about_sqlite
 @pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), PAIRS)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -358,6 +359,7 @@ def test_a_process_that_is_ended(
     assert all_rows(url) == all_rows(settings.database_url)
 
 
+@about_sqlite
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_catalog(databases: Databases, tmp_path: Path) -> None:
     """A hundred thousand rows take no more than what SQLite keeps of two files, twice 16 MiB."""

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import event, select
+from sqlalchemy import event, select, text
 from werkzeug.serving import make_server
 
 from dualreg.assembly import open_catalog, open_registry, prepare
@@ -35,7 +35,8 @@ from dualreg.storage import open_store
 from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
 from tests.apps import application, client_of
-from tests.contracts.postgresql import migrated_postgresql
+from tests.contracts.postgresql import about_sqlite, migrated_postgresql
+from tests.databases import ignore_keys
 from tests.maintenance.test_rebuild import lose as lose_catalog
 from tests.maintenance.test_rebuild import rebuild
 from tests.maintenance.world import CHAIN, ONE, TWO, fill, known_rows
@@ -153,9 +154,9 @@ def test_all_damage_at_once_is_found(settings: Settings) -> None:
 def _sql(*statements: tuple[str, object]) -> Callable[[Settings], None]:
     def change(settings: Settings) -> None:
         with closing(open_catalog(settings)) as catalog, catalog.engine.begin() as connection:
-            connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+            ignore_keys(connection)
             for statement, value in statements:
-                connection.exec_driver_sql(statement, (str(value),))
+                connection.execute(text(statement.replace("?", ":value")), {"value": str(value)})
 
     return change
 
@@ -541,6 +542,7 @@ def test_only_some_repositories_are_checked(settings: Settings) -> None:
     assert fsck(settings, "--limit-bytes", "1").exit_code == 2
 
 
+@about_sqlite
 def test_a_catalog_that_is_not_there_cannot_be_checked(tmp_path: Path) -> None:
     """That is no damage: it exits with 2."""
     assert fsck(_settings(tmp_path / "nothing")).exit_code == 2

@@ -27,9 +27,10 @@ from dualreg.registry import Registry, sweep
 from dualreg.registry.accept import Accept, Agent
 from dualreg.registry.state import Retention
 from dualreg.storage.links import blob_link
-from tests import builders, quick
+from tests import builders
 from tests.conftest import Clock, GuardedCatalog, GuardedStore
 from tests.contracts.postgresql import DATABASES, migrated_postgresql
+from tests.databases import empty_database, empty_file
 from tests.properties.registries import push_v1, push_v2, read_blob
 from tests.soak import short_or_long
 
@@ -50,9 +51,7 @@ def server() -> Iterator[str]:
 def catalog(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Catalog]:
     """An empty catalog in either database."""
     if request.param == "sqlite":
-        path = tmp_path / "catalog.sqlite3"
-        path.write_bytes(quick.migrated())
-        catalog: Catalog = GuardedCatalog(f"sqlite:///{path}", now=clock)
+        catalog: Catalog = GuardedCatalog(empty_file(tmp_path), now=clock)
     else:
         catalog = GuardedCatalog(request.getfixturevalue("server"), now=clock)
         with catalog.engine.begin() as connection:
@@ -338,9 +337,7 @@ def test_a_rebuilt_catalog_knows_the_garbage(
     unused = registry.uploads.ingest(NAME, [b"unused"])
     unlinked = registry.uploads.ingest(OTHER, [b"unlinked"])
     registry.blobs.delete(OTHER, unlinked.digest)
-    path = tmp_path / "rebuilt.sqlite3"
-    path.write_bytes(quick.migrated())
-    with closing(Catalog(f"sqlite:///{path}", now=clock)) as catalog:
+    with empty_database(tmp_path / "rebuilt") as url, closing(Catalog(url, now=clock)) as catalog:
         rebuild = Rebuild(catalog, store)
         rebuild.begin()
         assert rebuild.run().complete

@@ -19,6 +19,7 @@ from dualreg.maintenance.gc import Collection
 from dualreg.settings import Settings
 from tests import builders
 from tests.apps import client_of
+from tests.contracts.postgresql import about_sqlite
 from tests.maintenance.test_rebuild import database, lose, rebuild, settings, with_tables
 from tests.protocol.exchange import push_image, v1_text, v2_codes
 from tests.state import copy_rows, put_back
@@ -112,6 +113,7 @@ def _overwrite(path: Path) -> None:
     path.write_bytes(content)
 
 
+@about_sqlite
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     "damage",
@@ -133,6 +135,7 @@ def test_a_malformed_catalog(full: Settings, damage: Callable[[Path], object]) -
     assert kept.read_bytes() == content
 
 
+@about_sqlite
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_catalog_of_pages_of_different_instants(full: Settings) -> None:
     """Its indexes do not agree with its tables; a rebuild sees that, and makes it anew from the store."""
@@ -146,6 +149,7 @@ def test_a_catalog_of_pages_of_different_instants(full: Settings) -> None:
     assert [*full.data.glob("catalog.sqlite3.damaged-*")]
 
 
+@about_sqlite
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_catalog_that_goes_while_it_is_served(full: Settings, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is taken that would be lost; another file in its place does not count."""

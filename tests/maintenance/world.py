@@ -19,7 +19,8 @@ from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER
 from dualreg.maintenance.rebuild import Rebuild
 from dualreg.storage import Store
-from tests import builders, quick
+from tests import builders
+from tests.databases import empty_database
 from tests.documents import ARTIFACTS, IMAGE
 from tests.protocol.clients.libtrust import signed
 from tests.protocol.exchange import push_blob, push_image, push_v1
@@ -193,9 +194,7 @@ def known_rows(catalog: Catalog) -> dict[str, list[dict[str, Any]]]:
 
 def rebuilt_rows(store: Store, folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Return the rows of a catalog in *folder* that is made from the store, without findings."""
-    path = folder / "rebuilt.sqlite3"
-    path.write_bytes(quick.migrated())
-    with closing(Catalog(f"sqlite:///{path}")) as catalog:
+    with empty_database(folder / "rebuilt") as url, closing(Catalog(url)) as catalog:
         rebuild = Rebuild(catalog, store)
         rebuild.begin()
         assert rebuild.run().findings == []

@@ -1,7 +1,7 @@
 """Registries by the dozen: an empty one for every example, and how clients of both eras fill it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,19 +16,18 @@ from dualreg.registry import Registry
 from tests import quick
 from tests.builders import Image, V1Pushed
 from tests.conftest import GuardedCatalog, GuardedStore
+from tests.databases import empty_database
 
 
 @contextmanager
 def fresh_registry(now: Callable[[], datetime] = utc_now) -> Iterator[Registry]:
     """Yield an empty registry, guarded like that of the fixtures, with *now* as its clock."""
-    with TemporaryDirectory(prefix="dualreg-example-", dir=quick.memory_folder()) as folder:
-        path = Path(folder) / "catalog.sqlite3"
-        path.write_bytes(quick.migrated())
-        catalog = GuardedCatalog(f"sqlite:///{path}", now=now)
-        try:
-            yield build_registry(catalog, GuardedStore())
-        finally:
-            catalog.close()
+    with (
+        TemporaryDirectory(prefix="dualreg-example-", dir=quick.memory_folder()) as folder,
+        empty_database(Path(folder)) as url,
+        closing(GuardedCatalog(url, now=now)) as catalog,
+    ):
+        yield build_registry(catalog, GuardedStore())
 
 
 def push_v2(registry: Registry, repository: RepositoryName, tag: Tag, pushed: Image) -> Manifest:

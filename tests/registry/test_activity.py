@@ -15,7 +15,8 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.activity import WriteBehind
 from dualreg.settings import Settings
 from dualreg.storage.memory import MemoryStore
-from tests import builders, quick
+from tests import builders
+from tests.databases import database_in
 from tests.properties.registries import push_v2
 
 SOON, NEVER = timedelta(seconds=0.05), timedelta(days=1)
@@ -74,9 +75,7 @@ def test_closing_waits_for_a_write_that_has_begun() -> None:
 
 def test_a_registry_that_is_closed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Its pulls and clients are in the catalog, and it leaves no timer behind."""
-    path = tmp_path / "catalog.sqlite3"
-    path.write_bytes(quick.migrated())
-    url = f"sqlite:///{path}"
+    url = database_in(tmp_path)
     registry = build_registry(Catalog(url), MemoryStore(), Settings(), write_delay=SOON * 4)
     push_v2(registry, NAME, TAG, builders.image(builders.layer({"a": b"1"})))
     registry.tags.pulls.record(NAME, TAG)
@@ -86,7 +85,7 @@ def test_a_registry_that_is_closed(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert again.tags.describe(NAME, limit=1).rows[0].pulled_at
     assert len(again.clients.list(again.now() - timedelta(hours=1))) == 1
     again.close()
-    path.unlink()
+    (tmp_path / "catalog.sqlite3").unlink()
     time.sleep(0.3)
     assert not caplog.records
 

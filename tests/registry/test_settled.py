@@ -17,8 +17,9 @@ from dualreg.image.names import RepositoryName, Tag, UploadId
 from dualreg.maintenance.rebuild import Rebuild
 from dualreg.registry import Registry
 from dualreg.registry.state import Retention
-from tests import builders, quick
+from tests import builders
 from tests.conftest import Clock, GuardedCatalog, GuardedStore
+from tests.databases import empty_database
 from tests.properties.registries import push_v2
 
 NAME, TAG = RepositoryName("team/app"), Tag("v1")
@@ -157,9 +158,7 @@ def test_staged_bytes_that_no_row_names(registry: Registry, store: GuardedStore,
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[Catalog]:
     """A catalog to be made from the store."""
-    path = tmp_path / "rebuilt.sqlite3"
-    path.write_bytes(quick.migrated())
-    with closing(Catalog(f"sqlite:///{path}")) as catalog:
+    with empty_database(tmp_path / "rebuilt") as url, closing(Catalog(url)) as catalog:
         yield catalog
 
 

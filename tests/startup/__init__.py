@@ -1,0 +1,1 @@
+"""What commands that tests start run first."""
