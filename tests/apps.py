@@ -7,13 +7,17 @@ from typing import Any
 from flask import Flask
 from flask.testing import FlaskClient
 
+from dualreg.assembly import build_authority
 from dualreg.auth.access import ANONYMOUS, EVERYTHING, Action, Grant, is_repository
+from dualreg.auth.audit import Audit
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.web import context, lane
 from dualreg.web.app import create_app
 from dualreg.web.lane import Lane
+from dualreg.web.late import LateAnswers
 from dualreg.web.responses import READS
+from dualreg.web.slots import Slots
 
 #: How tests write the token of a V1 session which they were not given.
 _UNSIGNED = re.compile(r'(?:signature=[0-9]+,)?repository="([^"]+)"')
@@ -30,6 +34,13 @@ def application(registry: Registry, settings: Settings | None = None, **chosen: 
     assert isinstance(app.wsgi_app, Lane)
     app.wsgi_app = _Signing(app, _Comparing(app.wsgi_app))  # type: ignore[method-assign]
     return app
+
+
+def serve_instead(app: Flask, registry: Registry, settings: Settings) -> None:
+    """Let *app* serve another registry from now on: making an application takes longer than most tests."""
+    authority, threads = build_authority(settings, registry.state.catalog), settings.threads
+    parts = context.Parts(registry, authority, Audit(""), settings, Slots(threads), LateAnswers(threads))
+    context.install(parts, app.extensions)
 
 
 def client_of(registry: Registry, settings: Settings | None = None, **chosen: object) -> FlaskClient:

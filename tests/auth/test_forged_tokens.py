@@ -239,7 +239,7 @@ BAD: dict[str, Callable[[], str]] = {
     "audience of another case": lambda: rs256(aud=SERVICE.upper()),
     "no audience": lambda: rs256(aud=None),
     "no end": lambda: rs256(exp=None),
-    "expired": lambda: rs256(exp=int(time.time()) - 61),
+    "expired": lambda: rs256(exp=int(time.time()) - 90),
     "not yet": lambda: rs256(nbf=int(time.time()) + 90),
     "times that are none": lambda: rs256(exp="soon"),
     **{

@@ -533,8 +533,10 @@ def test_explain_in_every_mode(tmp_path: Path, catalog: Catalog, monkeypatch: py
     for who in ("alice", "@builds", "anonymous"):
         accounts.grant(who, "x", "pull")
     (tmp_path / "keys").write_bytes(forged.CA.pem)
+    url = catalog.engine.url.render_as_string(hide_password=False)
     for name, value in (("AUTH", "token"), ("TOKEN_REALM", "https://a/t"), ("TOKEN_ISSUER", "a"),
-                        ("TOKEN_KEYS", str(tmp_path / "keys")), ("DATA", str(tmp_path))):  # fmt: skip
+                        ("TOKEN_KEYS", str(tmp_path / "keys")), ("DATA", str(tmp_path)),
+                        ("DATABASE", url)):  # fmt: skip
         monkeypatch.setenv(f"DUALREG_{name}", value)
     answers = {
         who: CliRunner().invoke(main, ["access", "explain", who, "x", "pull"]).stdout

@@ -48,7 +48,7 @@ def test_beyond_the_limit(registry: Registry, catalog: Catalog) -> None:
             assert "too many requests: retry in 1200 seconds" in refused.text
         else:
             assert v1_text(refused) == "too many requests: retry in 1200 seconds"
-    assert statements == []
+    assert not [each for each in statements if "pg_current_snapshot" not in each]  # has anything changed?
     assert client.get(BLOB, headers=other).status_code == 404
 
 

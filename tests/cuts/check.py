@@ -13,8 +13,7 @@ from typing import Any
 from flask import Flask
 from sqlalchemy import select
 
-from dualreg.assembly import build_authority, build_registry, prepare
-from dualreg.auth.audit import Audit
+from dualreg.assembly import build_registry, prepare
 from dualreg.catalog.clock import utc_now
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.tables import RepositoryBlobs
@@ -27,10 +26,8 @@ from dualreg.registry import Registry
 from dualreg.registry.state import Retention
 from dualreg.settings import Settings
 from dualreg.storage.filesystem import FilesystemStore
-from dualreg.web import context
-from dualreg.web.slots import Slots
 from tests import quick
-from tests.apps import application
+from tests.apps import application, serve_instead
 from tests.cuts.client import V1, V2, InProcess, Pusher
 from tests.cuts.disk import Image
 from tests.cuts.promises import Key, Value
@@ -135,9 +132,7 @@ def _started(root: Path) -> Iterator[tuple[Registry, Wire]]:
     catalog = Catalog(settings.database_url, now=_later)
     try:
         registry = build_registry(catalog, FilesystemStore(root / "data"), settings)
-        authority = build_authority(settings, catalog)
-        parts = context.Parts(registry, authority, Audit(""), settings, Slots(settings.threads))
-        context.install(parts, app.extensions)
+        serve_instead(app, registry, settings)
         yield registry, InProcess(app.test_client())
     finally:
         catalog.close()

@@ -17,7 +17,7 @@ from dualreg.registry import Registry
 from tests import builders
 from tests.contracts.postgresql import about_sqlite
 from tests.faults.faulty import Plan
-from tests.faults.test_faults import CHAIN, IMAGE, PLACES, Make, failing, look_v1, push_v1, push_v2
+from tests.faults.test_faults import CHAIN, IMAGE, Make, failing, in_places, look_v1, push_v1, push_v2
 from tests.maintenance.world import known_rows, rebuilt_rows
 from tests.protocol.exchange import REPOSITORY, TOKEN, payload_checksum, push_image
 from tests.soak import short_or_long
@@ -80,8 +80,11 @@ CHANGES: dict[str, Callable[[FlaskClient], Any]] = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("failing", PLACES, indirect=True)
+@pytest.mark.parametrize(
+    ("failing", "change"),
+    in_places(CHANGES, ["deleting a V1 tag", "deleting a manifest with its views", "deleting a repository"]),
+    indirect=["failing"],
+)
 def test_a_failed_change_leaves_the_links_as_they_were(
     failing: Make, tmp_path: Path, change: str, request: pytest.FixtureRequest
 ) -> None:
@@ -93,14 +96,15 @@ def test_a_failed_change_leaves_the_links_as_they_were(
     act(client)
     steps, failures = plan.calls - start, 0
     stride = short_or_long(steps // 2, 1) if "bucket" in request.node.callspec.id else 1
-    for step in range(steps - 1, -1, -stride):  # the last one is in the transaction
+    tried = range(steps - 1, -1, -stride)  # the last one is in the transaction
+    for step in tried:
         client, registry, plan = failing(Plan())
         _prepare(client)
         plan.calls, plan.fail_at = 0, step
         failures += getattr(act(client), "status_code", 500) >= 500
         plan.fail_at = None
         _check_links(registry, tmp_path, f"after a fault at call {step}")
-    assert failures > steps / stride / 2
+    assert failures >= len(tried) // 2
 
 
 @about_sqlite

@@ -26,7 +26,8 @@ from tests import quick
 from tests.apps import answer_at_once, answer_of
 from tests.auth.conftest import PASSWORD, basic, bearer
 from tests.builders import image, layer, v1_chain, zstd_image
-from tests.contracts.postgresql import migrated_postgresql
+from tests.contracts.postgresql import about_sqlite, migrated_postgresql
+from tests.databases import database_in
 from tests.properties.registries import push_v1, push_v2
 from tests.protocol.clients.v2 import DOCKER, DOCKER_1_10
 from tests.soak import short_or_long
@@ -66,9 +67,8 @@ class Processes(RuleBasedStateMachine):
         super().__init__()
         self.stack = ExitStack()
         folder = Path(self.stack.enter_context(TemporaryDirectory(dir=quick.memory_folder())))
-        (folder / "catalog.sqlite3").write_bytes(quick.migrated())
         chosen = Settings(data=folder, auth="accounts", audit="off")
-        url = self.stack.enter_context(migrated_postgresql()) if self.postgresql else chosen.database_url
+        url = self.stack.enter_context(migrated_postgresql()) if self.postgresql else database_in(folder)
         store, self.apps = MemoryStore(), list[Flask]()
         for _ in range(2):
             catalog = self.stack.enter_context(closing(Catalog(url)))
@@ -160,7 +160,11 @@ class ProcessesOverPostgresql(Processes):
 
 
 @pytest.mark.parametrize(
-    "machine", [Processes, pytest.param(ProcessesOverPostgresql, marks=pytest.mark.postgres)]
+    "machine",
+    [
+        pytest.param(Processes, marks=about_sqlite),
+        pytest.param(ProcessesOverPostgresql, marks=pytest.mark.postgres),
+    ],
 )
 def test_what_is_repeated_is_what_flask_answers(machine: type[Processes]) -> None:
     """Whatever was pushed, deleted, lost, granted or revoked, by either process."""
