@@ -84,6 +84,25 @@ class ViewQueries:
         ]
         return {row[0]: Digest.parse(str(row[2])) for row in rows if kinds[row[0]] == row[1]}
 
+    def sources(self, repository_id: int, view: Digest, kinds: Collection[str]) -> tuple[Digest, ...]:
+        """Return the manifests whose view of one of *kinds* is a manifest, in the order of digests."""
+        query = select(ManifestViews.manifest).where(
+            ManifestViews.repository_id == repository_id,
+            ManifestViews.kind.in_(kinds),
+            ManifestViews.view == str(view),
+        )
+        return tuple(self.connection.scalars(query.distinct().order_by(ManifestViews.manifest)))
+
+    def is_made_of(self, repository_id: int, view: Digest, manifest: Digest) -> bool:
+        """Return whether a manifest is recorded as the view of another one."""
+        query = select(ManifestViews.manifest).where(
+            ManifestViews.repository_id == repository_id,
+            ManifestViews.manifest == manifest,
+            ManifestViews.kind != V1,
+            ManifestViews.view == str(view),
+        )
+        return self.connection.scalar(query.limit(1)) is not None
+
     def hide(self, repository_id: int, images: Iterable[ImageId]) -> list[tuple[Digest, ImageId]]:
         """Replace V1 views that are one of *images* by None, so that no manifest is seen as these.
 

@@ -22,6 +22,8 @@ from dualreg.image.media_types import DOCKER_TO_OCI, ZSTD_TO_GZIP
 
 #: The version of these rules; editions are recorded with it, and those of other versions are kept.
 RULES = 1
+#: What ends the kind of an edition of an index that lacks images which may be available later.
+_PARTIAL = "-partial"
 #: The annotation by which BuildKit marks attestations in an index, and the platform that it gives them.
 #: Source: BuildKit, docs/attestations/attestation-storage.md.
 _REFERENCE_TYPE, _ATTESTATION, _UNKNOWN = "vnd.docker.reference.type", "attestation-manifest", "unknown"
@@ -68,6 +70,18 @@ class Edition(StrEnum):
     def kind(self) -> str:
         """What it is recorded as."""
         return f"{self}-r{RULES}"
+
+    @property
+    def partial_kind(self) -> str:
+        """What that of an index is recorded as while some of its images are not available."""
+        return f"{self.kind}{_PARTIAL}"
+
+    @classmethod
+    def kinds(cls) -> tuple[str, ...]:
+        """Return what editions are recorded as, and conversions of schema 1, in all releases."""
+        versions = range(1, RULES + 1)
+        made = [f"{each}-r{rules}{end}" for each in cls for rules in versions for end in ("", _PARTIAL)]
+        return (*map(str, cls), *made)
 
     def family(self, media_type: str) -> Family:
         """Return the family of its media types, given the one of what it is made of."""

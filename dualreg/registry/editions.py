@@ -5,7 +5,7 @@ the one that it was made of, so that it is made once, can be pulled by its diges
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from threading import Lock
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from cachetools import LRUCache
 
 from dualreg.catalog.rows import ManifestRow, RepositoryRow
-from dualreg.errors import BlobDamaged, BlobMissing, ImageInvalid, ImageUnreadable
+from dualreg.errors import BlobDamaged, BlobMissing, ImageInvalid, ImageUnreadable, ReferencesMissing
 from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
@@ -35,13 +35,15 @@ from dualreg.image.manifest import Manifest, stored_contents
 from dualreg.image.names import RepositoryName
 from dualreg.image.platform import Platform, choose
 from dualreg.registry.accept import Accept
-from dualreg.registry.index_entries import IndexEntries, Listed
+from dualreg.registry.index_entries import Images, IndexEntries, Listed
 from dualreg.registry.manifests import Manifests
-from dualreg.registry.provenance import Provenance
+from dualreg.registry.provenance import MadeOf, Provenance
 from dualreg.registry.transcoding import Transcoding
 
 #: Manifests of which each process remembers what they ask of a client.
 _NATURES = 10_000
+#: Why an edition of an index leaves an image out.
+_Reason = ImageUnreadable | BlobMissing | BlobDamaged
 
 
 class Form(StrEnum):
@@ -118,7 +120,7 @@ class Editions:
     manifests: Manifests
     entries: IndexEntries
     transcoding: Transcoding
-    _natures: LRUCache[Digest, Nature] = field(default_factory=lambda: LRUCache(_NATURES))
+    _natures: LRUCache[ManifestRow, Nature] = field(default_factory=lambda: LRUCache(_NATURES))
     _lock: Lock = field(default_factory=Lock)
 
     def form(self, repository: RepositoryName, row: ManifestRow, accept: Accept) -> Form:
@@ -131,12 +133,12 @@ class Editions:
     def nature(self, repository: RepositoryName, row: ManifestRow) -> Nature:
         """Return what a manifest asks of a client; of an index with too many entries, only its type."""
         with self._lock:
-            if known := self._natures.get(row.digest):
+            if known := self._natures.get(row):
                 return known
         nature, complete = self._look(repository, row)
         if complete:
             with self._lock:
-                self._natures[row.digest] = nature
+                self._natures[row] = nature
         return nature
 
     def _look(self, repository: RepositoryName, row: ManifestRow) -> tuple[Nature, bool]:
@@ -147,9 +149,12 @@ class Editions:
             images = self.entries.images(repository, row)
         except ImageUnreadable:
             return Nature(row.media_type), True
-        rows = [each.row for each in images.listed if each.row.media_type in media_types.IMAGES]
-        found = [manifest for row in rows if (manifest := self._read_if_held(row))]
-        return _nature_of(row.media_type, found), images.complete and len(found) == len(rows)
+        found, lost = list[Manifest](), list[_Reason]()
+        for each in images.listed:
+            if each.row.media_type in media_types.IMAGES:
+                with _noting(lost):
+                    found.append(self._read(each.row))
+        return _nature_of(row.media_type, found), images.complete and not lost
 
     def image_for(self, repository: RepositoryName, row: ManifestRow, platform: Platform) -> ManifestRow:
         """Return the manifest itself or, of an index, the image that it lists for a platform.
@@ -182,8 +187,8 @@ class Editions:
         known = self._known(repository, {row.digest: edition.kind}).get(row.digest)
         if known and images.complete:
             return known
-        made = self._index(repository, row, edition, images.listed)
-        return self._store(repository, row, edition.kind, made, known)
+        made, complete = self._index(repository, row, edition, images)
+        return self._store(repository, row, edition.kind if complete else edition.partial_kind, made)
 
     def outline(self, row: ManifestRow, edition: Edition) -> tuple[str, bytes]:
         """Return the media type and the first bytes of what ``make`` returns when the layers are ready."""
@@ -200,34 +205,61 @@ class Editions:
         for edition in Edition:
             with suppress(ImageUnreadable):
                 if row.media_type in media_types.INDEXES:
-                    listed = self.entries.images(repository, row).listed
-                    yield self._index(repository, row, edition, listed)[1]
+                    images = self.entries.images(repository, row)
+                    (_, payload), _ = self._index(repository, row, edition, images)
+                    yield payload
                 else:
                     manifest = self._read(row)
                     gzipped = self._gzipped(repository, zstd_layers(manifest))
                     yield image_edition(manifest, edition.of(row.media_type), gzipped)[1]
 
     def _index(
-        self, repository: RepositoryName, row: ManifestRow, edition: Edition, listed: Sequence[Listed]
-    ) -> tuple[str, bytes]:
-        """Return the media type and payload of an edition of an index; those of its images are stored."""
-        readable, reasons = dict[ManifestRow, Manifest](), list[ImageUnreadable]()
-        for each in listed:
-            try:
-                if manifest := self._read_if_held(each.row):
+        self, repository: RepositoryName, row: ManifestRow, edition: Edition, images: Images
+    ) -> tuple[tuple[str, bytes], bool]:
+        """Return the media type and payload of an edition of an index, and whether it is the final one.
+
+        It lists those of its *images* that have the edition, which are stored. It is not final if some may be
+        available later.
+        """
+        readable, reasons = dict[ManifestRow, Manifest](), list[_Reason]()
+        for each in images.listed:
+            if each.row.media_type in media_types.IMAGES:
+                with _noting(reasons):
+                    manifest = self._read(each.row)
                     check_convertible(manifest, edition)
                     readable[each.row] = manifest
-            except ImageUnreadable as error:
-                reasons.append(error)
-        if not readable:
+        made = self._make_some(repository, readable, edition, reasons)
+        if not made:
             raise reasons[0] if reasons else ImageUnreadable(reason="its index lists no image")
-        made = self._make(repository, readable, edition)
         entries = [
             _entry(each, made[each.row.digest], self.entries.platform(each))
-            for each in listed
-            if each.row in readable
+            for each in images.listed
+            if each.row.digest in made
         ]
-        return index_edition(row.media_type, self.manifests.payload(row), edition, entries)
+        final = images.complete and all(isinstance(reason, ImageUnreadable) for reason in reasons)
+        return index_edition(row.media_type, self.manifests.payload(row), edition, entries), final
+
+    def _make_some(
+        self,
+        repository: RepositoryName,
+        images: Mapping[ManifestRow, Manifest],
+        edition: Edition,
+        reasons: list[_Reason],
+    ) -> dict[Digest, ManifestRow]:
+        """Return editions of images, as ``_make``, without those whose layers are unreadable or lost.
+
+        A damaged layer is another matter: to find that out takes as long as to transcode it.
+
+        Args:
+            reasons: Takes why they are left out.
+        """
+        with suppress(ImageUnreadable, BlobMissing):
+            return self._make(repository, images, edition)
+        made = dict[Digest, ManifestRow]()
+        for row, manifest in images.items():
+            with _noting(reasons):
+                made |= self._make(repository, {row: manifest}, edition)
+        return made
 
     def _make(
         self, repository: RepositoryName, images: Mapping[ManifestRow, Manifest], edition: Edition
@@ -265,40 +297,53 @@ class Editions:
         return {digest: found[view] for digest, view in views.items() if view in found}
 
     def _store(
-        self,
-        repository: RepositoryName,
-        row: ManifestRow,
-        kind: str,
-        document: tuple[str, bytes],
-        known: ManifestRow | None = None,
+        self, repository: RepositoryName, row: ManifestRow, kind: str, document: tuple[str, bytes]
     ) -> ManifestRow:
-        """Store and record a manifest that was made of another, unless it is the *known* one; return it."""
+        """Store and record a manifest that was made of another, unless it is; return it.
+
+        Raises:
+            BlobMissing: what it names is lost.
+        """
         media_type, payload = document
         digest = Digest.of(payload)
-        if known is None or known.digest != digest:
-            origin = Provenance(upstream=self.manifests.state.upstream.owner(repository))
-            self.manifests.put(repository, digest, media_type, payload, provenance=origin)
-            self.record(repository, row, digest, kind)
+        if not self._is_made(repository, row, kind, digest):
+            upstream = self.manifests.state.upstream.owner(repository)
+            origin = Provenance(upstream=upstream, made_of=MadeOf(row.digest, kind))
+            try:
+                self.manifests.put(repository, digest, media_type, payload, provenance=origin)
+            except ReferencesMissing as error:  # that is not a mistake of the client that pulls
+                raise BlobMissing(error.digests[0]) from error
         return self.manifests.find(repository, digest)
+
+    def _is_made(self, repository: RepositoryName, row: ManifestRow, kind: str, made: Digest) -> bool:
+        """Return whether the repository has what is made of a manifest, recorded as such.
+
+        If the manifest was itself made of that, this suffices: each would keep the other for ever.
+        """
+        with self.manifests.state.catalog.read() as tx:
+            view = tx.views.find(row.repository_id, row.digest, kind=kind)
+            is_known = view == str(made) or tx.views.is_made_of(row.repository_id, row.digest, made)
+            return is_known and tx.manifests.find(repository, made) is not None
 
     def _read(self, row: ManifestRow) -> Manifest:
         payload = self.manifests.payload(row)
         return Manifest(row.media_type, payload, row.digest, stored_contents(row.media_type, payload))
 
-    def _read_if_held(self, row: ManifestRow) -> Manifest | None:
-        """Return the manifest of an image; None if its bytes are lost, or it is no image of that format."""
-        if row.media_type not in media_types.IMAGES:
-            return None
-        with suppress(BlobMissing, BlobDamaged):
-            return self._read(row)
-        return None
-
-    def record(self, name: RepositoryName, row: ManifestRow, view: Digest | None, kind: str) -> None:
-        """Record what was made of a manifest, or that this is not possible, unless the manifest is gone."""
+    def exclude(self, name: RepositoryName, row: ManifestRow, kind: str) -> None:
+        """Record that something cannot be made of a manifest, unless that is gone."""
         state, repository = self.manifests.state, RepositoryRow(row.repository_id, name)
         with state.begin() as tx:
             if tx.manifests.lock_existing(row.repository_id, [row.digest]):
-                state.record_view(tx, repository, row.digest, None if view is None else str(view), kind)
+                state.record_view(tx, repository, row.digest, None, kind)
+
+
+@contextmanager
+def _noting(reasons: list[_Reason]) -> Iterator[None]:
+    """Let the block fail if an image is unreadable or lost, and add why to *reasons*."""
+    try:
+        yield
+    except (ImageUnreadable, BlobMissing, BlobDamaged) as error:
+        reasons.append(error)
 
 
 def _nature_of(media_type: str, manifests: Sequence[Manifest]) -> Nature:

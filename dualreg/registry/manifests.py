@@ -6,7 +6,7 @@ together. ``Manifests`` has the operations; the functions after it are their ste
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from threading import Lock
 from typing import NamedTuple
@@ -17,8 +17,6 @@ from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import BlobRow, ManifestRow, Origin, RepositoryRow
 from dualreg.errors import (
     DigestMismatch,
-    ImageExists,
-    ImageUnknown,
     ManifestUnknown,
     SizeMismatch,
 )
@@ -28,7 +26,7 @@ from dualreg.image.digest import CANONICAL, Digest
 from dualreg.image.formats import Role
 from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.manifest import Manifest, parse, stored_contents
-from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.children import UPSTREAM_RULES, Children, ManifestRules, resolve_children
 from dualreg.registry.deletion import delete_manifest
 from dualreg.registry.document_cache import DocumentCache
@@ -205,7 +203,7 @@ class Manifests:
 
         Raises:
             ManifestInvalid, DigestMismatch, ReferencesMissing, PreconditionFailed; SizeMismatch if strict.
-            ImageUnknown: the V1 image that it was made from no longer exists.
+            ImageUnknown, ManifestUnknown: what it was made from no longer exists.
             ImageExists: V1 clients see the manifest as another image that was pushed, with its ID.
             RepositoryOwned: it is from upstream, and clients have pushed to the repository.
         """
@@ -218,7 +216,7 @@ class Manifests:
             row = self._ensure(tx, repository, manifest, condition, provenance)
             left = pointed.leave(tx, row)
             check_precondition(tx, condition, repository, reference, manifest.digest)
-            _check_view(tx, row, manifest.digest, provenance.v1_view)
+            provenance.check(tx, row, manifest.digest)
             rules = self._rules_of(repository, provenance)
             children = resolve_children(tx, row.id, manifest, rules, self.integrity.present)
             arriving.record(tx, row, left)
@@ -227,9 +225,13 @@ class Manifests:
         return Pushed(manifest, children.mismatches)
 
     def _rules_of(self, repository: RepositoryName, provenance: Provenance) -> ManifestRules:
-        """Return the rules for a manifest: one that was loaded, or derived of such, may lack its children."""
-        is_loaded = provenance.upstream or self.state.upstream.covers(repository)
-        return UPSTREAM_RULES if is_loaded else self.rules
+        """Return the rules for a manifest: one that was loaded, or derived of such, may lack its children.
+
+        Sizes that are wrong in what was pushed are wrong in what is made of it.
+        """
+        if provenance.upstream or self.state.upstream.covers(repository):
+            return UPSTREAM_RULES
+        return replace(self.rules, strict=False) if provenance.made_of else self.rules
 
     @contextmanager
     def _arriving(
@@ -342,6 +344,8 @@ class Manifests:
             links.add_signed(repository.name, manifest.digest, signed)
         if provenance.v1_view:
             self.state.record_view(tx, repository, manifest.digest, provenance.v1_view)
+        if made_of := provenance.made_of:
+            self.state.record_view(tx, repository, made_of.manifest, str(manifest.digest), made_of.kind)
 
 
 def _parse_pushed(reference: Tag | Digest, media_type: str, payload: bytes) -> Manifest:
@@ -357,24 +361,6 @@ def _parse_pushed(reference: Tag | Digest, media_type: str, payload: bytes) -> M
     if isinstance(reference, Digest) and manifest.digest != reference:
         raise DigestMismatch(digest=str(reference), actual=str(manifest.digest))
     return manifest
-
-
-def _check_view(tx: Transaction, repository: RepositoryRow, manifest: Digest, view: ImageId | None) -> None:
-    """Refuse a V1 view that is gone, or that would show the tags of another pushed image under its own ID.
-
-    Raises:
-        ImageUnknown, ImageExists.
-    """
-    if view is None:
-        return
-    if tx.v1_images.find(repository.name, view) is None:
-        raise ImageUnknown(id=view)  # it was derived from a manifest, and deleted with that
-    known = tx.views.find(repository.id, manifest)
-    if known is None or known == view:
-        return
-    twin = tx.v1_images.find(repository.name, ImageId(known))
-    if twin and twin.checksum:
-        raise ImageExists(id=twin.id)
 
 
 def _documents_to_store(manifest: Manifest) -> dict[Digest, bytes]:

@@ -30,6 +30,7 @@ from dualreg.registry.editions import Editions, Form
 from dualreg.registry.keys import Keys
 from dualreg.registry.loaded import load_children
 from dualreg.registry.manifests import Manifests
+from dualreg.registry.provenance import MadeOf, Provenance
 
 _log = logging.getLogger(__name__)
 
@@ -261,11 +262,11 @@ class Negotiation:
         load_children(self.manifests.state, repository, row.digest, Role.LAYER)
         chain = self.bridge.schema1_chain(repository, tag, row)
         if chain is None:
-            self.editions.record(repository, row, None, kind)
+            self.editions.exclude(repository, row, kind)
             return None
         converted = manifest_from_chain(chain, media_type=media_type)
         self.bridge.uploads.ingest(repository, [converted.config])
         digest = Digest.of(converted.payload)
-        self.manifests.put(repository, digest, media_type, converted.payload)
-        self.editions.record(repository, row, digest, kind)
+        made_of = Provenance(made_of=MadeOf(row.digest, kind))
+        self.manifests.put(repository, digest, media_type, converted.payload, provenance=made_of)
         return self.manifests.find(repository, digest)

@@ -115,6 +115,23 @@ def test_editions_stay_and_go_with_their_image(registry: Registry, clock: Clock)
     assert stored(registry) == set()
 
 
+def test_editions_of_each_other_do_not_stay_for_ever(registry: Registry, clock: Clock) -> None:
+    """An edition that got a tag may be, to clients of other media types, what it was made of."""
+    types = media_types.DOCKER_MANIFEST, media_types.OCI_MANIFEST
+    docker, oci = (Accept(frozenset([each])) for each in types)
+    push_v2(registry, NAME, TAG, builders.image(*IMAGE.layers, oci=True))
+    tags, made = [TAG, Tag("docker"), Tag("oci")], []
+    for tag, accept, named in zip(tags, (docker, oci, docker), (*tags[1:], None), strict=True):
+        made.append(registry.negotiation.find(NAME, tag, accept))
+        if named:
+            registry.manifests.put(NAME, named, made[-1].media_type, made[-1].read())
+    assert made[0].digest == made[2].digest
+    for tag in tags:
+        registry.tags.delete(NAME, tag)
+    collect(with_untagged(registry, DAY), clock)
+    assert stored(registry) == set()
+
+
 def test_a_deleted_repository_goes(registry: Registry, clock: Clock) -> None:
     """Its blobs go unless another repository has them."""
     push_v2(registry, NAME, TAG, IMAGE)

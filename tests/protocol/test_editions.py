@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,13 +14,16 @@ from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
+from dualreg.registry.children import ManifestRules
 from tests import builders
+from tests.apps import client_of
 from tests.builders import Image
+from tests.conftest import GuardedStore
 from tests.properties.registries import push_v2
 from tests.protocol.clients.schema1 import push_chain
 from tests.protocol.clients.v2 import DOCKER, DOCKER_1_10, IMAGES_ONLY, OCI
 
-NAME, TAG = RepositoryName("team/app"), Tag("latest")
+NAME, OTHER, TAG = RepositoryName("team/app"), RepositoryName("other/app"), Tag("latest")
 LAYERS = [builders.layer({"a": b"a" * 900}), builders.layer({"b": b"b" * 900})]
 SYSTEM = "go/go1.18 git-commit/x kernel/5.15 os/linux arch"
 READERS: Mapping[str, tuple[Sequence[str], str]] = {
@@ -311,6 +315,69 @@ def test_one_image_that_cannot_be_read_is_left_out_of_an_index(
     push_index(registry, *entries)
     (listed,) = document(get(client, "1.10"))["manifests"]
     assert listed["platform"] == on("amd64")
+
+
+@pytest.mark.parametrize("late", ["manifest", "layer"])
+@pytest.mark.parametrize("reader", ["1.10", "20.10"])
+def test_images_that_an_index_lacks_are_listed_when_they_arrive(
+    registry: Registry, store: GuardedStore, reader: str, late: str
+) -> None:
+    """Until then, the images for other platforms can be had; what clients were given stays."""
+    registry = registry.taking(ManifestRules(sparse_indexes=True))
+    client = client_of(registry)
+    images = [builders.zstd_image(LAYERS[0]), builders.zstd_image(LAYERS[1], architecture="arm64")]
+    entries = [
+        builders.descriptor(image.media_type, image.manifest, platform=on(architecture))
+        for image, architecture in zip(images, ("amd64", "arm64"), strict=True)
+    ]
+    push_child(registry, images[0])
+    if late == "layer":
+        push_child(registry, images[1])
+        store.delete(Digest.of(images[1].layers[0]))
+    push_index(registry, *entries)
+    before = [get(client, reader) for _ in range(2)]
+    push_child(registry, images[1])
+    after = [get(client, reader) for _ in range(2)]
+    for answers, architectures in ((before, ["amd64"]), (after, ["amd64", "arm64"])):
+        assert answers[0].data == answers[1].data
+        assert [each["platform"] for each in document(answers[0])["manifests"]] == [*map(on, architectures)]
+        assert get(client, reader, str(Digest.of(answers[0].data))).data == answers[0].data
+
+
+def test_an_image_whose_layer_is_lost(client: FlaskClient, registry: Registry, store: GuardedStore) -> None:
+    """It is unknown until that is pushed again, in every edition; that is no mistake of the client."""
+    push_v2(registry, NAME, TAG, ONE["oci"])
+    store.delete(Digest.of(LAYERS[0]))
+    (error,) = get(client, "1.10", status=404).json["errors"]  # type: ignore[index]
+    assert "lost" in error["message"]
+    push_v2(registry, NAME, TAG, ONE["oci"])
+    assert files(client, document(get(client, "1.10"))) == PLAIN
+
+
+def test_wrong_sizes_do_not_prevent_editions(client: FlaskClient, registry: Registry) -> None:
+    """Of what was pushed before sizes were checked."""
+    image = ONE["oci"]
+    wrong = json.loads(image.manifest)
+    wrong["config"]["size"] += 1
+    push_v2(registry, NAME, TAG, replace(image, manifest=json.dumps(wrong).encode()))
+    client = client_of(registry.taking(ManifestRules(strict=True)))
+    assert files(client, document(get(client, "1.10"))) == PLAIN
+
+
+def test_the_same_bytes_may_be_images_of_two_families(client: FlaskClient, registry: Registry) -> None:
+    """If they do not say their media type, each repository has them as they were pushed there."""
+    bare = json.loads(ONE["oci"].manifest)
+    del bare["mediaType"]
+    bare["config"]["mediaType"] = media_types.DOCKER_CONFIG
+    image = replace(ONE["oci"], manifest=json.dumps(bare).encode())
+    push_v2(registry, NAME, TAG, image)
+    assert get(client, "1.10").content_type == media_types.DOCKER_MANIFEST
+    for digest, blob in image.blobs.items():
+        registry.uploads.ingest(OTHER, [blob], expected=digest)
+    registry.manifests.put(OTHER, TAG, media_types.DOCKER_MANIFEST, image.manifest)
+    path = f"/v2/{OTHER}/manifests/{TAG}"
+    answer = client.get(path, headers={"Accept": ", ".join(OCI)})
+    assert answer.content_type == media_types.OCI_MANIFEST
 
 
 @pytest.mark.parametrize("reader", ["1.10", "20.10", "images"])
