@@ -5,15 +5,17 @@ deleted first is what nothing else needs. If one fails, those before it stay, an
 again, does the rest.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import RepositoryRow
 from dualreg.errors import ManifestInUse, ManifestUnknown, RepositoryUnknown
 from dualreg.image.digest import Digest
+from dualreg.image.editions import Edition
 from dualreg.image.names import ImageId, RepositoryName, UploadId
-from dualreg.registry.preconditions import Precondition, check_precondition
+from dualreg.registry.preconditions import UNCONDITIONAL, Precondition, check_precondition
 from dualreg.registry.state import State
 
 #: Tags, manifests, images and links that a transaction deletes.
@@ -39,7 +41,35 @@ class Removed(NamedTuple):
 def delete_manifest(
     state: State, repository: RepositoryName, digest: Digest, condition: Precondition, *, tagged: bool
 ) -> None:
-    """Delete a manifest, as ``Manifests.delete``: its tags, then itself, then what was derived from it."""
+    """Delete a manifest, as ``Manifests.delete``; with *tagged*, also what an edition was made of.
+
+    A client that looks up a tag to delete the image gets the digest of the edition that it can read.
+    """
+    sources = _sources(state, repository, digest, condition) if tagged else ()
+    for each in sources:
+        with suppress(ManifestUnknown):  # deleted meanwhile
+            _delete(state, repository, each, UNCONDITIONAL, tagged=True)
+    with suppress(*([ManifestUnknown] if sources else [])):  # it went along with them
+        _delete(state, repository, digest, condition, tagged=tagged)
+
+
+def _sources(
+    state: State, repository: RepositoryName, digest: Digest, condition: Precondition
+) -> Collection[Digest]:
+    """Return the manifests of which one without tags was made, if there are any and the condition holds."""
+    with state.catalog.read() as tx:
+        row = tx.repositories.find(repository)
+        if row is None or tx.tags.pointing_at(row.id, digest, limit=1):
+            return ()
+        if sources := tx.views.sources(row.id, digest, Edition.kinds()):
+            check_precondition(tx, condition, repository, digest)
+        return sources
+
+
+def _delete(
+    state: State, repository: RepositoryName, digest: Digest, condition: Precondition, *, tagged: bool
+) -> None:
+    """Delete the tags of a manifest, then itself, then what was derived from it."""
     available = state.upstream.has(repository, digest)
     more, rest = True, None
     while more:

@@ -154,6 +154,34 @@ def test_an_edition_is_that_of_what_the_tag_points_at_now(client: FlaskClient, r
     assert get(client, "20.10").data == before
 
 
+@pytest.mark.parametrize("reader", ["docker types", "oci types"])
+@pytest.mark.parametrize("listed", [False, True])
+def test_deleting_an_edition_deletes_its_image(
+    client: FlaskClient, registry: Registry, reader: str, *, listed: bool
+) -> None:
+    """Scripts look up a tag, as a client that reads little, and delete the digest that they get.
+
+    An edition that has a tag of its own is an image like any other.
+    """
+    image = ONE["docker" if reader == "oci types" else "oci"]
+    if listed:
+        push_index(registry, push_child(registry, image, platform=on("amd64")))
+    else:
+        push_v2(registry, NAME, TAG, image)
+    made = get(client, reader)
+    path = f"/v2/{NAME}/manifests/{made.headers['Docker-Content-Digest']}"
+    assert client.delete(path, headers={"If-Match": '"sha256:0"'}).status_code == 412
+    assert client.delete(path).status_code == 202
+    for each in READERS:
+        get(client, each, status=404)
+    assert client.delete(path).status_code == 404
+    push_v2(registry, NAME, TAG, image)
+    made = get(client, reader)
+    registry.manifests.put(NAME, Tag("made"), made.content_type, made.data)
+    assert client.delete(f"/v2/{NAME}/manifests/{Digest.of(made.data)}").status_code == 202
+    assert get(client, "28").data == image.manifest
+
+
 def push_index(registry: Registry, *entries: Mapping[str, Any], tag: Tag | None = TAG) -> dict[str, Any]:
     """Push an index of *entries*, with a tag or without one; return the entry of an index for it."""
     payload = builders.index_of(*entries)
