@@ -42,6 +42,9 @@ from dualreg.registry.transcoding import Transcoding
 
 #: Manifests of which each process remembers what they ask of a client.
 _NATURES = 10_000
+#: About how many bytes it remembers of what indexes list for which platform.
+_CAPACITY = 8 << 20
+_Platforms = tuple[tuple[Mapping[str, Any], Digest], ...]
 #: Why an edition of an index leaves an image out.
 _Reason = ImageUnreadable | BlobMissing | BlobDamaged
 
@@ -121,6 +124,9 @@ class Editions:
     entries: IndexEntries
     transcoding: Transcoding
     _natures: LRUCache[ManifestRow, Nature] = field(default_factory=lambda: LRUCache(_NATURES))
+    _indexes: LRUCache[ManifestRow, _Platforms] = field(
+        default_factory=lambda: LRUCache(_CAPACITY, getsizeof=lambda there: 1000 + len(repr(there)))
+    )
     _lock: Lock = field(default_factory=Lock)
 
     def form(self, repository: RepositoryName, row: ManifestRow, accept: Accept) -> Form:
@@ -164,14 +170,29 @@ class Editions:
         """
         if row.media_type not in media_types.INDEXES:
             return row
-        listed = self.entries.images(repository, row).listed
-        there = [(self.entries.platform(each), each.row) for each in listed]
+        there = self._platforms(repository, row)
         chosen = choose(platform, there)
         if chosen is None:
             known = filter(None, sorted({str(Platform.named_by(each)) for each, _ in there}))
             others = f", only for {', '.join(known)[:500]}" if there else ""
             raise ImageUnreadable(reason=f"there is no image for {platform}{others}")
-        return chosen
+        return self.manifests.find(repository, chosen)
+
+    def _platforms(self, repository: RepositoryName, index: ManifestRow) -> _Platforms:
+        """Return the images that an index lists, with their ``platform`` objects; remembered if it has all.
+
+        Raises:
+            ImageUnreadable: there are too many.
+        """
+        with self._lock:
+            if known := self._indexes.get(index):
+                return known
+        images = self.entries.images(repository, index)
+        there = tuple((self.entries.platform(each), each.row.digest) for each in images.listed)
+        if images.complete:
+            with self._lock, suppress(ValueError):  # more than are remembered in all
+                self._indexes[index] = there
+        return there
 
     def make(self, repository: RepositoryName, row: ManifestRow, edition: Edition) -> ManifestRow:
         """Return an edition of a manifest, made and stored on first use; the manifest, if it is one itself.
