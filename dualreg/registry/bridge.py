@@ -260,10 +260,11 @@ class Bridge:
 
     def _available(self, repository: RepositoryName) -> dict[Tag, ImageId]:
         """Return the tags that only upstream has, as V1 clients see them."""
-        shown = self.visibility.shown(repository, Origin.V1)
-        with self.state.catalog.read() as tx:
-            known = tx.tags.list(repository, last="", limit=None) or ()
-        return available_v1_tags(self.state.upstream, repository, shown, known)
+        upstream, known = self.state.upstream, tuple[Tag, ...]()
+        if upstream.covers(repository):
+            with self.state.catalog.read() as tx:
+                known = tx.tags.list(repository, last="", limit=None) or ()
+        return available_v1_tags(upstream, repository, self.visibility.shown(repository, Origin.V1), known)
 
     def _seen(self, repository: RepositoryName, tag: Tag | None = None) -> dict[Tag, ImageId]:
         """Return the tags as V1 clients see them; start over if one is moved in the meantime."""
