@@ -16,6 +16,7 @@ from dualreg.migrate.saved.survey import SavedSurvey
 from dualreg.migrate.sources.archive import Archive
 from dualreg.migrate.sources.base import SourceBytes, SourceImage
 from dualreg.migrate.sources.docker_archive import SavedImages
+from dualreg.migrate.sources.layout_files import FolderFiles
 from dualreg.migrate.sources.oci_layout import OciLayout
 from dualreg.migrate.sources.registry_tree import RegistryTree
 from dualreg.migrate.sources.v1_tree import V1Tree
@@ -42,7 +43,7 @@ def _v1(_: Path) -> V1Survey:
 
 def _v2(_: Path) -> V2Survey:
     return V2Survey(
-        OciLayout(Path(), ""),
+        OciLayout(Path(), FolderFiles(Path()), ""),
         known={
             ("a", INDEX): Known(manifests=(ONE, TWO)),
             ("a", ONE): Known((SHARED, OWN)),
