@@ -16,7 +16,7 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.registry import Registry
 from dualreg.registry.upstream import Freshness
-from dualreg.upstreams.downloads import Counting, count_nothing
+from dualreg.upstreams.flights import Counting, count_nothing
 from dualreg.upstreams.memory import Memory
 from dualreg.upstreams.remote import Remote
 from dualreg.upstreams.routes import Route

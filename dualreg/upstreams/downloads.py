@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from dualreg.catalog.rows import BlobRow
 from dualreg.errors import BlobMissing, DownloadFailed, UpstreamBusy
@@ -15,7 +15,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.messages import safe_line
 from dualreg.registry.incoming import Incoming
-from dualreg.upstreams.flights import BlobSource, Flight, Place
+from dualreg.upstreams.flights import BlobSource, Counting, Flight, Place, count_nothing
 from dualreg.upstreams.limits import Limits
 
 _log = logging.getLogger(__name__)
@@ -26,18 +26,6 @@ _RETRY_AFTER = 10
 #: How often a reader looks again for bytes that have arrived and just changed their place, and after how
 #: many seconds.
 _LOOKS, _PAUSE = 100, 0.01
-
-
-class Counting(Protocol):
-    """Adds to the counters of an upstream, by their names."""
-
-    def __call__(self, **counts: int) -> None:
-        """Add *counts*."""
-
-
-def count_nothing(**counts: int) -> None:
-    """Count nothing."""
-    del counts
 
 
 class DownloadReader(io.RawIOBase):
@@ -245,10 +233,9 @@ class Downloads:
                 source,
                 self.limits,
                 require=self.require,
-                on_bytes=lambda size: self.count(bytes=size),
+                count=self.count,
             )
             self._flights[key] = flight
-        self.count(misses=1)
         flight.start(lambda ended: self._end(key, ended))
         return flight
 

@@ -57,6 +57,18 @@ class BlobSource(Protocol):
         """
 
 
+class Counting(Protocol):
+    """Adds to the counters of an upstream, by their names."""
+
+    def __call__(self, **counts: int) -> None:
+        """Add *counts*."""
+
+
+def count_nothing(**counts: int) -> None:
+    """Count nothing."""
+    del counts
+
+
 class Place(NamedTuple):
     """Where the bytes are that have arrived.
 
@@ -75,7 +87,7 @@ class Flight:
 
     Attributes:
         require: Raises if nothing may be added to the store.
-        on_bytes: Called with the number of bytes whenever some have arrived from upstream.
+        count: Counts that the blob is requested from upstream, and the bytes that arrive.
         is_over: Whether it has landed, or failed.
         failure: Why it has failed.
     """
@@ -86,7 +98,7 @@ class Flight:
     source: BlobSource
     limits: Limits
     require: Callable[[], None] = lambda: None
-    on_bytes: Callable[[int], None] = lambda _: None
+    count: Counting = count_nothing
     is_over: bool = False
     failure: Exception | None = None
     _place: Place | None = None
@@ -196,6 +208,8 @@ class Flight:
 
     def _chunks(self, offset: int) -> Iterator[bytes]:
         """Yield the bytes of the blob from *offset* on, as they arrive."""
+        if not offset:
+            self.count(misses=1)
         if offset < self.blob.size:
             with closing(self.source.open(offset)) as stream:
                 yield from self._received(stream, self.blob.size - offset)
@@ -212,7 +226,7 @@ class Flight:
                 waited, moved = 0.0, 0
             elif waited > STALLED:
                 raise self._failed("it has stalled")
-            self.on_bytes(len(chunk))
+            self.count(bytes=len(chunk))
             self.limits.spend(len(chunk))
             yield chunk
             left -= len(chunk)

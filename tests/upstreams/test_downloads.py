@@ -3,6 +3,7 @@
 import io
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -96,7 +97,8 @@ def test_many_readers_cause_one_transfer(
     site: Registry, process: Downloads, other_process: Downloads, source: FakeSource
 ) -> None:
     """In two processes, from two repositories, and from any byte on: all get the same bytes."""
-    readers, barrier = 16, Barrier(16)
+    readers, barrier, counted = 16, Barrier(16), Counter[str]()
+    process.count = other_process.count = lambda **counts: counted.update(counts)
 
     def read(number: int) -> bool:
         barrier.wait()
@@ -108,6 +110,7 @@ def test_many_readers_cause_one_transfer(
     with ThreadPoolExecutor(readers) as pool:
         assert all(pool.map(read, range(readers)))
     assert source.opened == [0]
+    assert counted == {"misses": 1, "bytes": len(CONTENT)}
     assert stored(site, NAME) == stored(site, OTHER) == CONTENT
     assert [*site.state.store.staged()] == []
 
