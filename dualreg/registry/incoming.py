@@ -205,14 +205,18 @@ class Incoming:
         reader.seek(start)
         return reader
 
-    def has_become(self, reader: BinaryIO, digest: Digest) -> bool:
+    def has_become(self, reader: BinaryIO, staged: UploadId | None, digest: Digest) -> bool:
         """Return whether the blob *digest*, which is there, consists of the bytes that *reader* has open.
 
         It does not if the same blob came by another way, and those are still on theirs, or were discarded.
+
+        Args:
+            staged: Their name.
         """
         store = self.state.store
         if not isinstance(store, FileBacked):
-            return self.look(digest) is None
+            underway = self.look(digest)
+            return underway is None or underway.row.staged != staged
         with suppress(FileNotFoundError, UnsupportedOperation):
             return os.path.samestat(os.fstat(reader.fileno()), store.path(digest).stat())
         return False

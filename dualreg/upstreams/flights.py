@@ -22,7 +22,7 @@ from dualreg.errors import (
     UploadBusy,
     UploadUnknown,
 )
-from dualreg.image.names import RepositoryName
+from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.incoming import Incoming, Underway
 from dualreg.upstreams.limits import Limits
 
@@ -180,8 +180,12 @@ class Flight:
                 continue
             self._land(is_same=True)
             return
-        watched = self._watched
-        self._land(is_same=watched is None or self.incoming.has_become(watched, self.blob.digest))
+        self._land(is_same=self._watched is None or self._has_become(self._watched))
+
+    def _has_become(self, watched: BinaryIO) -> bool:
+        """Return whether the blob is the bytes that were watched."""
+        staged = UploadId(self._place.name) if self._place else None
+        return self.incoming.has_become(watched, staged, self.blob.digest)
 
     def _land(self, *, is_same: bool) -> None:
         """Have readers go on with the blob; if it *is_same* as what they have read."""
@@ -251,10 +255,17 @@ class Flight:
             raise self._failed("the process that fetches it has stalled")
 
     def _watched_at(self, row: UnderwayRow) -> BinaryIO:
-        """Return a reader of the bytes that another process has fetched, and have others read there, too."""
+        """Return a reader of the bytes that another process has fetched, and have others read there, too.
+
+        Raises:
+            BlobMissing: there are none.
+        """
         known = self._place is not None and self._place.name == row.staged
         if self._watched is None or not known or not self.incoming.grows:
             reader = self.incoming.open(row, 0)
+            if not known and not reader.seek(0, os.SEEK_END):  # one that may find the blob there, and go
+                reader.close()
+                raise BlobMissing(row.staged)
             if self._watched:
                 self._watched.close()
             self._watched = reader
