@@ -17,7 +17,7 @@ from dualreg.settings import Settings
 from tests import builders
 from tests.apps import client_of
 from tests.builders import V1Pushed
-from tests.maintenance.world import CHAIN, OLDER, fill, known_rows
+from tests.maintenance.world import CHAIN, OLDER, fill, known_rows, pull_editions
 from tests.migrate.commands import command, content
 from tests.protocol.exchange import push_v1
 from tests.state import blob_file
@@ -71,6 +71,7 @@ def rows(data: Path, *, derive: bool = False) -> dict[str, list[dict[str, Any]]]
                 assert client.get(f"/v1/repositories/{name}/tags").status_code == 200
             for accept in (media_types.DOCKER_MANIFEST, media_types.OCI_MANIFEST):
                 client.get("/v2/old/app/manifests/one", headers={"Accept": accept})
+            pull_editions(client)
     with closing(open_catalog(_settings(data))) as catalog:
         found = known_rows(catalog)
     return {table: found[table] for table in TABLES}
