@@ -28,12 +28,12 @@ from dualreg.upstreams.proxy import Proxy
 from dualreg.upstreams.remote import Remote
 from dualreg.upstreams.routes import Route
 from dualreg.upstreams.v1_proxy import V1Proxy
-from dualreg.waiting import WorkSlots
+from dualreg.waiting import Turns
 
 #: How long counts wait before they are written to the catalog.
 _WRITE_DELAY = timedelta(seconds=10)
-#: For how many seconds a thread waits for its turn to ask an upstream.
-_PATIENCE = 5.0
+#: For how many seconds threads wait for their turns to ask an upstream while none comes to an end.
+_PATIENCE = 3.0
 
 
 def upstream_of(settings: Settings, registry: Registry, require: Callable[[], None]) -> Composite:
@@ -88,9 +88,9 @@ def _routed(
 ) -> list[tuple[Route, Content]]:
     """Return the routes with the content of each, those of longer prefixes first.
 
-    A quarter of the threads is left to requests that need no upstream.
+    At most three quarters of the threads wait for upstreams; others may wait for their turn for a moment.
     """
-    waiting = WorkSlots(max(1, settings.threads * 3 // 4), 0, 0.0, UpstreamBusy)
+    waiting = Turns(max(1, settings.threads * 3 // 4), _PATIENCE, UpstreamBusy)
     routed = list[tuple[Route, Content]]()
     for pattern, each in settings.upstreams.items():
         route, remote = _route(pattern, each), _remote(each, settings.threads)
@@ -141,7 +141,7 @@ def _remote(upstream: UpstreamSettings, threads: int) -> Remote:
             effort=PROMPT,
         )
 
-    slots = WorkSlots(upstream.connections or max(1, threads // 2), threads, _PATIENCE, UpstreamBusy)
+    slots = Turns(upstream.connections or max(1, threads // 2), _PATIENCE, UpstreamBusy)
     return Remote(upstream.url, connect, slots, password)
 
 
@@ -155,7 +155,7 @@ def _peer(url: str, upstream: UpstreamSettings, threads: int) -> Remote:
     def connect() -> Client:
         return Client(url, repeat_failed=False, effort=NEARBY, headers=headers)
 
-    return Remote(url, connect, WorkSlots(max(1, threads // 2), threads, _PATIENCE))
+    return Remote(url, connect, Turns(max(1, threads // 2), _PATIENCE))
 
 
 def _password(path: Path | None) -> Callable[[], str]:

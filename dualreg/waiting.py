@@ -1,8 +1,9 @@
-"""Waiting: how many threads do, or wait for, work that takes a processor for long."""
+"""Waiting: how many threads do, or wait for, work that takes long."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Condition
+from time import monotonic
 
 from dualreg.errors import ServerBusy
 
@@ -47,3 +48,51 @@ class WorkSlots:
             yield
         finally:
             semaphore.release()
+
+
+class Turns:
+    """Slots for which any number of threads wait, as long as one becomes free now and then.
+
+    Many that come at once get their turns, one after the other. Once nothing has moved for some seconds, no
+    thread waits any longer: they are for other requests.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        patience: float,
+        busy: type[ServerBusy] = ServerBusy,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """Start with all *slots* free; wait while one has become free within *patience* seconds.
+
+        Args:
+            busy: What is raised if none becomes free.
+            clock: In seconds.
+        """
+        self._free, self._slots, self._patience = slots, slots, patience
+        self._busy, self._clock, self._moved_at = busy, clock, 0.0
+        self._moved = Condition()
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Hold a slot for the block.
+
+        Raises:
+            ServerBusy: none became free.
+        """
+        with self._moved:
+            if self._free == self._slots:
+                self._moved_at = self._clock()
+            while not self._free:
+                left = self._moved_at + self._patience - self._clock()
+                if left <= 0:
+                    raise self._busy(retry_after=_RETRY_AFTER)
+                self._moved.wait(left)
+            self._free -= 1
+        try:
+            yield
+        finally:
+            with self._moved:
+                self._free, self._moved_at = self._free + 1, self._clock()
+                self._moved.notify()

@@ -20,7 +20,7 @@ from dualreg.upstreams.flights import Counting, count_nothing
 from dualreg.upstreams.memory import Memory
 from dualreg.upstreams.remote import Remote
 from dualreg.upstreams.routes import Route
-from dualreg.waiting import WorkSlots
+from dualreg.waiting import Turns
 
 _log = logging.getLogger(__name__)
 #: Seconds that a request waits for another one that asks about the same.
@@ -46,7 +46,7 @@ class Checked(ABC):
     route: Route
     remote: Remote
     check_interval: timedelta
-    waiting: WorkSlots
+    waiting: Turns
     require: Callable[[], None] = lambda: None
     count: Counting = count_nothing
     memory: Memory = field(default_factory=Memory)

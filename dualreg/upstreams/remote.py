@@ -24,7 +24,7 @@ from dualreg.remote.endpoint import RemoteError
 from dualreg.remote.response import Response
 from dualreg.upstreams.breaker import Breaker
 from dualreg.upstreams.flights import Stream
-from dualreg.waiting import WorkSlots
+from dualreg.waiting import Turns
 
 #: Seconds after which rejected credentials are tried again, unless they change before.
 _REJECTED_PAUSE = 60.0
@@ -72,7 +72,7 @@ class Remote:
 
     url: str
     connect: Callable[[], Client]
-    slots: WorkSlots
+    slots: Turns
     credentials: Callable[[], object] = lambda: None
     breaker: Breaker = field(default_factory=Breaker)
     _connected: tuple[object, Client] | None = None
