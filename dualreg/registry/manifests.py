@@ -210,6 +210,7 @@ class Manifests:
         manifest = _parse_pushed(reference, media_type, payload)
         load_for_precondition(self.state.upstream, condition, repository, reference)
         at, origin = provenance.pushed_at or self.state.catalog.now(), provenance.origin
+        rules = self._rules_of(repository, provenance)  # which may take a connection to the database
         pointed = Pointing.at_tags(self.state, repository, [*tags, reference], manifest.digest)
         links = [staged_manifest(repository, manifest.digest, at), *pointed.files]
         with self._arriving(repository, manifest, links) as arriving, self.state.begin() as tx:
@@ -217,7 +218,6 @@ class Manifests:
             left = pointed.leave(tx, row)
             check_precondition(tx, condition, repository, reference, manifest.digest)
             provenance.check(tx, row, manifest.digest)
-            rules = self._rules_of(repository, provenance)
             children = resolve_children(tx, row.id, manifest, rules, self.integrity.present)
             arriving.record(tx, row, left)
             self._record(tx, row, manifest, children, provenance, at=at)

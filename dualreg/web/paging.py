@@ -64,8 +64,9 @@ def parse_cursor(parse_name: Callable[[str], Value]) -> tuple[datetime, Value] |
 
 
 def next_link(query: Mapping[str, object]) -> dict[str, str]:
-    """Return the Link header to the next page of this URL, which has the given query.
+    """Return the Link header to the next page of this URL, which has the given query, and its namespace.
 
     Source: RFC 8288; OCI distribution-spec v1.1, "Content Discovery".
     """
-    return {"Link": f'<{own_path()}{request.path}?{urlencode(query)}>; rel="next"'}
+    named = {"ns": namespace} if (namespace := request.args.get("ns")) else {}
+    return {"Link": f'<{own_path()}{request.path}?{urlencode({**query, **named})}>; rel="next"'}

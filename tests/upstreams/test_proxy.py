@@ -280,13 +280,17 @@ def test_all_names_and_own_repositories(between: Front, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["hub/*", "*"])
-def test_namespaces(between: Front, tmp_path: Path, pattern: str) -> None:
+def test_namespaces(between: Front, there: There, tmp_path: Path, pattern: str) -> None:
     """Clients that name the registry they mean get what it has, wherever that is here."""
     with here(tmp_path / "data", between.url, pattern, namespaces=["docker.io"]) as opened:
         path, header = "team/app/manifests/1", {"OCI-Namespace": "docker.io"}
         assert opened.get(f"{path}?ns=docker.io").data == IMAGE.manifest
         assert opened.get(path, **header).data == IMAGE.manifest
         assert opened.get(f"team/app/blobs/{Digest.of(IMAGE.config)}?ns=docker.io").data == IMAGE.config
+        there.put("team/pages", IMAGE, "a", "b")
+        page = opened.get("team/pages/tags/list?n=1&ns=docker.io")
+        following = page.headers["Link"].partition("</v2/")[2].partition(">")[0]
+        assert opened.get(following).get_json()["tags"] == ["b"]
         for _ in range(2):  # also when answers are repeated
             unknown = opened.get(f"{path}?ns=quay.io")
             assert errors_of(unknown)[:2] == (404, "NAME_UNKNOWN")
