@@ -9,6 +9,8 @@ from alembic import op
 
 revision = "0022"
 down_revision = "0021"
+# What is deleted below is found out again, by older versions as it was.
+oldest = "0020"
 
 
 def upgrade() -> None:
