@@ -1,7 +1,7 @@
 """Accept: what manifests and layers a client reads.
 
-Its Accept headers say most of it. The rest is known of releases of Docker, by their User-Agent; all of that
-is in this module.
+Its Accept headers say most of it. The rest is known of releases of Docker and containerd, by their
+User-Agent; all of that is in this module.
 """
 
 import re
@@ -14,7 +14,12 @@ from dualreg.image.platform import LINUX_AMD64, Platform
 
 #: Docker's daemon, its release, and its system.  Source: moby, ``dockerversion/useragent.go``.
 _DOCKER = re.compile(r"docker/(\d{1,4})\.(\d{1,4})[^ ]*(?: .*?os/(\w{1,20}) arch/(\w{1,20}))?", re.ASCII)
-#: The first release that reads zstd, and those that name no media types and read only schema 1.
+#: containerd and its release, also where it is a part of BuildKit: that in Docker 20.10 is 1.4.
+#: Source: containerd, ``core/remotes/docker/resolver.go``.
+_CONTAINERD = re.compile(r"containerd/v?(\d{1,4})\.(\d{1,4})", re.ASCII)
+#: Its first release that reads zstd.  Source: containerd pull request 4809.
+_CONTAINERD_ZSTD = (1, 5)
+#: The first release of Docker that reads zstd, and those that name no media types and read only schema 1.
 #: Source: moby pull request 44023; measured on 1.6 to 1.9.
 _FIRST_ZSTD, _FIRST_SCHEMA1, _FIRST_SCHEMA2 = (23, 0), (1, 6), (1, 10)
 
@@ -41,11 +46,17 @@ class Agent:
         """
         match = _DOCKER.match(user_agent)
         if match is None:
-            return _ANY
+            return _containerd(user_agent)
         release = int(match[1]), int(match[2])
         platform = Platform(match[3], match[4]) if match[3] else LINUX_AMD64
         is_old = (0, 0) < release < _FIRST_ZSTD
         return cls(_FIRST_SCHEMA1 <= release < _FIRST_SCHEMA2, not is_old, platform)
+
+
+def _containerd(user_agent: str) -> Agent:
+    match = _CONTAINERD.match(user_agent)
+    is_old = match is not None and (0, 0) < (int(match[1]), int(match[2])) < _CONTAINERD_ZSTD
+    return Agent(zstd=not is_old)
 
 
 _ANY = Agent()

@@ -24,6 +24,10 @@ AGENTS = {
     "docker/library-import go/go1.20 os/linux arch/amd64": (False, True, "linux/amd64"),
     "docker/dev": (False, True, "linux/amd64"),
     "containerd/1.6.4": (False, True, "linux/amd64"),
+    "containerd/v1.5.0": (False, True, "linux/amd64"),
+    "containerd/v1.4.13-k3s1": (False, False, "linux/amd64"),
+    "containerd/1.4.0+unknown": (False, False, "linux/amd64"),
+    "containerd/0.0.0+unknown": (False, True, "linux/amd64"),
     "Docker-Client/20.10.24 (linux)": (False, True, "linux/amd64"),
     "": (False, True, "linux/amd64"),
 }
@@ -31,7 +35,7 @@ AGENTS = {
 
 @pytest.mark.parametrize("user_agent", AGENTS)
 def test_what_a_user_agent_tells(user_agent: str) -> None:
-    """Docker's daemon says its release and system; that it is older than 23.0 means that it reads no zstd."""
+    """Docker says its release and system. Before 23.0, and containerd before 1.5, they read no zstd."""
     agent = Agent.of(user_agent)
     found = agent.schema1_by_default, agent.zstd, str(agent.platform)
     assert found == AGENTS[user_agent]
@@ -53,6 +57,7 @@ CLIENTS = {
     "20.10": accept(SCHEMA1, *BOTH, agent="docker/20.10.24"),
     "23": accept(SCHEMA1, *BOTH, agent="docker/23.0.1"),
     "28": accept(*BOTH, agent="docker/28.0.0"),
+    "containerd 1.4": accept(*BOTH, wildcard=True, agent="containerd/1.4.0+unknown"),
     "containerd": accept(DOCKER, LIST, OCI, INDEX, wildcard=True, agent="containerd/2.1"),
     "oci types": accept(OCI, INDEX),
     "images": accept(DOCKER, OCI),
@@ -101,6 +106,7 @@ TABLE: dict[str, list[Form]] = {
     "20.10":        [S, _, G, _, G, _, G, _, _, G, _, _, _, _, _, _],
     "23":           [S, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _],
     "28":           [S, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _],
+    "containerd 1.4": [S, _, G, _, G, _, G, _, _, G, _, _, _, _, _, _],
     "containerd":   [S, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _],
     "oci types":    [O, O, O, _, _, O, O, O, _, _, O, O, _, _, _, _],
     "images":       [S, _, _, _, _, P, P, P, P, P, P, P, _, _, P, _],
