@@ -286,14 +286,11 @@ class Editions:
         self, repository: RepositoryName, images: Mapping[ManifestRow, Manifest], edition: Edition
     ) -> dict[Digest, ManifestRow]:
         """Return editions of images, by the digests of these; those that are missing are made and stored."""
-        kinds = {row.digest: edition.of(row.media_type).kind for row in images}
-        made = self._known(repository, kinds)
-        missing = dict[ManifestRow, Manifest]()
-        for row, manifest in images.items():
-            if kinds[row.digest] == Edition.GZIP.kind and not has_zstd(manifest):
-                made[row.digest] = row
-            elif row.digest not in made:
-                missing[row] = manifest
+        names = {row: edition.of(row.media_type) for row in images}
+        same = {row for row, name in names.items() if name is Edition.GZIP and not has_zstd(images[row])}
+        kinds = {row.digest: name.kind for row, name in names.items() if row not in same}
+        made = {row.digest: row for row in same} | (self._known(repository, kinds) if kinds else {})
+        missing = {row: manifest for row, manifest in images.items() if row.digest not in made}
         layers = [layer for manifest in missing.values() for layer in zstd_layers(manifest)]
         gzipped = self._gzipped(repository, layers)
         for row, manifest in missing.items():

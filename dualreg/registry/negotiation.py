@@ -37,6 +37,8 @@ _log = logging.getLogger(__name__)
 #: Bytes of generated manifests that each process keeps, so that HEAD and GET return the same one; and what
 #: remembering that there is none counts as.
 _CAPACITY, _NONE_SIZE = 16 << 20, 1 << 10
+#: The forms that are editions.
+_EDITIONS = frozenset({Form.GZIP, Form.SCHEMA2, Form.OCI})
 #: Why a manifest whose bytes the store does not have is unknown.
 LOST = "its stored bytes are lost or damaged; push it again"
 #: The largest schema 1 payload, in bytes, that is generated; clients of that age refuse larger ones.
@@ -75,7 +77,7 @@ class Negotiation:
     bridge: Bridge
     editions: Editions
     keys: Keys
-    _generated: LRUCache[tuple[RepositoryName, Tag, Digest], Representation | None] = field(
+    _generated: LRUCache[tuple[RepositoryName, Tag, Digest, Digest], Representation | None] = field(
         default_factory=lambda: LRUCache(_CAPACITY, getsizeof=lambda made: made.size if made else _NONE_SIZE)
     )
     _lock: Lock = field(default_factory=Lock)
@@ -111,7 +113,9 @@ class Negotiation:
         form, row = self._choose(repository, self.manifests.find(repository, reference), accept)
         if form is Form.SCHEMA1 and isinstance(reference, Tag):
             return Outline(media_types.SCHEMA1_SIGNED, outline(repository, reference))
-        return Outline(*self.editions.outline(row, Edition(form)))
+        if form in _EDITIONS and row.media_type not in media_types.SCHEMA1_TYPES:
+            return Outline(*self.editions.outline(row, Edition(form)))
+        return self.find(repository, reference, accept)  # the tag was moved meanwhile
 
     def _choose(
         self, repository: RepositoryName, row: ManifestRow, accept: Accept
@@ -208,31 +212,45 @@ class Negotiation:
         self, repository: RepositoryName, tag: Tag, row: ManifestRow, platform: Platform
     ) -> Representation:
         image = self.editions.image_for(repository, row, platform)
-        generated = self._generate(repository, tag, image)
+        readable = self._without_zstd(repository, image)
+        generated = self._generate(repository, tag, image, readable)
         if generated is None:
             self.editions.check_for_v1(repository, image, platform)
             reason = "this image cannot be expressed as schema 1"
             raise ManifestUnknown(reference=tag, reason=reason)  # after which Docker looks for it on V1
         return generated
 
+    def _without_zstd(self, repository: RepositoryName, image: ManifestRow) -> ManifestRow:
+        """Return an image with gzip layers instead of zstd ones, which the repository has as long as it."""
+        if image.media_type in media_types.IMAGES:
+            return self.editions.make(repository, image, Edition.GZIP)
+        return image
+
     # The lock is not held while the method runs, and a manifest over the capacity is returned but not kept.
     @cachedmethod(
         lambda self: self._generated,
-        key=lambda _, repository, tag, image: (repository, tag, image.digest),
+        key=lambda _, repository, tag, image, readable: (repository, tag, image.digest, readable.digest),
         lock=lambda self: self._lock,
     )
-    def _generate(self, repository: RepositoryName, tag: Tag, image: ManifestRow) -> Representation | None:
+    def _generate(
+        self, repository: RepositoryName, tag: Tag, image: ManifestRow, readable: ManifestRow
+    ) -> Representation | None:
         """Return the image as signed schema 1, or None if that cannot express it.
 
         It is kept, since signatures differ each time.
+
+        Args:
+            readable: The image without zstd layers.
         """
-        payload = self._payload(repository, tag, image)
+        payload = self._payload(repository, tag, image, readable)
         if payload is None or len(payload) > _SCHEMA1_LIMIT:
             return None
         body = self.sign(payload)
         return Representation(media_types.SCHEMA1_SIGNED, Digest.of(payload), len(body), lambda: body)
 
-    def _payload(self, repository: RepositoryName, tag: Tag, image: ManifestRow) -> bytes | None:
+    def _payload(
+        self, repository: RepositoryName, tag: Tag, image: ManifestRow, readable: ManifestRow
+    ) -> bytes | None:
         """Return the image as unsigned schema 1, from pushed V1 JSONs if it has them, else its config.
 
         None: schema 1 cannot express it.
@@ -241,9 +259,7 @@ class Negotiation:
         with suppress(BlobMissing, BlobDamaged):  # the config is enough if the JSONs are lost
             if chain := self.bridge.pushed_chain(repository, image):
                 return schema1_from_chain(chain, repository, tag)
-        if image.media_type in media_types.IMAGES:  # it has no zstd layers, and keeps the gzip ones
-            image = self.editions.make(repository, image, Edition.GZIP)
-        read = self.bridge.chains.read_image(image)
+        read = self.bridge.chains.read_image(readable)
         return read and schema1_from_image(*read, repository, tag)
 
     def _convert_schema1(

@@ -223,3 +223,45 @@ def test_a_tag_that_moves_while_a_client_waits(serving: Registry, gate: Gate) ->
     gate.opened.set()
     with pytest.raises(ConnectionResetError):
         b"".join(parts)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_tag_that_moves_before_anything_is_sent(
+    serving: Registry, gate: Gate, monkeypatch: pytest.MonkeyPatch, client: str
+) -> None:
+    """The client gets the image that needs no layers to be made."""
+    accept, agent = CLIENTS[client]
+    headers = {"User-Agent": agent, **({"Accept": accept} if accept else {})}
+    find, moved = type(serving.negotiation).find, builders.image(*LAYERS)
+
+    def moving(*given: Any) -> Any:
+        try:
+            return find(*given)
+        finally:
+            push_v2(serving, NAME, Tag("1"), moved)
+
+    monkeypatch.setattr(type(serving.negotiation), "find", moving)
+    answer = client_of(serving).get(f"/v2/{NAME}/manifests/1", headers=headers)
+    assert answer.status_code == 200
+    assert layers_of(client_of(serving), json.loads(answer.data))[0] in {
+        str(Digest.of(each)) for each in LAYERS
+    }
+    gate.opened.set()
+
+
+def test_layers_that_were_collected_are_made_again(client: FlaskClient, registry: Registry) -> None:
+    """For an image that was deleted and pushed again, of which the server remembers the schema 1 manifest."""
+
+    def pull() -> dict[str, bytes]:
+        answer = client.get(f"/v2/{NAME}/manifests/1", headers={"User-Agent": "docker/1.9.1 go/go1.4.3"})
+        layers = layers_of(client, json.loads(verified_payload(answer.data)))
+        return {digest: client.get(f"/v2/{NAME}/blobs/{digest}").data for digest in layers}
+
+    push_v2(registry, NAME, Tag("1"), IMAGE)
+    files = pull()
+    assert [*map(gzip.decompress, files.values())] == [*map(gzip.decompress, LAYERS[::-1])]
+    registry.manifests.delete(NAME, IMAGE.digest)
+    for digest in files:
+        registry.blobs.delete(NAME, Digest.parse(digest))
+    push_v2(registry, NAME, Tag("1"), IMAGE)
+    assert pull() == files
