@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test postgresql soak cuts fuzz endurance check bench clean
+.PHONY: serve test postgresql postgresql-all soak cuts fuzz endurance check bench clean
 
 serve: $(VENV)/.installed  ## run the registry on 127.0.0.1:5000, with DUALREG_* from the environment
 	@exec $(BIN)/dualreg serve
@@ -11,11 +11,18 @@ serve: $(VENV)/.installed  ## run the registry on 127.0.0.1:5000, with DUALREG_*
 test: $(VENV)/.installed-dev  ## run the tests; those that need a missing program are skipped, with the reason
 	$(BIN)/pytest -q -n auto --dist worksteal
 
-postgresql: $(VENV)/.installed-dev  ## run the tests of services and of whole exchanges on PostgreSQL
-	TEST_DATABASE=postgresql $(BIN)/pytest -q -n auto --dist worksteal -m 'not postgres' tests/registry \
+postgresql: $(VENV)/.installed-dev  ## run the shorter tests of everything that opens a catalog on PostgreSQL
+	TEST_DATABASE=postgresql $(BIN)/pytest -q -n auto --dist worksteal -m 'not postgres and not slow' \
+		tests/auth tests/cli tests/fuzz tests/registry \
+		tests/maintenance/test_catalog_check.py tests/maintenance/test_collected.py tests/maintenance/test_fsck.py \
+		tests/maintenance/test_lost.py tests/maintenance/test_scrubbing.py tests/maintenance/test_undo.py \
+		tests/migrate/test_commands.py tests/migrate/test_registry_tree.py \
 		tests/protocol/test_bridge.py tests/protocol/test_conditional_writes.py tests/protocol/test_exchanges.py \
 		tests/protocol/test_extensions.py tests/protocol/test_matrix.py tests/protocol/test_referrers.py \
 		tests/protocol/test_repushes.py tests/protocol/test_schema1.py tests/protocol/test_v1_endpoints.py
+
+postgresql-all: $(VENV)/.installed-dev  ## run all tests on PostgreSQL but those of SQLite; takes as long as all tests
+	TEST_DATABASE=postgresql $(BIN)/pytest -q -n auto --dist worksteal -m 'not postgres' tests
 
 soak: $(VENV)/.installed-dev  ## run the long forms of tests: fuzzing, races, kills at every step, large blobs; hours
 	SOAK=1 $(BIN)/pytest -q -n auto --dist worksteal tests/clients tests/cuts tests/endurance tests/faults tests/fuzz tests/instances \
