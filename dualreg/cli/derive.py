@@ -83,7 +83,7 @@ def derive(
     with audited_registry(data, config) as (registry, settings, record), stoppable() as stop:
         if not dry_run:
             require_changeable(settings)
-        deriving = Deriving(registry, dry_run)
+        deriving = Deriving(registry, dry_run, retag)
         if undo:
             _undo(deriving, undo, report, stop)
         else:

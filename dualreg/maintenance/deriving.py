@@ -82,10 +82,12 @@ class Deriving:
 
     Attributes:
         dry_run: Make nothing: ``Derived.new`` is None of what would be made.
+        whole: Whether editions of indexes must have all images, since tags are pointed at them.
     """
 
     registry: Registry
     dry_run: bool = False
+    whole: bool = False
 
     def derive(self, placed: PlacedTag, edition: Edition) -> Derived:
         """Make an edition of a tagged image, and store it, unless there is one."""
@@ -114,7 +116,9 @@ class Deriving:
 
     def _make(self, placed: PlacedTag, edition: Edition) -> ManifestRow:
         row = _row(placed)
-        return self.registry.negotiation.edition(placed.repository, placed.row.name, row, edition)
+        return self.registry.negotiation.edition(
+            placed.repository, placed.row.name, row, edition, whole=self.whole
+        )
 
     def move(self, moved: Moved) -> str:
         """Point a tag at the new manifest if it points at the old one; return why not, empty if it was."""

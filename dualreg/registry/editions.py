@@ -194,8 +194,13 @@ class Editions:
                 self._indexes[index] = there
         return there
 
-    def make(self, repository: RepositoryName, row: ManifestRow, edition: Edition) -> ManifestRow:
+    def make(
+        self, repository: RepositoryName, row: ManifestRow, edition: Edition, *, whole: bool = False
+    ) -> ManifestRow:
         """Return an edition of a manifest, made and stored on first use; the manifest, if it is one itself.
+
+        Args:
+            whole: Whether that of an index must have all its images, not only those that have the edition.
 
         Raises:
             ImageUnreadable: there cannot be one.
@@ -208,8 +213,12 @@ class Editions:
         known = self._known(repository, {row.digest: edition.kind}).get(row.digest)
         if known and images.complete:
             return known
-        made, complete = self._index(repository, row, edition, images)
-        return self._store(repository, row, edition.kind if complete else edition.partial_kind, made)
+        made, left_out = self._index(repository, row, edition, images)
+        if whole and (left_out or not images.complete):
+            reasons = [each.reason for each in left_out if isinstance(each, ImageUnreadable)]
+            raise ImageUnreadable(reason=reasons[0] if reasons else "images of its index are not available")
+        is_final = images.complete and all(isinstance(each, ImageUnreadable) for each in left_out)
+        return self._store(repository, row, edition.kind if is_final else edition.partial_kind, made)
 
     def outline(self, row: ManifestRow, edition: Edition) -> tuple[str, bytes]:
         """Return the media type and the first bytes of what ``make`` returns when the layers are ready."""
@@ -236,11 +245,10 @@ class Editions:
 
     def _index(
         self, repository: RepositoryName, row: ManifestRow, edition: Edition, images: Images
-    ) -> tuple[tuple[str, bytes], bool]:
-        """Return the media type and payload of an edition of an index, and whether it is the final one.
+    ) -> tuple[tuple[str, bytes], Sequence[_Reason]]:
+        """Return the media type and payload of an edition of an index, and why it leaves images out.
 
-        It lists those of its *images* that have the edition, which are stored. It is not final if some may be
-        available later.
+        It lists those of its *images* that have the edition, which are stored.
         """
         readable, reasons = dict[ManifestRow, Manifest](), list[_Reason]()
         for each in images.listed:
@@ -257,8 +265,7 @@ class Editions:
             for each in images.listed
             if each.row.digest in made
         ]
-        final = images.complete and all(isinstance(reason, ImageUnreadable) for reason in reasons)
-        return index_edition(row.media_type, self.manifests.payload(row), edition, entries), final
+        return index_edition(row.media_type, self.manifests.payload(row), edition, entries), reasons
 
     def _make_some(
         self,

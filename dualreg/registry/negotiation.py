@@ -128,9 +128,12 @@ class Negotiation:
         return form, row
 
     def edition(
-        self, repository: RepositoryName, tag: Tag, row: ManifestRow, edition: Edition
+        self, repository: RepositoryName, tag: Tag, row: ManifestRow, edition: Edition, *, whole: bool = False
     ) -> ManifestRow:
         """Return an edition of a tagged manifest; schema 1 that cannot be converted, as it is.
+
+        Args:
+            whole: As for ``Editions.make``.
 
         Raises:
             ImageUnreadable: there is none.
@@ -138,7 +141,7 @@ class Negotiation:
         """
         if row.media_type in media_types.SCHEMA1_TYPES:
             return self._convert_schema1(repository, tag, row, edition) or row
-        return self.editions.make(repository, row, edition)
+        return self.editions.make(repository, row, edition, whole=whole)
 
     def successor(self, repository: RepositoryName, digest: Digest, accept: Accept) -> Digest | None:
         """Return what a schema 1 manifest was converted to, of a type that a client names; None: nothing yet.

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from dualreg.assembly import open_registry, prepare
 from dualreg.cli import main
 from dualreg.image import media_types
+from dualreg.image.digest import Digest
 from dualreg.image.jws import SigningKey, sign
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
@@ -132,6 +133,30 @@ def test_tags_are_moved_and_moved_back(data: Path, tmp_path: Path) -> None:
         assert "team/app:zstd: failed: schema2: the tag was moved or deleted meanwhile\n" in output
         assert "3 done, 1 failed" in output
         assert served(data) == before | {"zstd": str(newer.digest)}
+
+
+@pytest.mark.parametrize("fault", ["encrypted", "lost"])
+def test_a_tag_stays_at_an_index_whose_edition_would_lack_images(
+    data: Path, tmp_path: Path, fault: str
+) -> None:
+    """Clients that read all of them would miss them; the edition for others is made."""
+    images = [builders.image(LAYERS["b"], oci=True), builders.image(LAYERS["f"], oci=True)]
+    if fault == "encrypted":
+        images[1] = builders.retyped(images[1], f"{media_types.OCI_LAYER_GZIP}+encrypted")
+    with closing(open_registry(Settings(data=data))) as registry:
+        for image in images:
+            push_v2(registry, NAME, Tag("part"), image)
+        payload = builders.index(*images)
+        registry.manifests.put(NAME, Tag("part"), media_types.OCI_INDEX, payload)
+        if fault == "lost":
+            registry.state.store.delete(Digest.of(images[1].layers[0]))
+    before = served(data)["part"]
+    output = derive(
+        data, "team/app:part", "--schema2", "--retag", "--csv", str(tmp_path / "moves.csv"), code=1
+    ).output
+    assert "team/app:part: failed: schema2: this client cannot read the image: " in output
+    assert served(data)["part"] == before
+    assert "1 done" in derive(data, "team/app:part", "--schema2").output
 
 
 def test_a_dry_run_changes_nothing(data: Path, tmp_path: Path) -> None:
