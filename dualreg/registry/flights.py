@@ -5,6 +5,7 @@ Those who wait may leave: the work goes on. It yields to requests, whose threads
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
@@ -13,6 +14,8 @@ from threading import Event, Lock, Thread
 
 #: What is added to the nice value of its threads.
 _NICE = 10
+#: For how many seconds work may go on that is to end: what it waits for may be another server.
+_GRACE = 5.0
 
 
 class Flights:
@@ -45,7 +48,7 @@ class Flights:
         return flight
 
     def close(self) -> None:
-        """Drop what has not begun, and wait until the rest has ended."""
+        """Drop what has not begun, and wait a little until the rest has ended."""
         self.closing.set()
         with self._lock:
             for key, flight, _ in self._waiting:
@@ -53,8 +56,9 @@ class Flights:
                 del self._flights[key]
             self._waiting.clear()
             threads = [*self._threads]
+        until = time.monotonic() + _GRACE
         for thread in threads:
-            thread.join()
+            thread.join(max(until - time.monotonic(), 0))
 
     def _run(self) -> None:
         with suppress(OSError):  # of this thread alone

@@ -24,8 +24,9 @@ from dualreg.image.layer import inflated, regzip
 from dualreg.image.manifest import parse
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.maintenance.gc import Collection
-from dualreg.registry import Registry, Rules, transcoding
+from dualreg.registry import Registry, Rules, flights, transcoding
 from dualreg.registry.accept import Accept, Agent
+from dualreg.registry.flights import Flights
 from dualreg.registry.state import State
 from dualreg.registry.transcoding import LEASE
 from dualreg.storage.filesystem import FilesystemStore
@@ -214,6 +215,19 @@ def test_a_server_that_stops_begins_nothing(instances: list[Registry], compressi
     assert not [*instances[0].state.store.staged()]
     compressing.free.set()
     assert len(patiently(instances[1])) == len(SOURCES)
+
+
+def test_a_server_that_stops_does_not_wait_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer that comes from a registry which does not answer would keep the server from its end."""
+    monkeypatch.setattr(flights, "_GRACE", 0.1)
+    answered, ended = threading.Event(), threading.Event()
+    work = Flights(1)
+    work.start("stuck", answered.wait)
+    waiting = work.start("waiting", ended.set)
+    threading.Thread(target=lambda: (work.close(), ended.set())).start()
+    assert ended.wait(30)
+    assert waiting.cancelled()
+    answered.set()
 
 
 def test_an_unreadable_layer_is_read_once(instances: list[Registry], compressing: Compressing) -> None:
