@@ -23,7 +23,7 @@ from dualreg.image.media_types import DOCKER_TO_OCI, ZSTD_TO_GZIP
 #: The version of these rules; editions are recorded with it, and those of other versions are kept.
 RULES = 1
 #: What ends the kind of an edition of an index that lacks images which may be available later.
-_PARTIAL = "-partial"
+_PARTIAL = "-part"
 #: The annotation by which BuildKit marks attestations in an index, and the platform that it gives them.
 #: Source: BuildKit, docs/attestations/attestation-storage.md.
 _REFERENCE_TYPE, _ATTESTATION, _UNKNOWN = "vnd.docker.reference.type", "attestation-manifest", "unknown"

@@ -2,8 +2,9 @@
 
 import pytest
 
+from dualreg.catalog.tables import ManifestViews
 from dualreg.image import media_types
-from dualreg.image.editions import Family
+from dualreg.image.editions import Edition, Family
 from dualreg.registry.accept import Accept, Agent
 from dualreg.registry.editions import Form, Nature, suitable
 
@@ -140,3 +141,11 @@ def test_a_client_that_reads_everything_gets_what_is_stored(client: str) -> None
         assert [suitable(accepted, each) for each in bare] == [
             suitable(accepted, each) for each in IMAGES.values()
         ]
+
+
+def test_what_editions_are_recorded_as() -> None:
+    """Names that the catalog has room for, each of one edition."""
+    kinds, column = Edition.kinds(), ManifestViews.__table__.c.kind
+    assert {*Edition} | {kind for each in Edition for kind in (each.kind, each.partial_kind)} <= {*kinds}
+    assert len({*kinds}) == len(kinds)
+    assert max(map(len, kinds)) <= column.type.length
