@@ -288,7 +288,8 @@ class Manifests:
         """Delete the manifest, the tags that point at it, and V1 images that were derived from it alone.
 
         Args:
-            tagged: Whether it may have tags, which are then deleted.
+            tagged: Whether it may have tags, which are then deleted. If it has none and is an edition, the
+                image that it was made of is deleted in the same way.
 
         Raises:
             RepositoryUnknown, ManifestUnknown, PreconditionFailed.
