@@ -51,7 +51,7 @@ class DerivationQueries:
         return tuple(BlobRow(*row) for row in self.connection.execute(_conversions(), values))
 
     def configs(self, repository_id: int, manifest: Digest) -> tuple[BlobRow, ...]:
-        """Return the configs of these manifests."""
+        """Return the configs of these manifests, but not that of the manifest itself, which editions keep."""
         values = {"repository": repository_id, "manifest": manifest}
         return tuple(BlobRow(*row) for row in self.connection.execute(_configs(), values))
 
@@ -132,10 +132,12 @@ def _conversions() -> Select[Digest, int]:
 
 @cache
 def _configs() -> Select[Digest, int]:
-    child = ManifestChildren
+    child, own = ManifestChildren, aliased(ManifestChildren)
     made = (child.repository_id == ManifestViews.repository_id) & (child.manifest == ManifestViews.view)
+    kept = (own.repository_id == ManifestViews.repository_id) & (own.manifest == ManifestViews.manifest)
     query = select(Blobs.digest, Blobs.size).join(child, child.child == Blobs.digest)
-    return query.join(ManifestViews, made).where(_converted(), child.role == Role.CONFIG).distinct()
+    query = query.join(ManifestViews, made).where(_converted(), child.role == Role.CONFIG)
+    return query.where(~exists().where(kept, own.child == child.child)).distinct()
 
 
 def _converted() -> ColumnElement[bool]:

@@ -555,7 +555,7 @@ def test_what_is_pushed_over_a_tag_hides_it(behind: Behind, serve: Registries) -
     kind = {"Content-Type": json.loads(index)["mediaType"]}
     assert client.put("/v2/team/app/manifests/1", data=index, headers=kind).status_code == 201
     assert client.get("/v1/repositories/team/app/tags").json.keys() == {"2", "3"}
-    assert client.get("/v1/repositories/team/app/tags/1").status_code == 404
+    assert client.get("/v1/repositories/team/app/tags/1").status_code == 406
     apart = serve(Settings(data=behind.data / "apart", legacy_source=behind.source, bridge="off"))
     old, new = client_of(apart), client_of(apart)
     assert push(new, builders.image(LAYERS["x"]), "1").status_code == 201
