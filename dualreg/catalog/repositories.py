@@ -78,7 +78,7 @@ class RepositoryQueries:
 
     def upstream(self, name: RepositoryName) -> str | None:
         """Return the URL of the registry that its content comes from; None if that is not recorded."""
-        return self.connection.scalar(select(Repositories.upstream).where(Repositories.name == name))
+        return self.connection.scalar(_upstream(), {"repository": name})
 
     def record_upstream(self, repository_id: int, upstream: str | None) -> None:
         """Record the registry that the content of a repository comes from."""
@@ -169,6 +169,11 @@ def _has_content() -> Select[bool]:
     """Return the statement of ``is_empty``, cached: building it takes longer than executing it."""
     tables = (RepositoryBlobs, Manifests, V1Images, Uploads)
     return select(or_(*(exists().where(t.repository_id == bindparam("repository")) for t in tables)))
+
+
+@cache
+def _upstream() -> Select[str | None]:
+    return select(Repositories.upstream).where(Repositories.name == bindparam("repository"))
 
 
 @cache
