@@ -270,7 +270,7 @@ def _multiple(blob: BlobRow, spans: Sequence[Span], headers: dict[str, str]) -> 
 def _parts(
     blob: BlobRow, reader: "_File", spans: Sequence[Span], headers: dict[str, str]
 ) -> tuple[int, dict[str, str], Iterator[bytes]]:
-    """Return status, headers and body of a response with several ranges of what *reader* reads."""
+    """Return status, headers and body of a response with several ranges of *reader*, closed at its end."""
     boundary = blob.digest.hex[:32]
     heads = [
         f"\r\n--{boundary}\r\nContent-Type: {media_types.OCTET_STREAM}\r\n"
@@ -281,11 +281,12 @@ def _parts(
     length = sum(map(len, heads)) + sum(span.length for span in spans) + len(tail)
 
     def body() -> Iterator[bytes]:
-        for head, span in zip(heads, spans, strict=True):
-            yield head
-            reader.seek(span.start)
-            yield from _chunks(reader, span.length)
-        yield tail
+        with closing(reader):
+            for head, span in zip(heads, spans, strict=True):
+                yield head
+                reader.seek(span.start)
+                yield from _chunks(reader, span.length)
+            yield tail
 
     content_type = f"multipart/byteranges; boundary={boundary}"
     return 206, headers | {"Content-Type": content_type, "Content-Length": str(length)}, body()

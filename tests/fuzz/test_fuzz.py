@@ -38,7 +38,7 @@ def test_a_mistake_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def mistaken(*_: object, **__: object) -> None:
         raise KeyError("a mistake")
 
-    monkeypatch.setattr(Blobs, "stat", mistaken)
+    monkeypatch.setattr(Blobs, "find_or_await", mistaken)
     failures = batch(0, 0).failures
     assert "/blobs/sha256:" in failures[0]
     assert "KeyError: 'a mistake'" in failures[0]
