@@ -88,7 +88,7 @@ def test_docker_runs_what_is_compressed_with_zstd(docker: Tools, layout: Path, *
     assert identity == json.loads(app)["config"]["digest"]
     run = ("run", "--rm", "--network=none", "--ulimit=nofile=1024:1024")
     assert docker.docker(*run, reference) == "hello from layers"
-    docker.docker("rmi", "-f", identity)
+    docker.docker("rmi", reference)  # not by its ID, which an image of other tests has, too
     assert docker.docker(*run, f"{docker.host}/{name}@{digest}") == "hello from layers"
 
 

@@ -54,7 +54,8 @@ class TestPostgresql(CatalogContract):
         with catalog.engine.begin() as connection:
             connection.exec_driver_sql(
                 "TRUNCATE repositories, blobs, signing_keys, v1_clients, accounts, group_members, "
-                "permissions, secrets, login_failures, login_successes, forgotten, service_state CASCADE"
+                "permissions, secrets, login_failures, login_successes, forgotten, service_state, "
+                "upstream_counters CASCADE"
             )
         yield catalog
         catalog.close()

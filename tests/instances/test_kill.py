@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pytest
 
 from tests import builders
-from tests.clients.tools import Tools
+from tests.clients.tools import Failed, Tools
 from tests.instances.conftest import STORAGES
 from tests.instances.fleet import Fleet, fleet, shared_storage
 from tests.programs import DUALREG, children, require, running, wait_until_up
@@ -29,10 +29,11 @@ pytestmark = [pytest.mark.postgres, pytest.mark.client, pytest.mark.slow]
 Result = TypeVar("Result")
 #: Seconds for which clients work, and between two kills.
 SECONDS, BETWEEN = short_or_long(6, 900), short_or_long(2, 10)
-#: How often Docker tries to send or fetch a layer, and how often a person repeats a push by Docker 1.5.
+#: How often Docker tries to send or fetch a layer, and how often a person repeats what is given up: a push by
+#: Docker 1.5, or by skopeo, which repeats much, but not what was answered 502 in the middle of a body.
 TRIES, PUSHES = 5, 3
 #: What a client may see of an instance that was killed in the middle of a request.
-BROKEN = (OSError, HTTPException, ProtocolError)
+BROKEN = (OSError, HTTPException, ProtocolError, Failed)
 
 
 def persist(act: Callable[[], Result], tries: int) -> Result:
@@ -86,9 +87,9 @@ class Work:
         """Push and pull by skopeo, which tries again as it does if it is asked to."""
         name, folder = f"{self.name}:{tag}", self.folder / f"{self.number}-{tag}"
         builders.skopeo_folder(folder, builders.image(*layers, author=name))
-        self.tools.push("--retry-times=5", f"dir:{folder}", name=name)
+        persist(lambda: self.tools.push("--retry-times=5", f"dir:{folder}", name=name), PUSHES)
         self.pushed[tag] = layers
-        self.tools.pull(name, f"dir:{folder}-pulled", "--retry-times=5")
+        persist(lambda: self.tools.pull(name, f"dir:{folder}-pulled", "--retry-times=5"), PUSHES)
 
     def round(self, number: int) -> None:
         """Push and pull one image."""

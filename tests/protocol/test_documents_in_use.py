@@ -90,7 +90,10 @@ def test_a_config_is_not_read_into_memory_because_it_is_said_to_be_small(
 
 @pytest.mark.parametrize("name", ["a layer as entry", "a blob as entry, as if it were a manifest"])
 def test_an_index_holds_its_blobs(catalog: Catalog, store: MemoryStore, name: str) -> None:
-    """A build cache is an index of layers: it is pulled as it is, and its layers stay as long as it does."""
+    """A build cache is an index of layers: it is pulled as it is, and its layers stay as long as it does.
+
+    Clients that read no index get an error.
+    """
     client, document = client_of(build_registry(catalog, store)), IN_USE[name]
     push_image(client, "team/app", IMAGE)
     layer = Digest.of(IMAGE.layers[0])
@@ -100,9 +103,10 @@ def test_an_index_holds_its_blobs(catalog: Catalog, store: MemoryStore, name: st
     assert (refused.status_code, v2_codes(refused)) == (400, ["MANIFEST_BLOB_UNKNOWN"])
     pushed = client.put(f"{PATH}/1", data=document.payload, content_type=document.media_type)
     assert pushed.status_code == 201
-    for accept in (media_types.OCI_INDEX, media_types.OCI_MANIFEST, "*/*"):
+    for accept in (media_types.OCI_INDEX, "*/*"):
         assert client.get(f"{PATH}/1", headers={"Accept": accept}).data == document.payload
-    assert client.get("/v1/repositories/team/app/tags/1").status_code == 404
+    assert client.get(f"{PATH}/1", headers={"Accept": media_types.OCI_MANIFEST}).status_code == 406
+    assert client.get("/v1/repositories/team/app/tags/1").status_code == 406
     assert client.delete(f"/v2/team/app/blobs/{layer}").status_code == 405
     assert client.delete(f"{PATH}/{Digest.of(document.payload)}").status_code == 202
     assert client.delete(f"/v2/team/app/blobs/{layer}").status_code == 202
