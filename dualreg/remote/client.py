@@ -48,7 +48,7 @@ class Client:
         repeat_failed: Whether a request that was answered with 500, or with less than was promised, is
             repeated several times; not if that is what is to be found out.
         effort: How much is done for an answer.
-        headers: Sent with every request.
+        headers: Sent with every request; a list that the request has, too, is joined to it.
 
     Raises:
         RemoteError: the URL is invalid.
@@ -102,7 +102,7 @@ class Client:
         Raises:
             RemoteError: there is no response, or not a complete one.
         """
-        request = Request(method, joined(self.url, path), {**self.headers, **(headers or {})}, body)
+        request = Request(method, joined(self.url, path), self._with(headers or {}), body)
         repeatable = method in ("GET", "HEAD") and self.repeat_failed
         for attempts_left in reversed(range(_ATTEMPTS if repeatable else 1)):
             answer = self._open(request, scope, authenticator or self._authenticator)
@@ -133,7 +133,7 @@ class Client:
 
         def get(headers: Mapping[str, str]) -> BaseHTTPResponse:
             response, _ = self._open(
-                Request("GET", url, {**self.headers, **headers}), scope, authenticator or self._authenticator
+                Request("GET", url, self._with(headers)), scope, authenticator or self._authenticator
             )
             if response.status not in (_OK, _PARTIAL_CONTENT):
                 discard(response)
@@ -143,6 +143,10 @@ class Client:
         attempts = ATTEMPTS if self.repeat_failed else 1
         body = ResumingBody(redact(url), get, attempts, offset)
         return io.BufferedReader(body, _BUFFER)
+
+    def _with(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        both = {name: f"{value}, {headers[name]}" for name, value in self.headers.items() if name in headers}
+        return {**self.headers, **headers, **both}
 
     def _open(self, request: Request, scope: Scope, authenticator: Authenticator) -> Answer:
         """Send a request, with further credentials as long as the registry rejects them."""

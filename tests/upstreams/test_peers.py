@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -105,13 +106,18 @@ def test_a_peer_that_fails(upstream: Front, tmp_path: Path, sent: Step, *, is_se
 
 
 def test_a_peer_whose_manifest_is_another(upstream: Front, tmp_path: Path) -> None:
-    """It is not taken for the one that was asked for."""
+    """It is not taken for the one that was asked for, as it is stored, of what the peer has itself."""
+    said = list[str]()
+    other = builders.image(builders.layer({"other": b""}), oci=True).manifest
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        said.append(handler.headers["Cache-Control"])
+        status(200, other, Content_Type=media_types.OCI_MANIFEST)(handler)
+
     with hostile() as peer, one(tmp_path / "data", upstream, peer.url) as registry:
-        other = builders.image(builders.layer({"other": b""}), oci=True).manifest
-        answer = status(200, other, Content_Type=media_types.OCI_MANIFEST)
         peer.answers[f"/v2/team/app/manifests/{LARGE.digest}"] = [answer]
         registry.pull(NAME, LARGE, str(LARGE.digest))
-        assert peer.said(f"/v2/team/app/manifests/{LARGE.digest}") == [None]
+    assert said == ["only-if-cached, no-transform"]
 
 
 def _offer(peer: Hostile, digest: Digest, content: bytes, sent: Step) -> None:
