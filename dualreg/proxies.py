@@ -108,7 +108,8 @@ def _routed(
             routed.append((route, V1Proxy(loader=loader, **common)))
             continue
         limits = Limits(each.connections or max(1, settings.threads // 2), each.rate)
-        downloads = Downloads(registry.incoming, each.url, limits, require, common["count"])
+        claim = partial(registry.loaded.claim, upstream=each.url)
+        downloads = Downloads(registry.incoming, each.url, limits, require, common["count"], claim)
         peers = Peers([_peer(url, each, settings.threads) for url in settings.peers])
         routed.append((route, Proxy(downloads=downloads, peers=peers, **common)))
     return sorted(routed, key=lambda each: len(each[0].prefix), reverse=True)

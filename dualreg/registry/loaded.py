@@ -32,6 +32,9 @@ class Loaded:
 
     def claim(self, repository: RepositoryName, upstream: str) -> None:
         """Create the repository for content from upstream; raises as ``claim``."""
+        with self.state.catalog.read() as tx:
+            if tx.repositories.upstream(repository) == upstream:
+                return
         with self.state.begin() as tx:
             claim(self.state, tx, tx.repositories.ensure(repository, exclusive=True), upstream)
 

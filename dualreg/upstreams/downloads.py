@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock
 from typing import BinaryIO
 
@@ -179,6 +180,8 @@ class Downloads:
     Attributes:
         upstream: What messages call it.
         require: Called before each download; raises if nothing may be added to the store.
+        claim: Called before each download with the repository, for which it records where its content comes
+            from; raises if that is from clients.
         count: Counts downloads, those that fail, and their bytes.
     """
 
@@ -187,6 +190,7 @@ class Downloads:
     limits: Limits
     require: Callable[[], None] = lambda: None
     count: Counting = count_nothing
+    claim: Callable[[RepositoryName], None] = lambda _: None
     _flights: dict[tuple[RepositoryName, Digest], Flight] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
@@ -232,12 +236,16 @@ class Downloads:
                 blob,
                 source,
                 self.limits,
-                require=self.require,
+                require=partial(self._require, repository),
                 count=self.count,
             )
             self._flights[key] = flight
         flight.start(lambda ended: self._end(key, ended))
         return flight
+
+    def _require(self, repository: RepositoryName) -> None:
+        self.require()
+        self.claim(repository)
 
     def _end(self, key: tuple[RepositoryName, Digest], flight: Flight) -> None:
         with self._lock:

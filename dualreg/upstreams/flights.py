@@ -86,7 +86,7 @@ class Flight:
     """A blob on its way into a repository; to be started once.
 
     Attributes:
-        require: Raises if nothing may be added to the store.
+        require: Raises if nothing may be added to the repository, which it creates.
         count: Counts that the blob is requested from upstream, and the bytes that arrive.
         is_over: Whether it has landed, or failed.
         failure: Why it has failed.
@@ -168,7 +168,7 @@ class Flight:
 
     def _bring(self) -> None:
         """Return when the blob is in the repository, whichever process has fetched it."""
-        while not self.incoming.link(self.repository, self.blob):
+        while not self._link():
             underway = self.incoming.look(self.blob.digest)
             if underway and underway.is_held:
                 self._watch(underway)
@@ -181,6 +181,10 @@ class Flight:
             self._land(is_same=True)
             return
         self._land(is_same=self._watched is None or self._has_become(self._watched))
+
+    def _link(self) -> bool:
+        self.require()  # each time: the repository may be deleted meanwhile
+        return self.incoming.link(self.repository, self.blob)
 
     def _has_become(self, watched: BinaryIO) -> bool:
         """Return whether the blob is the bytes that were watched."""
@@ -200,7 +204,6 @@ class Flight:
         Raises:
             UploadBusy, UploadUnknown: another process does, or did.
         """
-        self.require()
         with (
             self.limits.connection(STALLED),
             self.incoming.receive(self.repository, self.blob, self._arrive) as receiving,

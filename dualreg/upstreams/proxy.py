@@ -69,7 +69,7 @@ class Proxy(Checked):
         absence = self.memory.absence(key)
         if absence and absence.failure:
             raise absence.failure
-        if absence or not self.route.allows(repository):
+        if absence or not self._may_serve(repository):
             return None
         name, known = self.route.there(repository), self.memory.source(key)
         own = partial(self.remote.blob, name, digest)
@@ -79,6 +79,9 @@ class Proxy(Checked):
         elif source is not known:
             self.memory.keep_source(key, source)
         return source
+
+    def _may_serve(self, repository: RepositoryName) -> bool:
+        return self.route.allows(repository) and self.registry.repositories.may_be_upstream(repository)
 
     def load_image(self, repository: RepositoryName, image: ImageId) -> bool:
         del repository, image  # V1 images are views of manifests, which were loaded before

@@ -63,6 +63,25 @@ def test_a_pull_fetches_everything_once(hub: Here, between: Front) -> None:
     assert requests(between, "manifests/1") == ["GET"]
 
 
+def test_blobs_are_asked_for_first(hub: Here) -> None:
+    """By clients that have the manifest from elsewhere: the repository is upstream's from then on, too."""
+    for _ in range(2):
+        for digest, content in IMAGE.blobs.items():
+            assert hub.get(f"{NAME}/blobs/{digest}").data == content
+        assert hub.registry.repositories.upstream(NAME) == hub.settings.upstreams["hub/*"].url
+        hub.pull(NAME, IMAGE, "1")
+        hub.registry.repositories.delete(NAME)
+
+
+def test_what_clients_pushed_is_not_mixed(hub: Here, there: There) -> None:
+    """A repository that had content before it was upstream's gets none from there."""
+    there.put("team/mixed", IMAGE, "1")
+    hub.pull(NAME, IMAGE, "1")
+    hub.registry.blobs.share(RepositoryName("hub/team/mixed"), hub.registry.blobs.stat(NAME, IMAGE.digest))
+    for path in ("manifests/1", f"blobs/{Digest.of(IMAGE.config)}"):
+        assert hub.get(f"hub/team/mixed/{path}").status_code == 404
+
+
 def test_a_tag_is_compared_and_follows(hub: Here, between: Front, there: There) -> None:
     """A HEAD finds out that it has moved, was deleted, or is the same; by digest, the old image stays."""
     there.put("team/moving", IMAGE, "1")
