@@ -10,7 +10,7 @@ from urllib3.exceptions import HTTPError
 from dualreg.image import media_types
 from dualreg.image.formats import FORMATS
 from dualreg.remote.challenge import Authenticator, ChallengeAuthenticator, Scope, basic
-from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, joined, redact
+from dualreg.remote.endpoint import Endpoint, Refused, RemoteError, endpoint_of, joined, redact
 from dualreg.remote.reach import Reach
 from dualreg.remote.response import Response
 from dualreg.remote.resume import ATTEMPTS, ResumingBody
@@ -127,7 +127,8 @@ class Client:
             offset: Where it begins, in bytes.
 
         Raises:
-            RemoteError: the status is not 200; also while reading, if the body cannot be resumed.
+            RemoteError: there is no answer; also while reading, if the body cannot be resumed.
+            Refused: the status is not 200.
         """
         url = joined(self.url, path)
 
@@ -137,7 +138,7 @@ class Client:
             )
             if response.status not in (_OK, _PARTIAL_CONTENT):
                 discard(response)
-                raise RemoteError(f"GET {redact(url)}: {response.status}")
+                raise Refused(f"GET {redact(url)}: {response.status}", response.status)
             return response
 
         attempts = ATTEMPTS if self.repeat_failed else 1

@@ -11,6 +11,18 @@ class RemoteError(OSError):
     """A remote server cannot be reached, or its answer cannot be used; one line that contains no secret."""
 
 
+class Refused(RemoteError):
+    """A remote server answered a request for bytes with an error.
+
+    Attributes:
+        status: Which one.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class Endpoint(NamedTuple):
     """The server that a URL names; credentials for one endpoint are never sent to another.
 

@@ -1,8 +1,9 @@
-"""Bodies that are resumed when the connection breaks."""
+"""Bodies that are resumed when the connection breaks; a server that knows no ranges sends all again."""
 
 import io
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
@@ -11,7 +12,9 @@ from dualreg.remote.endpoint import RemoteError
 
 #: How often a body is resumed, and after how many bytes of progress the count starts again.
 ATTEMPTS, _PROGRESS = 5, 1 << 20
-_PARTIAL_CONTENT = 206
+_OK, _PARTIAL_CONTENT = 200, 206
+#: Bytes that are skipped at once.
+_PIECE = 1 << 20
 
 
 class ResumingBody(io.RawIOBase):
@@ -79,13 +82,21 @@ class ResumingBody(io.RawIOBase):
         """Send the request for the bytes from the position on.
 
         Raises:
-            RemoteError: the server does not begin there.
+            RemoteError: the server does not begin there, nor at the first byte.
         """
         response = self._request({"Range": f"bytes={self._position}-"} if self._position else {})
-        if self._position and not self._continues(response):
+        if self._position and not self._continues(response) and not self._skip(response):
             response.close()
             raise RemoteError(f"GET {self._name}: cut short at {self._position} bytes, and cannot be resumed")
         return response
+
+    def _skip(self, response: BaseHTTPResponse) -> bool:
+        """Read a response that starts at the first byte up to the position; return whether it goes so far."""
+        left = self._position if response.status == _OK else -1
+        with suppress(HTTPError):
+            while left > 0 and (data := response.read1(min(left, _PIECE))):
+                left -= len(data)
+        return not left
 
     def _continues(self, response: BaseHTTPResponse) -> bool:
         """Return whether a response starts at the position."""

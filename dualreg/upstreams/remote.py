@@ -20,7 +20,7 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.messages import safe_line
 from dualreg.remote.challenge import CredentialsRejected, TokenRefused, pulling
 from dualreg.remote.client import Client, as_stored
-from dualreg.remote.endpoint import RemoteError
+from dualreg.remote.endpoint import Refused, RemoteError
 from dualreg.remote.response import Response
 from dualreg.upstreams.breaker import Breaker
 from dualreg.upstreams.flights import Stream
@@ -190,6 +190,8 @@ class Remote:
                 self._rejected_at = monotonic()
             status = HTTPStatus.UNAUTHORIZED if error.status == HTTPStatus.OK else error.status
             raise self._failed(status, safe_line(error)) from error
+        except Refused as error:
+            raise self._failed(error.status, safe_line(error)) from error
         except RemoteError as error:
             raise self._failed(HTTPStatus.SERVICE_UNAVAILABLE, safe_line(error)) from error
 

@@ -1,9 +1,11 @@
 """Content of a reference registry, pulled through this one; a proxy between them counts, fails and stalls."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from dualreg.upstreams import breaker, checked
 from tests import builders
 from tests.clients.stock import stock_registry
 from tests.migrate import stock_trees
-from tests.migrate.fronts import Front, Step, front, status
+from tests.migrate.fronts import Front, Step, cut, front, hostile, status
 from tests.upstreams.world import ACCEPT, IMAGE, OTHER, Here, There, errors_of, here, requests
 
 NAME = RepositoryName("hub/team/app")
@@ -80,6 +82,30 @@ def test_what_clients_pushed_is_not_mixed(hub: Here, there: There) -> None:
     hub.registry.blobs.share(RepositoryName("hub/team/mixed"), hub.registry.blobs.stat(NAME, IMAGE.digest))
     for path in ("manifests/1", f"blobs/{Digest.of(IMAGE.config)}"):
         assert hub.get(f"hub/team/mixed/{path}").status_code == 404
+
+
+def test_a_blob_that_cannot_be_read_there(hub: Here, between: Front, there: There) -> None:
+    """Its error is passed on. The registry is asked for everything else at once."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        status(200 if handler.command == "HEAD" else 404, IMAGE.config)(handler)
+
+    between.answer = lambda path, _: answer if "/blobs/" in path else None
+    assert hub.get(f"{NAME}/blobs/{Digest.of(IMAGE.config)}").status_code == 404
+    there.put("team/readable", IMAGE, "1")
+    assert hub.get("hub/team/readable/manifests/1").status_code == 200
+
+
+def test_a_registry_without_ranges(tmp_path: Path) -> None:
+    """It sends a blob again from its first byte when the connection has broken, and the rest is taken."""
+    content = os.urandom(300_000)
+    path = f"/v2/app/blobs/{Digest.of(content)}"
+    with hostile() as far, here(tmp_path / "data", far.url) as opened:
+        far.answers = {
+            f"HEAD {path}": [status(200, content)],
+            f"GET {path}": [cut(content, 200_000), status(200, content)],
+        }
+        assert opened.get(f"hub/app/blobs/{Digest.of(content)}").data == content
 
 
 def test_a_tag_is_compared_and_follows(hub: Here, between: Front, there: There) -> None:
