@@ -24,6 +24,8 @@ from dualreg.remote.transport import Authorization, HttpTransport, Request
 Scope = tuple[str, ...]
 #: Seconds that a token is used if the server does not say how long it is valid; as Docker does.
 _DEFAULT_LIFETIME = 60
+#: Scopes whose credentials are kept: any client of a proxy can name repositories.
+_KNOWN = 1_000
 #: Seconds before its end that a token is no longer used, as clocks differ and requests take time.
 _MARGIN = 10
 #: Seconds that a token must still be valid if the request cannot be repeated.
@@ -122,7 +124,10 @@ class ChallengeAuthenticator:
             value, lifetime = self.basic, float("inf")
         if value and (lifetime < float("inf") or value != rejected):
             with self._lock:
+                self._credentials.pop(scope, None)
                 self._credentials[scope] = _Credential(value, time.monotonic() + lifetime, challenge)
+                while len(self._credentials) > _KNOWN:
+                    del self._credentials[next(iter(self._credentials))]
             yield value
 
     def _token(self, parameters: Mapping[str, str], scope: Scope) -> tuple[str, float]:
@@ -150,7 +155,15 @@ class ChallengeAuthenticator:
             document = json.loads(answer.read(_TOKEN_RESPONSE_LIMIT))
             token = document.get("token") or document["access_token"]
             lifetime = float(document.get("expires_in") or _DEFAULT_LIFETIME)
-        except (HTTPError, ValueError, OverflowError, LookupError, TypeError, AttributeError) as error:
+        except (
+            HTTPError,
+            ValueError,
+            OverflowError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise _no_token(realm, scopes, response.status) from error
         if response.status != _OK or not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise _no_token(realm, scopes, response.status)

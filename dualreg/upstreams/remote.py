@@ -217,7 +217,7 @@ class Remote:
 
 def _reason(response: Response) -> str:
     """Return what a registry says went wrong: the first message of its error, or that of the status."""
-    with suppress(ValueError, LookupError, TypeError, AttributeError):
+    with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
         error = json.loads(response.body)["errors"][0]
         return safe_line(f"{error.get('message') or error['code']}")
     with suppress(ValueError):

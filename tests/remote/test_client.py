@@ -7,8 +7,9 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
+from dualreg.remote import challenge as challenges
 from dualreg.remote import transport
-from dualreg.remote.challenge import pushing
+from dualreg.remote.challenge import pulling, pushing
 from dualreg.remote.client import Client
 from dualreg.remote.endpoint import RemoteError
 from dualreg.remote.transport import PERSISTENT
@@ -96,6 +97,20 @@ def test_redirects_end(server: Hostile) -> None:
     with pytest.raises(RemoteError, match="too many redirects"):
         Client(server.url).request("GET", "/0")
     assert Client(server.url).request("PUT", "/1", body=iter([b"x"])).status == 302
+
+
+def test_tokens_of_many_repositories(server: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were used last are kept: whoever asks a proxy may name any number."""
+    monkeypatch.setattr(challenges, "_KNOWN", 2)
+    server.answers["/x"] = [granting(f'Bearer realm="{server.url}/token",service="s"', 200)]
+    for name in "abc":
+        path = f"/token?service=s&scope=repository%3A{name}%3Apull"
+        server.answers[path] = [issuing(300)]
+    client = Client(server.url)
+    for name in "abcbca":
+        assert client.request("GET", "/x", scope=pulling(name)).status == 200
+    asked = [path.partition("repository%3A")[2][0] for path, _ in server.seen if path.startswith("/token")]
+    assert asked == ["a", "b", "c", "a"]
 
 
 @pytest.mark.parametrize("challenge", ["", "Basic realm=x", "Bearer realm={other}/token"])
