@@ -15,6 +15,7 @@ from dualreg.errors import (
     ManifestInvalid,
     ManifestUnknown,
     RepositoryOwned,
+    ServerBusy,
     TagInvalid,
     TagUnknown,
     UpstreamFailed,
@@ -73,7 +74,10 @@ class Proxy(Checked):
             return None
         name, known = self.route.there(repository), self.memory.source(key)
         own = partial(self.remote.blob, name, digest)
-        source = known or self.peers.blob(name, digest, own) or own()
+        # Which repositories here may have what is here already, only upstream knows.
+        if not (source := known) and not self.registry.blobs.find_anywhere(digest):
+            source = self.peers.blob(name, digest, own)
+        source = source or own()
         if source is None:
             self.memory.note_absence(key)
         elif source is not known:
@@ -88,13 +92,21 @@ class Proxy(Checked):
         return False
 
     def load_referrers(self, repository: RepositoryName, subject: Digest) -> None:
+        if not self.route.allows(repository):
+            return
+        try:
+            self._load_referrers(repository, subject)
+        except (UpstreamFailed, ServerBusy, OSError) as error:
+            if not self.registry.referrers.list(repository, subject).rows:
+                raise
+            _log.warning("%s: cannot list all that refers to %s: %s", repository, subject, error)
+
+    def _load_referrers(self, repository: RepositoryName, subject: Digest) -> None:
         name = self.route.there(repository)
 
         def read() -> Sequence[str]:
             return [*islice(self.remote.referrers(name, subject), _REFERRERS)]
 
-        if not self.route.allows(repository):
-            return
         for digest in _parsed(Digest.parse, self.memory.listed((repository, subject, "referrers"), read)):
             if self.registry.manifests.peek(repository, digest) is None:
                 self.load(repository, digest)

@@ -120,6 +120,16 @@ def test_a_peer_whose_manifest_is_another(upstream: Front, tmp_path: Path) -> No
     assert said == ["only-if-cached, no-transform"]
 
 
+def test_a_peer_that_offers_what_is_here(upstream: Front, tmp_path: Path) -> None:
+    """That it says so gives no repository what another one has: upstream decides."""
+    secret = b"of another repository"
+    with hostile() as peer, one(tmp_path / "data", upstream, peer.url) as registry:
+        path = f"own/app/blobs/uploads/?digest={Digest.of(secret)}"
+        assert registry.client.post(f"/v2/{path}", data=secret).status_code == 201
+        _offer(peer, Digest.of(secret), secret, status(500))
+        assert registry.get(f"{NAME}/blobs/{Digest.of(secret)}").status_code == 404
+
+
 def _offer(peer: Hostile, digest: Digest, content: bytes, sent: Step) -> None:
     """Have a peer offer a blob, and send something."""
     path = f"/v2/team/app/blobs/{digest}"

@@ -387,8 +387,8 @@ def test_clients_that_come_at_once_cause_one_request(hub: Here, between: Front, 
     assert requests(between, "manifests/1") == ["GET"]
 
 
-def test_referrers(hub: Here, there: There) -> None:
-    """Those in an index under a fallback tag, where the registry has no API for them."""
+def test_referrers(hub: Here, between: Front, there: There) -> None:
+    """Those in an index under a fallback tag, where there is no API for them; they outlive failures."""
     there.put("team/signed", IMAGE, "1")
     subject = {"mediaType": IMAGE.media_type, "digest": str(IMAGE.digest), "size": len(IMAGE.manifest)}
     there.put_blob("team/signed", b"{}")
@@ -411,6 +411,10 @@ def test_referrers(hub: Here, there: There) -> None:
     assert found["digest"] == str(Digest.of(body))
     assert found["artifactType"] == "application/x.signature"
     hub.get(f"hub/team/signed/blobs/{Digest.of(b'{}')}")
+    between.answer = lambda _path, _said: 500
+    hub.again()
+    assert hub.get(f"hub/team/signed/referrers/{IMAGE.digest}").get_json()["manifests"] == [found]
+    assert hub.get(f"hub/team/signed/referrers/{Digest.of(b'?')}").status_code == 500
     with hub.registry.state.catalog.read() as tx:  # each of its roles
         assert tx.manifests.lacking(RepositoryName("hub/team/signed"), Digest.of(body), []) == []
 
