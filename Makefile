@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 serve: $(VENV)/.installed  ## run the registry on 127.0.0.1:5000, with DUALREG_* from the environment
 	@exec $(BIN)/dualreg serve
 
-test: $(VENV)/.installed-dev  ## run the tests; those that need a missing program are skipped, with the reason
-	$(BIN)/pytest -q -n auto --dist worksteal
+test: $(VENV)/.installed-dev  ## run the tests but for slow ones; those that need a missing program are skipped, with the reason
+	$(BIN)/pytest -q -n auto --dist worksteal -m 'not slow'
 
 postgresql: $(VENV)/.installed-dev  ## run the shorter tests of everything that opens a catalog on PostgreSQL
 	TEST_DATABASE=postgresql $(BIN)/pytest -q -n auto --dist worksteal -m 'not postgres and not slow' \
@@ -41,7 +41,7 @@ endurance: MINUTES ?= 60
 endurance: $(VENV)/.installed-dev  ## push, pull and delete for MINUTES while garbage is collected and processes are killed
 	$(BIN)/python -m tests.endurance $(MINUTES)
 
-check: $(VENV)/.installed-dev  ## what CI runs: format, lint, types, tests
+check: $(VENV)/.installed-dev  ## what CI runs: format, lint, types, all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

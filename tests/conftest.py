@@ -38,6 +38,13 @@ def pytest_configure() -> None:
     sys.dont_write_bytecode = False
 
 
+def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
+    """Mark what needs radosgw as slow: it takes half a minute to start, for each process of the tests."""
+    for item in items:
+        if item.get_closest_marker("s3"):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Have more processes than processors: tests wait for servers and clocks half of their time."""

@@ -14,7 +14,7 @@ from tests.nginx.static import static_server
 from tests.programs import dualreg_server, require
 from tests.protocol.clients.v1 import V1Client
 
-pytestmark = pytest.mark.client
+pytestmark = [pytest.mark.client, pytest.mark.slow]
 
 
 @contextmanager

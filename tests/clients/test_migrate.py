@@ -20,7 +20,7 @@ from tests.programs import dualreg_server
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.v2 import V2Client
 
-pytestmark = pytest.mark.client
+pytestmark = [pytest.mark.client, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

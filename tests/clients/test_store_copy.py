@@ -19,7 +19,7 @@ from tests.programs import dualreg_process, require
 from tests.protocol.clients.wire import Wire
 from tests.protocol.everyone import push_by_some, require_some_pull
 
-pytestmark = [pytest.mark.s3, pytest.mark.client]
+pytestmark = [pytest.mark.s3, pytest.mark.client, pytest.mark.slow]
 
 FORMATS = ("v2s1", "v2s2", "oci")
 IMAGE = builders.image(builders.layer({"big": os.urandom(3 << 20)}), builders.layer({"a": b"1"}))

@@ -25,7 +25,7 @@ from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.v2 import V2Client
 from tests.protocol.clients.wire import Refused, Wire
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 #: The reads and the writes of both dialects.
 REQUESTS = (

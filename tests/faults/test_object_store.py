@@ -18,7 +18,7 @@ from tests.contracts.s3_faults import Faults, faulty
 from tests.programs import children, dualreg_process, until
 from tests.protocol.clients.v2 import V2Client
 
-pytestmark = pytest.mark.s3
+pytestmark = [pytest.mark.s3, pytest.mark.slow]
 
 #: Seconds in which what has no need of the object store is answered: those for a place, and a slow machine's.
 SOON = 4.0

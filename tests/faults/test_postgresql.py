@@ -21,7 +21,7 @@ from tests.protocol.clients.v2 import V2Client
 from tests.protocol.clients.wire import Refused, Wire
 from tests.soak import short_or_long
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 #: How often it ends.
 ENDS = short_or_long(2, 30)

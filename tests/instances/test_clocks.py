@@ -21,7 +21,7 @@ from tests.programs import DUALREG, running, until
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.wire import Answer, Wire
 
-pytestmark = [pytest.mark.postgres, pytest.mark.client]
+pytestmark = [pytest.mark.postgres, pytest.mark.client, pytest.mark.slow]
 
 #: What runs a command of ours by a clock that is wrong by so many seconds.
 CLOCK = (f"{DUALREG.with_name('by-clock')}",)

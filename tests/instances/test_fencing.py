@@ -34,6 +34,8 @@ from tests.instances.conftest import STORAGES
 from tests.programs import DUALREG, Process, start, until
 from tests.properties.registries import read_blob
 
+pytestmark = pytest.mark.slow
+
 NAME, DATA = RepositoryName("team/app"), b"nothing uses this"
 DIGEST = Digest.of(DATA)
 DAY = timedelta(days=1)

@@ -13,7 +13,7 @@ from tests.migrate.trees import Tree
 from tests.programs import children, dualreg_process, until
 from tests.protocol.clients.wire import Wire
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 
 def test_one_instance_imports(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.protocol.clients.v2 import V2Client
 from tests.protocol.everyone import SOME_PULLERS, SOME_PUSHERS, assert_same
 from tests.protocol.layers import OLD_LAYERS
 
-pytestmark = [pytest.mark.postgres, pytest.mark.client]
+pytestmark = [pytest.mark.postgres, pytest.mark.client, pytest.mark.slow]
 
 
 def test_all_generations_push_and_pull(three: Fleet) -> None:

@@ -22,7 +22,7 @@ from tests.instances.fleet import Fleet, fleet, shared_storage
 from tests.programs import DUALREG, require, running
 from tests.protocol.clients.wire import Answer, Wire
 
-pytestmark = [pytest.mark.postgres, pytest.mark.client]
+pytestmark = [pytest.mark.postgres, pytest.mark.client, pytest.mark.slow]
 
 SCOPE = "repository:team/app:pull,push,delete"
 BLOBS = "/v2/team/app/blobs"

@@ -34,6 +34,8 @@ from tests.migrate.stock_trees import LAYERS, small
 from tests.migrate.trees import LAYERS as V1_LAYERS
 from tests.migrate.trees import Tree
 
+pytestmark = pytest.mark.slow
+
 #: What a crash, a full disk or a bad one leaves of a file.
 DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
     "lost": lambda _: None,

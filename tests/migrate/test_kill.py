@@ -14,6 +14,8 @@ from tests.migrate.test_files import saved
 from tests.migrate.trees import LAYERS, Tree
 from tests.soak import short_or_long
 
+pytestmark = pytest.mark.slow
+
 
 def _v1(root: Path) -> str:
     tree = Tree(root)

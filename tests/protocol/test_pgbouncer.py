@@ -18,7 +18,7 @@ from tests.programs import Serving, dualreg_process
 from tests.protocol.everyone import TODAY_PULLERS, TODAY_PUSHERS, V1_PULLERS, V1_PUSHERS
 from tests.protocol.layers import files
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 #: The clients: the oldest, and today's.
 PUSHERS = {"oldest": next(iter(V1_PUSHERS.values())), **TODAY_PUSHERS}

@@ -4,6 +4,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from dualreg.image.digest import Digest
 from tests import builders
 from tests.migrate.stock_trees import StockTree
@@ -12,6 +14,8 @@ from tests.protocol.clients.v2 import V2Client
 from tests.races.site import Site, open_site
 from tests.races.test_garbage import ROUNDS, THREADS, image, is_pulled
 from tests.state import copy_rows, put_back
+
+pytestmark = pytest.mark.slow
 
 
 def test_an_image_is_imported_while_it_goes(database: str, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from tests.programs import dualreg_server, until
 from tests.properties.registries import push_v2
 from tests.protocol.clients.wire import Answer, Wire
 
+pytestmark = pytest.mark.slow
+
 NAME = RepositoryName("team/app")
 DOCKER = {
     "User-Agent": "docker/20.10.24 go/go1.19.8 os/linux arch/amd64",
