@@ -14,6 +14,7 @@ from dualreg.cli import main
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.inventory import read_inventory
+from dualreg.migrate.sources import layout_files
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.volumes import VolumesTarget
 from dualreg.settings import Settings
@@ -181,6 +182,14 @@ def test_a_damaged_blob(tmp_path: Path) -> None:
         ["tar", "tf", folder / "volume-0001.tar"], capture_output=True, text=True, check=True
     )
     assert layer.removeprefix("sha256:") not in listed.stdout
+
+
+def test_a_manifest_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever carries volumes cannot have any amount of bytes read into memory."""
+    export(tmp_path / "data", f"volumes:{tmp_path / 'out'}")
+    monkeypatch.setattr(layout_files, "DOCUMENT_LIMIT", 100)
+    result = command(tmp_path / "there", f"run volumes:{tmp_path / 'out'}", code=None)
+    assert "it has more than 100 bytes" in result.output
 
 
 def test_other_programs_read_it(tmp_path: Path) -> None:

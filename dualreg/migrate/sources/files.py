@@ -16,7 +16,7 @@ from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.sources.base import SourceBytes
 
 #: Bytes of the largest manifest that is read; registries accept at most 4 MiB.
-_DOCUMENT_LIMIT = 8 << 20
+DOCUMENT_LIMIT = 8 << 20
 #: Bytes that are read of a file that is known to be small, such as a tag.
 SMALL = 1 << 20
 
@@ -63,7 +63,7 @@ def read_document(path: str | Path, root: str | Path, where: str) -> bytes:
         Broken: it is missing, outside *root*, empty or too large, or cannot be read.
     """
     try:
-        content, _ = read_file(path, root, _DOCUMENT_LIMIT)
+        content, _ = read_file(path, root, DOCUMENT_LIMIT)
     except FileNotFoundError as error:
         raise Broken(FindingKind.MISSING_MANIFEST, where, "no such manifest") from error
     except OSError as error:

@@ -1,6 +1,6 @@
 """The blobs of an OCI layout: files in a folder, or members of tar archives, its volumes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -10,7 +10,7 @@ from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.inventory import Held, Inventory, read_inventory
 from dualreg.migrate.sources.archive import Archive
 from dualreg.migrate.sources.base import SourceBytes, SourceInvalid
-from dualreg.migrate.sources.files import blob_file, open_file, read_document
+from dualreg.migrate.sources.files import DOCUMENT_LIMIT, blob_file, open_file, read_document
 from dualreg.migrate.sources.streams import streamed
 from dualreg.migrate.volume_names import INVENTORY, member_name, volume_name
 from dualreg.storage.base import read_chunks
@@ -100,7 +100,7 @@ class VolumeFiles:
             raise Broken(FindingKind.MISSING_MANIFEST, where, "no such manifest")
         try:
             with self.blob(digest, where).open() as reader:
-                return b"".join(read_chunks(reader))
+                return b"".join(_limited(read_chunks(reader)))
         except OSError as error:
             raise Broken(FindingKind.UNREADABLE, where, str(error)) from error
 
@@ -131,6 +131,20 @@ class VolumeFiles:
             return archive.bytes_of(member_name(digest, place if held.volumes[1:] else 0))
         except FileNotFoundError as error:
             raise OSError(f"{name} belongs to another export: it lacks {error}") from error
+
+
+def _limited(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the chunks of a manifest.
+
+    Raises:
+        OSError: it is too large for one.
+    """
+    left = DOCUMENT_LIMIT
+    for chunk in chunks:
+        left -= len(chunk)
+        if left < 0:
+            raise OSError(f"it has more than {DOCUMENT_LIMIT} bytes")
+        yield chunk
 
 
 def _joined(parts: Sequence[SourceBytes]) -> Iterator[bytes]:
