@@ -12,7 +12,7 @@ test: $(VENV)/.installed-dev  ## run the tests but for slow ones; those that nee
 	$(BIN)/pytest -q -n auto --dist worksteal -m 'not slow'
 
 postgresql: $(VENV)/.installed-dev  ## run the shorter tests of everything that opens a catalog on PostgreSQL
-	TEST_DATABASE=postgresql $(BIN)/pytest -q -n auto --dist worksteal -m 'not postgres and not slow' \
+	TEST_DATABASE=postgresql $(BIN)/pytest -q -n auto --dist worksteal -m 'not postgres and not sqlite and not slow' \
 		tests/auth tests/cli tests/fuzz tests/registry \
 		tests/maintenance/test_catalog_check.py tests/maintenance/test_collected.py tests/maintenance/test_fsck.py \
 		tests/maintenance/test_lost.py tests/maintenance/test_scrubbing.py tests/maintenance/test_undo.py \
@@ -22,7 +22,7 @@ postgresql: $(VENV)/.installed-dev  ## run the shorter tests of everything that 
 		tests/protocol/test_repushes.py tests/protocol/test_schema1.py tests/protocol/test_v1_endpoints.py
 
 postgresql-all: $(VENV)/.installed-dev  ## run all tests on PostgreSQL but those of SQLite; takes as long as all tests
-	TEST_DATABASE=postgresql $(BIN)/pytest -q -n auto --dist worksteal -m 'not postgres' tests
+	TEST_DATABASE=postgresql $(BIN)/pytest -q -n auto --dist worksteal -m 'not postgres and not sqlite' tests
 
 soak: $(VENV)/.installed-dev  ## run the long forms of tests: fuzzing, races, kills at every step, large blobs; hours
 	SOAK=1 $(BIN)/pytest -q -n auto --dist worksteal tests/clients tests/cuts tests/endurance tests/faults tests/fuzz tests/instances \

@@ -16,7 +16,6 @@ from dualreg.errors import CatalogUnreachable
 from dualreg.settings import Settings
 from tests import builders
 from tests.apps import client_of
-from tests.contracts.postgresql import about_sqlite
 from tests.faults.test_faults import REPOSITORY, pull_v2, push_v2
 from tests.maintenance.test_catalog_check import NEWER
 from tests.migrate import stock_trees
@@ -44,7 +43,7 @@ def run(folder: Path, line: str, **env: str | None) -> Result:
         )
 
 
-@about_sqlite
+@pytest.mark.sqlite
 @pytest.mark.parametrize("line", NEEDING_ONE)
 def test_only_what_adds_content_creates_a_registry(tmp_path: Path, line: str) -> None:
     """In the wrong directory, anything else says which directory it meant, and leaves nothing there."""
@@ -154,7 +153,7 @@ def test_an_unusable_database_is_refused_in_a_sentence(
     assert "secret" not in result.output
 
 
-@about_sqlite
+@pytest.mark.sqlite
 @pytest.mark.parametrize("line", ["serve", "account list", "db upgrade"])
 def test_a_newer_catalog_is_refused_in_a_sentence(tmp_path: Path, line: str) -> None:
     """An older version may not know what the newer one relies on."""
@@ -168,7 +167,7 @@ def test_a_newer_catalog_is_refused_in_a_sentence(tmp_path: Path, line: str) -> 
     assert error.startswith("Error: the catalog is at revision 9999; a newer version of dualreg made it")
 
 
-@about_sqlite
+@pytest.mark.sqlite
 def test_root_leaves_the_owner_of_the_directory(tmp_path: Path) -> None:
     """What commands of root create in the directory of a service, the service can write."""
     require_root()

@@ -20,17 +20,14 @@ import pytest
 
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.upgrade import upgrade
-from tests.directories import ON_POSTGRESQL
 from tests.programs import free_port, require, running
 from tests.quick import memory_folder
 
 #: Where Debian puts programs that are not meant for everybody's PATH.
 _DEBIAN = Path("/usr/lib/postgresql")
-#: For tests of SQLite itself, of its file, and of directories that have no catalog yet.
-about_sqlite = pytest.mark.skipif(ON_POSTGRESQL, reason="is about SQLite")
 #: Kinds of databases, as parameters of a test.
 DATABASES = [
-    pytest.param("sqlite", marks=about_sqlite),
+    pytest.param("sqlite", marks=pytest.mark.sqlite),
     pytest.param("postgresql", marks=pytest.mark.postgres),
 ]
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.postgresql import about_sqlite
 from tests.cuts.calls import Call, UnknownCall, read_calls
 from tests.cuts.disk import Disk
 from tests.cuts.record import Recording, record
@@ -27,7 +26,7 @@ def pool() -> Iterator[ProcessPoolExecutor]:
         yield executor
 
 
-@about_sqlite
+@pytest.mark.sqlite
 @pytest.mark.slow
 @pytest.mark.parametrize("story", STORIES)
 def test_nothing_that_was_answered_for_is_lost(story: str, tmp_path: Path, pool: ProcessPoolExecutor) -> None:

@@ -15,7 +15,6 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
 from tests import builders
-from tests.contracts.postgresql import about_sqlite
 from tests.faults.faulty import Plan
 from tests.faults.test_faults import CHAIN, IMAGE, Make, failing, in_places, look_v1, push_v1, push_v2
 from tests.maintenance.world import known_rows, rebuilt_rows
@@ -107,7 +106,7 @@ def test_a_failed_change_leaves_the_links_as_they_were(
     assert failures >= len(tried) // 2
 
 
-@about_sqlite
+@pytest.mark.sqlite
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_commit_that_the_disk_does_not_take(
     failing: Make, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch

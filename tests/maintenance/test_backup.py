@@ -30,7 +30,7 @@ from dualreg.settings import Settings
 from dualreg.storage import open_store
 from tests import builders
 from tests.apps import client_of
-from tests.contracts.postgresql import DATABASES, about_sqlite, database_of
+from tests.contracts.postgresql import DATABASES, database_of
 from tests.directories import FILE, ON_POSTGRESQL
 from tests.maintenance.load import found_in, load
 from tests.maintenance.world import ONE, TWO, administer, fill, known_rows, rebuilt_rows
@@ -101,7 +101,7 @@ POSTGRES = pytest.mark.postgres
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        pytest.param("sqlite", "sqlite", marks=about_sqlite),
+        pytest.param("sqlite", "sqlite", marks=pytest.mark.sqlite),
         pytest.param("postgresql", "postgresql", marks=POSTGRES),
         pytest.param("sqlite", "postgresql", marks=POSTGRES),
         pytest.param("postgresql", "sqlite", marks=POSTGRES),
@@ -422,7 +422,7 @@ def _names(tags: list[dict[str, Any]]) -> list[str]:
     return [row["name"] for row in tags]
 
 
-@about_sqlite
+@pytest.mark.sqlite
 def test_an_interrupted_restore(tmp_path: Path) -> None:
     """The registry is not served until the same restore has come to its end."""
     settings = make(tmp_path / "data", ONE, TWO)
@@ -452,7 +452,7 @@ def _has_ended(data: Path) -> bool:
         return not is_unfinished(catalog)
 
 
-@about_sqlite
+@pytest.mark.sqlite
 def test_the_log_of_an_interrupted_restore(tmp_path: Path) -> None:
     """What SQLite had not yet moved to the catalog of another backup is not applied to this one."""
     settings = make(tmp_path / "data", ONE)

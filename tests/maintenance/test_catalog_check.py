@@ -15,7 +15,7 @@ from dualreg.catalog.notes import UNFINISHED, Note
 from dualreg.catalog.tables import ServiceState, Table
 from dualreg.maintenance.catalog_check import Flaw
 from dualreg.settings import Settings
-from tests.contracts.postgresql import DATABASES, about_sqlite, database_of
+from tests.contracts.postgresql import DATABASES, database_of
 from tests.maintenance.test_backup import make, run
 from tests.maintenance.world import ONE
 
@@ -140,7 +140,7 @@ def test_a_table_of_others_is_none_of_ours(settings: Settings) -> None:
     assert lines(settings, 0) == []
 
 
-@about_sqlite
+@pytest.mark.sqlite
 def test_rows_that_refer_to_nothing(tmp_path: Path) -> None:
     """SQLite does not prevent them where a program does not ask for it."""
     settings = make(tmp_path / "data", ONE)
@@ -149,7 +149,7 @@ def test_rows_that_refer_to_nothing(tmp_path: Path) -> None:
     assert found == {(Flaw.KEY, "repository_blobs")}
 
 
-@about_sqlite
+@pytest.mark.sqlite
 def test_a_malformed_file(tmp_path: Path) -> None:
     """Nothing else of it is looked at."""
     settings = make(tmp_path / "data", ONE)
@@ -193,7 +193,7 @@ def test_what_is_wrong_with_postgresql(tmp_path: Path, flaw: str) -> None:
         assert (found["kind"], found["where"].startswith(where), words in found["text"]) == (kind, True, True)
 
 
-@about_sqlite
+@pytest.mark.sqlite
 def test_an_empty_database(tmp_path: Path) -> None:
     """It has no revision, and no tables to count."""
     settings = Settings(data=tmp_path / "data")

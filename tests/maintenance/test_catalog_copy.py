@@ -27,7 +27,7 @@ from dualreg.maintenance.catalog_copy import CatalogCopy, CopyDiffers
 from dualreg.settings import Settings
 from tests import builders
 from tests.apps import client_of
-from tests.contracts.postgresql import DATABASES, about_sqlite, migrated_postgresql, postgresql_database
+from tests.contracts.postgresql import DATABASES, migrated_postgresql, postgresql_database
 from tests.maintenance.test_backup import POSTGRES, make, run
 from tests.maintenance.test_catalog_check import NEWER
 from tests.maintenance.world import ONE, TWO, administer, fill
@@ -35,7 +35,7 @@ from tests.programs import DUALREG, memory, start, until
 from tests.protocol.exchange import push_image
 
 PAIRS = [
-    pytest.param("sqlite", "sqlite", marks=about_sqlite),
+    pytest.param("sqlite", "sqlite", marks=pytest.mark.sqlite),
     pytest.param("postgresql", "postgresql", marks=POSTGRES),
     pytest.param("sqlite", "postgresql", marks=POSTGRES),
     pytest.param("postgresql", "sqlite", marks=POSTGRES),
@@ -172,8 +172,8 @@ def change_everything(settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("kinds", "at"),
     [
-        pytest.param(("sqlite", "sqlite"), 0, marks=about_sqlite),
-        pytest.param(("sqlite", "sqlite"), 30, marks=about_sqlite),
+        pytest.param(("sqlite", "sqlite"), 0, marks=pytest.mark.sqlite),
+        pytest.param(("sqlite", "sqlite"), 30, marks=pytest.mark.sqlite),
         pytest.param(("postgresql", "postgresql"), 30, marks=POSTGRES),
         pytest.param(("sqlite", "postgresql"), 1, marks=POSTGRES),
         pytest.param(("sqlite", "postgresql"), 50, marks=POSTGRES),
@@ -322,7 +322,7 @@ def process(settings: Settings, url: str, log: Path) -> Any:
     return start([DUALREG, "db", "copy", url, "--data", settings.data], log, env, fresh=True)
 
 
-@about_sqlite
+@pytest.mark.sqlite
 @pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), PAIRS)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -359,7 +359,7 @@ def test_a_process_that_is_ended(
     assert all_rows(url) == all_rows(settings.database_url)
 
 
-@about_sqlite
+@pytest.mark.sqlite
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_catalog(databases: Databases, tmp_path: Path) -> None:
     """A hundred thousand rows take no more than what SQLite keeps of two files, twice 16 MiB."""

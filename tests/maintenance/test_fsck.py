@@ -35,7 +35,7 @@ from dualreg.storage import open_store
 from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
 from tests.apps import application, client_of
-from tests.contracts.postgresql import about_sqlite, migrated_postgresql
+from tests.contracts.postgresql import migrated_postgresql
 from tests.databases import ignore_keys
 from tests.maintenance.test_rebuild import lose as lose_catalog
 from tests.maintenance.test_rebuild import rebuild
@@ -542,7 +542,7 @@ def test_only_some_repositories_are_checked(settings: Settings) -> None:
     assert fsck(settings, "--limit-bytes", "1").exit_code == 2
 
 
-@about_sqlite
+@pytest.mark.sqlite
 def test_a_catalog_that_is_not_there_cannot_be_checked(tmp_path: Path) -> None:
     """That is no damage: it exits with 2."""
     assert fsck(_settings(tmp_path / "nothing")).exit_code == 2

@@ -20,7 +20,6 @@ from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.storage import Store, open_store
 from tests.apps import client_of
-from tests.contracts.postgresql import about_sqlite
 from tests.maintenance.world import fill
 from tests.registry.test_damage import cut, empty, flip, lengthen, lose
 
@@ -164,7 +163,7 @@ def restored(path: Path) -> Iterator[None]:
         kept.replace(path)
 
 
-@about_sqlite
+@pytest.mark.sqlite
 @pytest.mark.slow
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
 def test_every_corruption_of_a_file_is_found(world: World, corruption: str) -> None:
@@ -204,7 +203,7 @@ ROWS: Mapping[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
-@about_sqlite
+@pytest.mark.sqlite
 @pytest.mark.slow
 @pytest.mark.parametrize("table", ROWS)
 def test_every_lost_row_is_found(world: World, table: str) -> None:

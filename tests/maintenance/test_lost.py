@@ -19,7 +19,6 @@ from dualreg.maintenance.gc import Collection
 from dualreg.settings import Settings
 from tests import builders
 from tests.apps import client_of
-from tests.contracts.postgresql import about_sqlite
 from tests.maintenance.test_rebuild import database, lose, rebuild, settings, with_tables
 from tests.protocol.exchange import push_image, v1_text, v2_codes
 from tests.state import copy_rows, put_back
@@ -113,7 +112,7 @@ def _overwrite(path: Path) -> None:
     path.write_bytes(content)
 
 
-@about_sqlite
+@pytest.mark.sqlite
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     "damage",
@@ -135,7 +134,7 @@ def test_a_malformed_catalog(full: Settings, damage: Callable[[Path], object]) -
     assert kept.read_bytes() == content
 
 
-@about_sqlite
+@pytest.mark.sqlite
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_catalog_of_pages_of_different_instants(full: Settings) -> None:
     """Its indexes do not agree with its tables; a rebuild sees that, and makes it anew from the store."""
@@ -149,7 +148,7 @@ def test_a_catalog_of_pages_of_different_instants(full: Settings) -> None:
     assert [*full.data.glob("catalog.sqlite3.damaged-*")]
 
 
-@about_sqlite
+@pytest.mark.sqlite
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_catalog_that_goes_while_it_is_served(full: Settings, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is taken that would be lost; another file in its place does not count."""

@@ -14,7 +14,6 @@ from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.storage.bulk import BulkFile
 from dualreg.storage.filesystem import FilesystemStore
-from tests.contracts.postgresql import about_sqlite
 from tests.directories import ON_POSTGRESQL
 from tests.migrate.commands import command, content, snapshot, source
 from tests.migrate.trees import LAYERS, Expected, Tree, image_id
@@ -131,7 +130,7 @@ def test_commands_that_cannot_start(
         assert not data.exists() or verb == "verify"
 
 
-@about_sqlite
+@pytest.mark.sqlite
 @pytest.mark.parametrize("line", ["run", "run --dry-run", "verify", "report", "rollback x"])
 def test_data_that_cannot_be_used(expected: Expected, tmp_path: Path, line: str) -> None:
     """A file instead of a folder, a catalog that is not a database."""
@@ -146,7 +145,7 @@ def test_data_that_cannot_be_used(expected: Expected, tmp_path: Path, line: str)
         assert result.stderr.count("\n") == 1 + (folder == "broken" and verb not in ("report", "rollback"))
 
 
-@about_sqlite
+@pytest.mark.sqlite
 def test_a_catalog_without_space(expected: Expected, data: Path, opened: Registry) -> None:
     """The run fails with one line; when space is free again, the next run resumes."""
     with opened.state.catalog.engine.connect() as connection:

@@ -26,7 +26,7 @@ from tests import quick
 from tests.apps import answer_at_once, answer_of
 from tests.auth.conftest import PASSWORD, basic, bearer
 from tests.builders import image, layer, v1_chain, zstd_image
-from tests.contracts.postgresql import about_sqlite, migrated_postgresql
+from tests.contracts.postgresql import migrated_postgresql
 from tests.databases import database_in
 from tests.properties.registries import push_v1, push_v2
 from tests.protocol.clients.v2 import DOCKER, DOCKER_1_10
@@ -162,7 +162,7 @@ class ProcessesOverPostgresql(Processes):
 @pytest.mark.parametrize(
     "machine",
     [
-        pytest.param(Processes, marks=about_sqlite),
+        pytest.param(Processes, marks=pytest.mark.sqlite),
         pytest.param(ProcessesOverPostgresql, marks=pytest.mark.postgres),
     ],
 )

@@ -12,7 +12,6 @@ from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.registry import Registry
 from tests import builders
-from tests.contracts.postgresql import about_sqlite
 from tests.protocol.exchange import REPOSITORY, World, v2_codes
 from tests.state import snapshot
 
@@ -97,7 +96,7 @@ def common_sqlite(catalog: Catalog) -> None:
     catalog.engine.dispose()
 
 
-@about_sqlite
+@pytest.mark.sqlite
 @pytest.mark.parametrize("kind", ["layers", "manifests"])
 @pytest.mark.usefixtures("common_sqlite")
 def test_a_manifest_that_names_as_much_as_it_can(fresh_world: World, registry: Registry, kind: str) -> None:
