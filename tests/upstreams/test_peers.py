@@ -2,23 +2,19 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
-from dualreg.assembly import prepare
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
-from dualreg.settings import Settings
 from tests import builders
-from tests.clients.stock import stock_registry
 from tests.migrate.fronts import Front, Hostile, Step, cut, front, hostile, status
 from tests.programs import dualreg_server
-from tests.upstreams.world import Here, There
+from tests.upstreams.world import Here, There, here
 
 NAME = RepositoryName("hub/team/app")
 LARGE = builders.image(builders.layer({"large": os.urandom(1 << 20)}), oci=True)
@@ -28,35 +24,15 @@ DEAD = "http://127.0.0.1:1"
 
 
 @pytest.fixture(scope="module")
-def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[There]:
-    """A reference registry with an image."""
-    folder = tmp_path_factory.mktemp("there")
-    with stock_registry(folder / "data", folder) as tools:
-        registry = There(tools.host)
-        registry.put("team/app", LARGE, "1")
-        yield registry
+def there(there: There) -> There:
+    """The reference registry, with a larger image."""
+    there.put("team/app", LARGE, "1")
+    return there
 
 
-@pytest.fixture
-def upstream(there: There) -> Iterator[Front]:
-    """A proxy before it, which counts."""
-    with front(there.host) as proxied:
-        yield proxied
-
-
-@contextmanager
-def one(folder: Path, upstream: Front, *peers: str) -> Iterator[Here]:
+def one(folder: Path, upstream: Front, *peers: str) -> AbstractContextManager[Here]:
     """Run a registry that has the upstream, and peers."""
-    tables = {"hub/*": {"url": upstream.url, "namespaces": ["docker.io"]}}
-    settings = Settings.model_validate(
-        {"data": folder, "audit": "off", "upstreams": tables, "peers": ", ".join(peers)}
-    )
-    prepare(settings)
-    opened = Here(settings)
-    try:
-        yield opened
-    finally:
-        opened.registry.close()
+    return here(folder, upstream.url, peers=", ".join(peers), namespaces=["docker.io"])
 
 
 def blobs(front: Front) -> list[str]:
@@ -65,22 +41,22 @@ def blobs(front: Front) -> list[str]:
     return sorted(sent)
 
 
-def test_what_a_peer_has_upstream_does_not_send(upstream: Front, tmp_path: Path) -> None:
+def test_what_a_peer_has_upstream_does_not_send(between: Front, tmp_path: Path) -> None:
     """By digest, nothing comes from upstream then. A peer that has nothing fetches nothing."""
     everything = sorted(map(str, LARGE.blobs))
-    tables = json.dumps({"hub/*": {"url": upstream.url, "namespaces": ["docker.io"]}})
+    tables = json.dumps({"hub/*": {"url": between.url, "namespaces": ["docker.io"]}})
     with dualreg_server(tmp_path / "peer", upstreams=tables) as host, front(host) as peer:
-        with one(tmp_path / "first", upstream, peer.url) as first:
+        with one(tmp_path / "first", between, peer.url) as first:
             first.pull(NAME, LARGE, "1")
-        assert (blobs(upstream), blobs(peer)) == (everything, [])
+        assert (blobs(between), blobs(peer)) == (everything, [])
         for path in ("manifests/1", *(f"blobs/{digest}" for digest in LARGE.blobs)):
             There(host).send("GET", f"/v2/hub/team/app/{path}")
-        upstream.seen.clear()
-        with one(tmp_path / "second", upstream, DEAD, peer.url) as second:
+        between.seen.clear()
+        with one(tmp_path / "second", between, DEAD, peer.url) as second:
             second.pull(NAME, LARGE, str(LARGE.digest))
-            assert (upstream.seen, blobs(peer)) == ([], everything)
+            assert (between.seen, blobs(peer)) == ([], everything)
             second.pull(NAME, LARGE, "1")  # the tag is asked for upstream
-            assert {path for _, path in upstream.seen} == {"/v2/team/app/manifests/1"}
+            assert {path for _, path in between.seen} == {"/v2/team/app/manifests/1"}
 
 
 @pytest.mark.parametrize(
@@ -92,9 +68,9 @@ def test_what_a_peer_has_upstream_does_not_send(upstream: Front, tmp_path: Path)
     ],
     ids=["cut", "failed", "other bytes"],
 )
-def test_a_peer_that_fails(upstream: Front, tmp_path: Path, sent: Step, *, is_seen: bool) -> None:
+def test_a_peer_that_fails(between: Front, tmp_path: Path, sent: Step, *, is_seen: bool) -> None:
     """Upstream sends the rest. Bytes that are not the blob end the pull; upstream sends it the next time."""
-    with hostile() as peer, one(tmp_path / "data", upstream, peer.url) as registry:
+    with hostile() as peer, one(tmp_path / "data", between, peer.url) as registry:
         _offer(peer, LAYER, LARGE.layers[0], sent)
         registry.get(f"{NAME}/manifests/1")
         if is_seen:
@@ -102,10 +78,10 @@ def test_a_peer_that_fails(upstream: Front, tmp_path: Path, sent: Step, *, is_se
                 assert registry.get(f"{NAME}/blobs/{LAYER}").data != LARGE.layers[0]
             assert registry.registry.blobs.find(NAME, LAYER) is None
         assert registry.get(f"{NAME}/blobs/{LAYER}").data == LARGE.layers[0]
-    assert blobs(upstream) == [str(LAYER)]
+    assert blobs(between) == [str(LAYER)]
 
 
-def test_a_peer_whose_manifest_is_another(upstream: Front, tmp_path: Path) -> None:
+def test_a_peer_whose_manifest_is_another(between: Front, tmp_path: Path) -> None:
     """It is not taken for the one that was asked for, as it is stored, of what the peer has itself."""
     said = list[str]()
     other = builders.image(builders.layer({"other": b""}), oci=True).manifest
@@ -114,16 +90,16 @@ def test_a_peer_whose_manifest_is_another(upstream: Front, tmp_path: Path) -> No
         said.append(handler.headers["Cache-Control"])
         status(200, other, Content_Type=media_types.OCI_MANIFEST)(handler)
 
-    with hostile() as peer, one(tmp_path / "data", upstream, peer.url) as registry:
+    with hostile() as peer, one(tmp_path / "data", between, peer.url) as registry:
         peer.answers[f"/v2/team/app/manifests/{LARGE.digest}"] = [answer]
         registry.pull(NAME, LARGE, str(LARGE.digest))
     assert said == ["only-if-cached, no-transform"]
 
 
-def test_a_peer_that_offers_what_is_here(upstream: Front, tmp_path: Path) -> None:
+def test_a_peer_that_offers_what_is_here(between: Front, tmp_path: Path) -> None:
     """That it says so gives no repository what another one has: upstream decides."""
     secret = b"of another repository"
-    with hostile() as peer, one(tmp_path / "data", upstream, peer.url) as registry:
+    with hostile() as peer, one(tmp_path / "data", between, peer.url) as registry:
         path = f"own/app/blobs/uploads/?digest={Digest.of(secret)}"
         assert registry.client.post(f"/v2/{path}", data=secret).status_code == 201
         _offer(peer, Digest.of(secret), secret, status(500))

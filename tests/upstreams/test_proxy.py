@@ -20,27 +20,10 @@ from dualreg.upstreams import breaker, checked
 from tests import builders
 from tests.clients.stock import stock_registry
 from tests.migrate import stock_trees
-from tests.migrate.fronts import Front, Step, cut, front, hostile, status
+from tests.migrate.fronts import Front, Step, cut, hostile, status
 from tests.upstreams.world import ACCEPT, IMAGE, OTHER, Here, There, errors_of, here, requests
 
 NAME = RepositoryName("hub/team/app")
-
-
-@pytest.fixture(scope="module")
-def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[There]:
-    """A reference registry with an image."""
-    folder = tmp_path_factory.mktemp("there")
-    with stock_registry(folder / "data", folder) as tools:
-        registry = There(tools.host)
-        registry.put("team/app", IMAGE, "1")
-        yield registry
-
-
-@pytest.fixture
-def between(there: There) -> Iterator[Front]:
-    """A proxy before it."""
-    with front(there.host) as proxied:
-        yield proxied
 
 
 @pytest.fixture

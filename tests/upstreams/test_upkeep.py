@@ -1,6 +1,6 @@
 """What keeps a registry in order knows that manifests from upstream may lack what they name."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,22 +11,17 @@ from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from tests import builders
-from tests.clients.stock import stock_registry
 from tests.upstreams.world import IMAGE, OTHER, There, here
 
 NAME = RepositoryName("hub/team/app")
 
 
 @pytest.fixture(scope="module")
-def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[There]:
-    """A reference registry with an image, and an index of it and another one."""
-    folder = tmp_path_factory.mktemp("there")
-    with stock_registry(folder / "data", folder) as tools:
-        registry = There(tools.host)
-        registry.put("team/app", IMAGE, "1")
-        registry.put("team/app", OTHER)
-        registry.put_manifest("team/app", "all", builders.index(IMAGE, OTHER), media_types.OCI_INDEX)
-        yield registry
+def there(there: There) -> There:
+    """The reference registry, with an index of its image and another one."""
+    there.put("team/app", OTHER)
+    there.put_manifest("team/app", "all", builders.index(IMAGE, OTHER), media_types.OCI_INDEX)
+    return there
 
 
 def _run(data: Path, *arguments: str) -> None:

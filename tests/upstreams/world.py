@@ -107,9 +107,11 @@ class Here:
 
 
 @contextmanager
-def here(folder: Path, url: str, pattern: str = "hub/*", **table: object) -> Iterator[Here]:
-    """Run a registry that has an upstream."""
-    chosen = {"data": folder, "audit": "off", "upstreams": {pattern: {"url": url, **table}}}
+def here(
+    folder: Path, url: str, pattern: str = "hub/*", *, peers: str = "", **table: object
+) -> Iterator[Here]:
+    """Run a registry that has an upstream, and peers."""
+    chosen = {"data": folder, "audit": "off", "upstreams": {pattern: {"url": url, **table}}, "peers": peers}
     settings = Settings.model_validate(chosen)
     prepare(settings)
     opened = Here(settings)
