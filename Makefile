@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 serve: $(VENV)/.installed  ## run the registry on 127.0.0.1:5000, with DUALREG_* from the environment
 	@exec $(BIN)/dualreg serve
 
-test: $(VENV)/.installed-dev  ## run the tests but for slow ones; those that need a missing program are skipped, with the reason
+test: $(VENV)/.installed-dev  ## run the tests except the slow ones; those that need a missing program are skipped, with the reason
 	$(BIN)/pytest -q -n auto --dist worksteal -m 'not slow'
 
 postgresql: $(VENV)/.installed-dev  ## run the shorter tests of everything that opens a catalog on PostgreSQL
