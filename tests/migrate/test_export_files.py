@@ -4,7 +4,6 @@ import io
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +24,6 @@ from tests.migrate.commands import command, export
 from tests.migrate.trees import EMPTY_23, LAYERS, Tree, image_id
 from tests.properties.registries import push_v2
 from tests.protocol.clients.schema1 import push_chain
-
-if sys.version_info >= (3, 14):
-    pass
-else:
-    pass
 
 
 def test_archives_of_one_name_at_once(tmp_path: Path) -> None:

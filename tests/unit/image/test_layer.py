@@ -6,7 +6,6 @@ import hashlib
 import lzma
 import os
 import random
-import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,12 +24,7 @@ from dualreg.image.layer import (
     empty_diff_ids,
     regzip,
 )
-from tests.builders import tar
-
-if sys.version_info >= (3, 14):
-    from compression.zstd import compress as zstd_compress
-else:
-    from backports.zstd import compress as zstd_compress
+from tests.builders import tar, zstd_compress
 
 #: Docker up to 1.2 wrote this for a step that changes no file: the gzip of nothing at all.
 OLD_EMPTY_LAYER = bytes.fromhex("1f8b080000096e8800ff010000ffff0000000000000000")
