@@ -16,6 +16,7 @@ from dualreg.cli import main
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.settings import Settings
 from tests import builders
+from tests.clients.conftest import dockerd
 from tests.clients.tools import Tools
 from tests.migrate.stock_trees import LAYERS
 from tests.programs import dualreg_server, require, running, wait_for
@@ -81,14 +82,8 @@ def test_podman(configured: Configured) -> None:
 
 def test_docker(configured: Configured) -> None:
     """The daemon takes the mirror for Docker Hub, and reaches this server without TLS."""
-    require("dockerd", "docker", package="docker.io")
-    home, file = configured.home / "docker", configured.root / "etc/docker/daemon.json"
-    tools = Tools(home, configured.host)
-    place = ["--data-root", home / "docker", "--exec-root", home / "run", "-p", home / "docker.pid"]
-    options = ["--storage-driver", "vfs", "--iptables=false", "--ip6tables=false", "--bridge=none"]
-    command = ["dockerd", "--config-file", file, *place, *options, "-H", f"unix://{home}/docker.sock"]
-    with running(command, home / "log", {"AWS_CA_BUNDLE": ""}) as process:
-        wait_for((home / "docker.sock").exists, process, home / "log")
+    tools = Tools(configured.home / "docker", configured.host)
+    with dockerd(tools.home, f"--config-file={configured.root}/etc/docker/daemon.json"):
         for name in (f"{configured.host}/own/app:1", "hello:1", "team/app:1"):
             tools.docker("pull", "-q", name)
             config = tools.docker("image", "inspect", "-f", "{{.Id}}", name)
