@@ -116,11 +116,6 @@ IMAGES: Mapping[str, tuple[Image, Mapping[str, tuple[str, str | None]]]] = {
 _EVERYONE = ("containerd-2.1", "docker-20.10", "docker-1.13", *OLD)
 
 
-def _index(*entries: Mapping[str, Any], docker: bool = False) -> bytes:
-    media_type = media_types.DOCKER_LIST if docker else media_types.OCI_INDEX
-    return json.dumps({"schemaVersion": 2, "mediaType": media_type, "manifests": entries}).encode()
-
-
 def _entry(image: Image, architecture: str = "amd64") -> Mapping[str, Any]:
     platform = {"os": "linux", "architecture": architecture}
     return builders.descriptor(image.media_type, image.manifest, platform=platform)
@@ -129,11 +124,11 @@ def _entry(image: Image, architecture: str = "amd64") -> Mapping[str, Any]:
 _PLAIN, _ABSENT = _entry(_DOCKER), _entry(_OCI) | {"digest": f"sha256:{'1' * 64}"}
 INDEXES: Mapping[str, tuple[bytes, Mapping[str, tuple[str, str | None]]]] = {
     "list": (
-        _index(_PLAIN, docker=True),
+        builders.index_of(_PLAIN, oci=False),
         {"docker-1.9": ("index, schema 2", "schema 1"), "v1": ("index, schema 2", "V1 image")},
     ),
     "attested": (
-        _index(_entry(_OCI), _entry(_OCI) | _ATTESTATION),
+        builders.index_of(_entry(_OCI), _entry(_OCI) | _ATTESTATION),
         {
             "docker-1.13": ("OCI, attestations", "manifest list"),
             "docker-1.9": ("index, attestations, OCI", "schema 1"),
@@ -141,7 +136,7 @@ INDEXES: Mapping[str, tuple[bytes, Mapping[str, tuple[str, str | None]]]] = {
         },
     ),
     "arm": (
-        _index(_entry(_OCI, "arm64")),
+        builders.index_of(_entry(_OCI, "arm64")),
         {
             "containerd-2.1": ("not for the platform", None),
             "docker-20.10": ("not for the platform", None),
@@ -151,7 +146,7 @@ INDEXES: Mapping[str, tuple[bytes, Mapping[str, tuple[str, str | None]]]] = {
         },
     ),
     "sparse": (
-        _index(_ABSENT, docker=True),
+        builders.index_of(_ABSENT, oci=False),
         {
             client: (f"{form}sparse index", None)
             for client, form in (

@@ -373,7 +373,6 @@ def test_clients_that_come_at_once_cause_one_request(hub: Here, between: Front, 
 def test_referrers(hub: Here, between: Front, there: There) -> None:
     """Those in an index under a fallback tag, where there is no API for them; they outlive failures."""
     there.put("team/signed", IMAGE, "1")
-    subject = {"mediaType": IMAGE.media_type, "digest": str(IMAGE.digest), "size": len(IMAGE.manifest)}
     there.put_blob("team/signed", b"{}")
     body = json.dumps(
         {
@@ -382,14 +381,12 @@ def test_referrers(hub: Here, between: Front, there: There) -> None:
             "artifactType": "application/x.signature",
             "config": builders.descriptor("application/vnd.oci.empty.v1+json", b"{}"),
             "layers": [builders.descriptor("application/vnd.oci.empty.v1+json", b"{}")],
-            "subject": subject,
+            "subject": builders.descriptor(IMAGE.media_type, IMAGE.manifest),
         }
     ).encode()
     there.put_manifest("team/signed", str(Digest.of(body)), body, media_types.OCI_MANIFEST)
-    entry = builders.descriptor(media_types.OCI_MANIFEST, body)
-    index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [entry]}
-    fallback = f"sha256-{IMAGE.digest.hex}"
-    there.put_manifest("team/signed", fallback, json.dumps(index).encode(), media_types.OCI_INDEX)
+    index = builders.index_of(builders.descriptor(media_types.OCI_MANIFEST, body))
+    there.put_manifest("team/signed", f"sha256-{IMAGE.digest.hex}", index, media_types.OCI_INDEX)
     (found,) = hub.get(f"hub/team/signed/referrers/{IMAGE.digest}").get_json()["manifests"]
     assert found["digest"] == str(Digest.of(body))
     assert found["artifactType"] == "application/x.signature"
