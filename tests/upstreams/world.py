@@ -1,10 +1,9 @@
 """A reference registry, a proxy before it, and a registry here that serves what it has."""
 
 import base64
-import http.client
 import json
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from dualreg.settings import Settings
 from tests import builders
 from tests.apps import client_of
 from tests.migrate.fronts import Front
+from tests.protocol.clients.wire import Answer, Wire
 
 #: Two images of one repository.
 IMAGE = builders.image(builders.layer({"a": b"one"}), builders.layer({"b": b"two"}), oci=True)
@@ -36,23 +36,18 @@ class There:
     host: str
     login: str = ""
 
-    def send(
-        self, method: str, path: str, body: bytes = b"", media_type: str = ""
-    ) -> http.client.HTTPResponse:
-        """Send a request; return the response, whose body was read."""
+    def send(self, method: str, path: str, body: bytes = b"", media_type: str = "") -> Answer:
+        """Send a request; return the answer, which is no error."""
         headers = {"Content-Type": media_type} if media_type else {}
         if self.login:
             headers["Authorization"] = f"Basic {base64.b64encode(self.login.encode()).decode()}"
-        with closing(http.client.HTTPConnection(self.host, timeout=20)) as connection:
-            connection.request(method, path, body, headers)
-            response = connection.getresponse()
-            response.read()
-        assert response.status < 400, (method, path, response.status)
-        return response
+        answer = Wire(self.host).send(method, path, headers, body)
+        assert answer.status < 400, (method, path, answer.status)
+        return answer
 
     def put_blob(self, repository: str, content: bytes) -> None:
         """Push a blob."""
-        location = self.send("POST", f"/v2/{repository}/blobs/uploads/").headers["Location"]
+        location = self.send("POST", f"/v2/{repository}/blobs/uploads/").headers["location"]
         path = location.removeprefix(f"http://{self.host}")
         joint = "&" if "?" in path else "?"
         self.send("PUT", f"{path}{joint}digest={Digest.of(content)}", content, media_types.OCTET_STREAM)
