@@ -138,14 +138,14 @@ def test_files_of_zstd_layers_are_listed(serving: Registry) -> None:
     assert [each[0] for each in listed] == ["b"]
 
 
-#: Clients that get the image without zstd, by what they accept and call themselves.
-CLIENTS = {
-    "docker 20.10": (
-        f"{DOCKER_TYPES}, {media_types.OCI_MANIFEST}, {media_types.OCI_INDEX}",
-        "docker/20.10.24 go/1",
-    ),
-    "docker 1.13": (DOCKER_TYPES, "docker/1.13.1 go/go1.7.5"),
-    "docker 1.9": ("", "docker/1.9.1 go/go1.4.3"),
+#: Headers of clients that get the image without zstd.
+CLIENTS: Mapping[str, Mapping[str, str]] = {
+    "docker 20.10": {
+        "Accept": f"{DOCKER_TYPES}, {media_types.OCI_MANIFEST}, {media_types.OCI_INDEX}",
+        "User-Agent": "docker/20.10.24 go/1",
+    },
+    "docker 1.13": {"Accept": DOCKER_TYPES, "User-Agent": "docker/1.13.1 go/go1.7.5"},
+    "docker 1.9": {"User-Agent": "docker/1.9.1 go/go1.4.3"},
 }
 
 
@@ -155,8 +155,7 @@ def test_manifests_come_when_their_layers_are_ready(
     serving: Registry, gate: Gate, client: str, *, listed: bool
 ) -> None:
     """HEAD does not wait. What GET sends slowly is, byte for byte, what it is called afterwards."""
-    accept, agent = CLIENTS[client]
-    headers = {"User-Agent": agent, **({"Accept": accept} if accept else {})}
+    headers = CLIENTS[client]
     if listed:
         listing = builders.index(IMAGE, architectures=["amd64"])
         serving.manifests.put(NAME, Tag("1"), media_types.OCI_INDEX, listing)
@@ -200,8 +199,7 @@ def layers_of(http: FlaskClient, manifest: Mapping[str, Any]) -> list[str]:
 def test_a_manifest_whose_layers_cannot_be_read(serving: Registry, gate: Gate, client: str) -> None:
     """Those who wait have a part of it; who comes later is told the reason."""
     gate.failure = b"more"
-    accept, agent = CLIENTS[client]
-    headers = {"User-Agent": agent, **({"Accept": accept} if accept else {})}
+    headers = CLIENTS[client]
     url, http = f"/v2/{NAME}/manifests/1", client_of(serving)
     begun = http.get(url, headers=headers)
     gate.opened.set()
@@ -214,9 +212,8 @@ def test_a_manifest_whose_layers_cannot_be_read(serving: Registry, gate: Gate, c
 
 def test_a_tag_that_moves_while_a_client_waits(serving: Registry, gate: Gate) -> None:
     """The client gets no mixture of two manifests."""
-    accept, agent = CLIENTS["docker 20.10"]
     http = client_of(serving)
-    begun = http.get(f"/v2/{NAME}/manifests/1", headers={"User-Agent": agent, "Accept": accept})
+    begun = http.get(f"/v2/{NAME}/manifests/1", headers=CLIENTS["docker 20.10"])
     parts = begun.iter_encoded()
     assert next(parts) == b"{"
     push_v2(serving, NAME, Tag("1"), builders.image(*LAYERS))
@@ -230,8 +227,7 @@ def test_a_tag_that_moves_before_anything_is_sent(
     serving: Registry, gate: Gate, monkeypatch: pytest.MonkeyPatch, client: str
 ) -> None:
     """The client gets the image that needs no layers to be made."""
-    accept, agent = CLIENTS[client]
-    headers = {"User-Agent": agent, **({"Accept": accept} if accept else {})}
+    headers = CLIENTS[client]
     find, moved = type(serving.negotiation).find, builders.image(*LAYERS)
 
     def moving(*given: Any) -> Any:
@@ -253,7 +249,7 @@ def test_layers_that_were_collected_are_made_again(client: FlaskClient, registry
     """For an image that was deleted and pushed again, of which the server remembers the schema 1 manifest."""
 
     def pull() -> dict[str, bytes]:
-        answer = client.get(f"/v2/{NAME}/manifests/1", headers={"User-Agent": "docker/1.9.1 go/go1.4.3"})
+        answer = client.get(f"/v2/{NAME}/manifests/1", headers=CLIENTS["docker 1.9"])
         layers = layers_of(client, json.loads(verified_payload(answer.data)))
         return {digest: client.get(f"/v2/{NAME}/blobs/{digest}").data for digest in layers}
 
