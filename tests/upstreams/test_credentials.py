@@ -1,7 +1,7 @@
 """Registries that ask for a password: the reference registry with htpasswd, and one with a token server."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -78,13 +78,13 @@ def _certificate(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 @pytest.mark.parametrize("run", [_htpasswd, _own_tokens, _other_tokens])
 def test_credentials(
-    run: Callable[[Path], Iterator[There]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[[Path], AbstractContextManager[There]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They come from a file that is read again; while they are wrong, what is here is served as it was."""
     monkeypatch.setattr(checked, "_RETRY", checked._RETRY * 0)
     password = tmp_path / "password"
     password.write_text(f"{SECRET}\n")
-    with run(tmp_path) as there:  # type: ignore[attr-defined]  # as context managers are
+    with run(tmp_path) as there:
         if there.login:
             there.put("team/app", IMAGE, "1")
         login = {"username": "me", "password_file": str(password)}
