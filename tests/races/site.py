@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +27,24 @@ from tests.protocol.clients.wire import Answer, Wire
 #: Longer than what the server keeps: that is the default grace, and an hour for manifests without a tag.
 LONG = timedelta(days=3)
 UNTAGGED = "1h"
+
+
+@contextmanager
+def again_and_again(act: Callable[[], object], pause: float) -> Iterator[None]:
+    """Do something in another thread, for the block, with pauses of some seconds."""
+    done = threading.Event()
+
+    def go_on() -> None:
+        while not done.wait(pause):
+            act()
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(go_on)
+        try:
+            yield
+        finally:
+            done.set()
+        running.result()
 
 
 def at_once(acts: Sequence[Callable[[], Any]]) -> list[Any]:
@@ -101,22 +119,9 @@ class Site:
         with self.catalog.engine.begin() as connection:
             connection.execute(update(Blobs).where(found).values(condemned_at=utc_now() - LONG))
 
-    @contextmanager
-    def hurrying(self, *digests: Digest) -> Iterator[None]:
+    def hurrying(self, *digests: Digest) -> AbstractContextManager[None]:
         """Have blobs deleted as soon as the last link to them is gone, for the block."""
-        done = threading.Event()
-
-        def hurry() -> None:
-            while not done.wait(0.002):
-                self.let_pass_since_condemned(*digests)
-
-        with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(hurry)
-            try:
-                yield
-            finally:
-                done.set()
-            running.result()
+        return again_and_again(lambda: self.let_pass_since_condemned(*digests), 0.002)
 
     @contextmanager
     def collecting(self) -> Iterator[None]:

@@ -4,10 +4,9 @@ import hashlib
 import json
 import os
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing
 from http.client import IncompleteRead
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from tests import builders
 from tests.programs import dualreg_server, until
 from tests.properties.registries import push_v2
 from tests.protocol.clients.wire import Answer, Wire
+from tests.races.site import again_and_again
 
 pytestmark = pytest.mark.slow
 
@@ -56,22 +56,9 @@ class Leases:
                 self.seen.setdefault(source, {})[lease] = process
         return bool(self.seen)
 
-    @contextmanager
-    def looking(self) -> Iterator[None]:
+    def looking(self) -> AbstractContextManager[None]:
         """Look all the time."""
-        done = threading.Event()
-
-        def go_on() -> None:
-            while not done.wait(0.005):
-                self.look()
-
-        with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(go_on)
-            try:
-                yield
-            finally:
-                done.set()
-            running.result()
+        return again_and_again(self.look, 0.005)
 
 
 @pytest.fixture
