@@ -29,11 +29,9 @@ from dualreg.storage.links import (
 
 Found = TypeVar("Found")
 
-#: Folders of a repository; the last one is the reference registry's.
-_FOLDERS = frozenset({"_layers/", "_manifests/", "_v1/", "_uploads/"})
-#: Files beside them.
-_FILES = frozenset({"_upstream"})
-#: Those that contain names; a repository has one of them at least.
+#: Folders and files of a repository, beside other repositories; ``_uploads`` is the reference registry's.
+_OWN = frozenset({"_layers/", "_manifests/", "_v1/", "_uploads/", "_upstream"})
+#: Folders that contain names; a repository has one of them at least.
 _NAMING = frozenset({"_layers/", "_manifests/", "_v1/"})
 
 
@@ -199,7 +197,7 @@ class Names:
         for entry in below:
             if isinstance(entry, OddEntry):
                 yield entry
-            elif above and entry in _FOLDERS | _FILES:
+            elif above and entry in _OWN:
                 continue
             else:
                 yield from self._descend(f"{above}/{entry}".removeprefix("/"))
