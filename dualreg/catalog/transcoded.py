@@ -27,13 +27,14 @@ class TranscodedQueries:
 
     def find(self, sources: Collection[Digest]) -> dict[Digest, BlobRow]:
         """Return the gzip editions of those of *sources* that have one."""
-        query = select(TranscodedLayers.source, TranscodedLayers.digest, Blobs.size)
+        query = select(TranscodedLayers.source, Blobs.digest, Blobs.size)
         query = query.join(Blobs, Blobs.digest == TranscodedLayers.digest)
         return {
-            row[0]: BlobRow(row[1], row[2])
+            source: BlobRow(digest, size)
             for batch in batches(sources)
-            for row in self.connection.execute(query.where(TranscodedLayers.source.in_(batch)))
-            if row[1]
+            for source, digest, size in self.connection.execute(
+                query.where(TranscodedLayers.source.in_(batch))
+            )
         }
 
     def sources(self, digest: Digest) -> tuple[Digest, ...]:
