@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import bcrypt
+
 from tests.clients.tools import Tools
 from tests.programs import free_port, require, running, wait_until_up
 
@@ -34,3 +36,10 @@ def stock_registry(
     with running(["docker-registry", "serve", configuration], log, {"AWS_CA_BUNDLE": ""}) as process:
         wait_until_up(f"http://{host}/v2/", process, log)
         yield Tools(home / f"reference-{host}", host)
+
+
+def htpasswd(folder: Path, name: str, password: str) -> Mapping[str, object]:
+    """Return the ``auth`` of one that lets in who has a password; its file is in *folder*."""
+    file = folder / "htpasswd"
+    file.write_bytes(name.encode() + b":" + bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)))
+    return {"htpasswd": {"realm": "here", "path": str(file)}}

@@ -3,11 +3,9 @@
 import json
 from pathlib import Path
 
-import bcrypt
-
 from dualreg.image.digest import Digest
 from tests import builders
-from tests.clients.stock import stock_registry
+from tests.clients.stock import htpasswd, stock_registry
 from tests.clients.tools import Tools
 from tests.migrate import stock_trees
 from tests.migrate.test_mirror import mirror
@@ -17,13 +15,9 @@ from tests.programs import dualreg_server
 def test_from_and_to_the_reference_registry(layout: Path, tmp_path: Path) -> None:
     """With a login, and cosign's tags; what was signed keeps its digest both ways, and clients pull it."""
     (tmp_path / "password").write_text("secret\n")
-    accounts = tmp_path / "htpasswd"
-    accounts.write_bytes(b"me:" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)))
     tree, data = stock_trees.small(tmp_path / "stock"), tmp_path / "data"
     login = {"username": "me", "password_file": str(tmp_path / "password")}
-    with stock_registry(
-        tree.root, tmp_path, auth={"htpasswd": {"realm": "here", "path": str(accounts)}}
-    ) as there:
+    with stock_registry(tree.root, tmp_path, auth=htpasswd(tmp_path, "me", "secret")) as there:
         there.push("--dest-creds=me:secret", f"oci:{layout}:app", name="team/signed:1")
         source = f"docker://{there.host}/team/signed:1"
         line = ["inspect", "--creds=me:secret", "--tls-verify=false", "--format={{.Digest}}", source]

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import bcrypt
 import pytest
 from click.testing import CliRunner
 from cryptography import x509
@@ -18,7 +17,7 @@ from dualreg.cli import main
 from dualreg.image.names import RepositoryName
 from dualreg.settings import Settings
 from dualreg.upstreams import checked
-from tests.clients.stock import stock_registry
+from tests.clients.stock import htpasswd, stock_registry
 from tests.programs import dualreg_server
 from tests.upstreams.world import IMAGE, There, errors_of, here
 
@@ -29,11 +28,7 @@ SECRET = "not for everybody"
 @contextmanager
 def _htpasswd(folder: Path) -> Iterator[There]:
     """The reference registry, which takes the password itself."""
-    file = folder / "htpasswd"
-    file.write_text(f"me:{bcrypt.hashpw(SECRET.encode(), bcrypt.gensalt(4)).decode()}\n")
-    with stock_registry(
-        folder / "data", folder, auth={"htpasswd": {"realm": "x", "path": str(file)}}
-    ) as tools:
+    with stock_registry(folder / "data", folder, auth=htpasswd(folder, "me", SECRET)) as tools:
         yield There(tools.host, f"me:{SECRET}")
 
 
