@@ -119,9 +119,9 @@ def zstd_layers(manifest: Manifest) -> tuple[Descriptor, ...]:
 
 def is_attestation(entry: Mapping[str, Any]) -> bool:
     """Return whether an entry of an index is about another entry, and no image."""
-    platform, annotations = entry.get("platform") or {}, entry.get("annotations") or {}
+    platform = entry.get("platform") or {}
     unknown = platform.get("os") == platform.get("architecture") == _UNKNOWN
-    return unknown or annotations.get(_REFERENCE_TYPE) == _ATTESTATION
+    return unknown or _annotations(entry).get(_REFERENCE_TYPE) == _ATTESTATION
 
 
 def check_convertible(manifest: Manifest, edition: Edition) -> None:
@@ -236,10 +236,16 @@ def _layer(layer: Mapping[str, Any], family: Family, gzipped: Mapping[Digest, De
     made = {**layer, "mediaType": _layer_type(media_type, family)}
     if media_type not in ZSTD_TO_GZIP:
         return made
-    replacement, annotations = gzipped[Digest.parse(layer["digest"])], layer.get("annotations") or {}
-    kept = {key: text for key, text in annotations.items() if not key.startswith(_OF_ZSTD)}
+    replacement = gzipped[Digest.parse(layer["digest"])]
+    kept = {key: text for key, text in _annotations(layer).items() if not key.startswith(_OF_ZSTD)}
     made = without(made, ["data", "annotations"]) | ({"annotations": kept} if kept else {})
     return made | {"digest": str(replacement.digest), "size": replacement.size}
+
+
+def _annotations(descriptor: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the annotations of a descriptor; none if they are no object: no push is refused for that."""
+    annotations = descriptor.get("annotations")
+    return annotations if isinstance(annotations, dict) else {}
 
 
 def _layer_type(media_type: str, family: Family) -> str:

@@ -101,8 +101,8 @@ def facts_of(media_type: str, payload: bytes, documents: Documents, platform: Pl
     """
     if media_type not in media_types.INDEXES:
         return _manifest_facts(media_type, payload, documents, platform)
-    index = Facts(media_type, attestations=_lists_attestations(parse_object(payload)))
     entries = [child.descriptor for child in stored_contents(media_type, payload).children]
+    index = Facts(media_type, attestations=_lists_attestations(parse_object(payload)))
     entry = choose(platform, ((each.platform, each) for each in entries))
     if entry is None:
         return replace(index, obstacles=(Obstacle.PLATFORM,))
@@ -144,6 +144,5 @@ def image_facts(
 
 
 def _lists_attestations(document: Mapping[str, Any]) -> bool:
-    """Return whether an index lists attestations beside images."""
-    entries = document.get("manifests") or ()
-    return any(is_attestation(entry) for entry in entries if isinstance(entry, dict))
+    """Return whether an index, whose entries are valid, lists attestations beside images."""
+    return any(map(is_attestation, document.get("manifests") or ()))

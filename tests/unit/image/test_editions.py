@@ -258,6 +258,16 @@ def test_which_entries_are_images() -> None:
     assert images_only([of_image, *others, bare, nested]) == [of_image, bare, nested]
 
 
+@pytest.mark.parametrize("annotations", ["text", 1, ["a"], None])
+def test_annotations_of_descriptors_may_be_anything(annotations: object) -> None:
+    """No push is refused for them."""
+    entry = named(media_types.OCI_MANIFEST, BASE, 4, annotations=annotations)
+    assert images_only([entry]) == [entry]
+    layer = named(media_types.OCI_LAYER_ZSTD, TOP, 3, annotations=annotations)
+    _, payload = image_edition(manifest(media_types.OCI_MANIFEST, layer), Edition.GZIP, GZIPPED)
+    assert json.loads(payload)["layers"] == [named(media_types.OCI_LAYER_GZIP, SMALL, 5)]
+
+
 _TYPES = {
     media_types.OCI_MANIFEST: (media_types.OCI_LAYER, media_types.OCI_LAYER_GZIP, media_types.OCI_LAYER_ZSTD),
     media_types.DOCKER_MANIFEST: (
