@@ -190,9 +190,8 @@ def _image(
     """Return the media type and payload of an edition of an image with *layers*."""
     family, config = edition.family(media_type), document["config"]
     if family is not Family.of(media_type):
-        types = (media_types.DOCKER_CONFIG, media_types.OCI_CONFIG)
-        config = config | {"mediaType": types[family is Family.OCI]}
-    made = (media_types.DOCKER_MANIFEST, media_types.OCI_MANIFEST)[family is Family.OCI]
+        config = config | {"mediaType": _in_family(media_types.DOCKER_CONFIG, family)}
+    made = _in_family(media_types.DOCKER_MANIFEST, family)
     return made, _document(document, edition, made, {"config": config, "layers": layers})
 
 
@@ -200,9 +199,13 @@ def _index(
     media_type: str, document: Mapping[str, Any], edition: Edition, listed: Sequence[Mapping[str, Any]]
 ) -> tuple[str, bytes]:
     """Return the media type and payload of an edition of an index that lists *listed*."""
-    family = edition.family(media_type)
-    made = (media_types.DOCKER_LIST, media_types.OCI_INDEX)[family is Family.OCI]
+    made = _in_family(media_types.DOCKER_LIST, edition.family(media_type))
     return made, _document(document, edition, made, {"manifests": listed})
+
+
+def _in_family(docker: str, family: Family) -> str:
+    """Return one of Docker's media types, or OCI's for the same format."""
+    return docker if family is Family.DOCKER else DOCKER_TO_OCI[docker]
 
 
 def _document(
@@ -257,7 +260,7 @@ def _layer_type(media_type: str, family: Family) -> str:
     wanted = ZSTD_TO_GZIP.get(media_type, media_type)
     for docker, oci in DOCKER_TO_OCI.items():
         if wanted in (docker, oci):
-            return docker if family is Family.DOCKER else oci
+            return _in_family(docker, family)
     raise ImageUnreadable(reason=_why(media_type))
 
 
