@@ -21,12 +21,12 @@ from dualreg.errors import (
     SizeMismatch,
 )
 from dualreg.image import media_types
-from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import CANONICAL, Digest
 from dualreg.image.formats import Role
 from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.manifest import Manifest, parse, stored_contents
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.platform import LINUX_AMD64
 from dualreg.registry.children import UPSTREAM_RULES, Children, ManifestRules, resolve_children
 from dualreg.registry.deletion import delete_manifest
 from dualreg.registry.document_cache import DocumentCache
@@ -160,7 +160,7 @@ class Manifests:
                 return self._chosen[index.digest]
         children = stored_contents(index.media_type, self.payload(index)).children
         entries = (child.descriptor for child in children if child.role is Role.MANIFEST)
-        chosen = next((entry.digest for entry in entries if _is_linux_amd64(entry)), None)
+        chosen = next((entry.digest for entry in entries if LINUX_AMD64.fits(entry.platform)), None)
         with self._lock:
             self._chosen[index.digest] = chosen
         return chosen
@@ -376,8 +376,3 @@ def _documents_to_store(manifest: Manifest) -> dict[Digest, bytes]:
     if any(child.descriptor.digest == empty for child in manifest.children):
         documents[empty] = EMPTY_LAYER
     return documents
-
-
-def _is_linux_amd64(descriptor: Descriptor) -> bool:
-    platform = descriptor.platform
-    return platform.get("os") == "linux" and platform.get("architecture") == "amd64"
