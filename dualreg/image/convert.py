@@ -19,6 +19,8 @@ from dualreg.image.manifest import Manifest
 from dualreg.image.names import ImageId
 from dualreg.image.v1_image import CHAIN_LIMIT, V1Image, chain_id
 
+#: The largest config, in bytes, that is read into memory; no daemon writes one near this size.
+CONFIG_LIMIT = 4 << 20
 #: The annotation of a manifest that names the V1 image it was made from.
 V1_ID = "dualreg.v1.id"
 #: Members of a V1 JSON that locate the image in its chain; a manifest expresses that by its layers.

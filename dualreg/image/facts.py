@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from dualreg.image import media_types
+from dualreg.image.convert import CONFIG_LIMIT
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
@@ -18,8 +19,6 @@ from dualreg.image.platform import Platform, choose
 V1_IMAGE = "v1"
 #: How the media types of layers end that are compressed with zstd.
 ZSTD = ("+zstd", ".zstd")
-#: The largest config, in bytes, that is read; no daemon writes one near this size.
-_CONFIG_LIMIT = 4 << 20
 
 
 class Obstacle(StrEnum):
@@ -121,7 +120,7 @@ def _manifest_facts(media_type: str, payload: bytes, documents: Documents, platf
     config = next((child.descriptor for child in contents.children if child.role is Role.CONFIG), None)
     if config is None or not media_types.may_be_image(media_type, config.media_type):
         return Facts(media_type, media_type, obstacles=(Obstacle.ARTIFACT,))
-    document = {} if (config.size or 0) > _CONFIG_LIMIT else parse_object(documents.config(config.digest))
+    document = {} if (config.size or 0) > CONFIG_LIMIT else parse_object(documents.config(config.digest))
     return image_facts(media_type, layers, document, platform)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from dualreg.catalog.rows import ManifestRow, RepositoryRow, V1ImageRow
 from dualreg.errors import ImageInvalid
 from dualreg.image import media_types
-from dualreg.image.convert import Link, chain_from_manifest
+from dualreg.image.convert import CONFIG_LIMIT, Link, chain_from_manifest
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.formats import Role, schema1
@@ -17,9 +17,6 @@ from dualreg.image.v1_image import CHAIN_LIMIT
 from dualreg.registry.layers import Layers
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.v1_layers import V1Layers
-
-#: The largest config, in bytes, that is read into memory; no daemon writes one near this size.
-CONFIG_LIMIT = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)

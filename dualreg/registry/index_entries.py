@@ -15,6 +15,7 @@ from dualreg.errors import (
     UpstreamFailed,
 )
 from dualreg.image import media_types
+from dualreg.image.convert import CONFIG_LIMIT
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.editions import images_only
@@ -26,8 +27,6 @@ from dualreg.registry.manifests import Manifests
 
 #: How many entries of an index, and of those nested in it, are looked at for a client.
 ENTRIES_LIMIT = 1000
-#: The largest config, in bytes, that is read for the platform in it.
-_CONFIG_LIMIT = 4 << 20
 
 
 class Listed(NamedTuple):
@@ -86,7 +85,7 @@ class IndexEntries:
         with suppress(BlobMissing, BlobDamaged, ValueError):
             contents = stored_contents(listed.row.media_type, self.manifests.payload(listed.row))
             config = next(child.descriptor for child in contents.children if child.role is Role.CONFIG)
-            if (config.size or 0) <= _CONFIG_LIMIT:
+            if (config.size or 0) <= CONFIG_LIMIT:
                 said = Platform.named_by(parse_object(self.manifests.documents.read(config.digest)))
                 return {name: text for name, text in said._asdict().items() if text}
         return {}

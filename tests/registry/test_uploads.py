@@ -28,11 +28,11 @@ from dualreg.errors import (
     UploadBusy,
     UploadUnknown,
 )
+from dualreg.image.convert import CONFIG_LIMIT
 from dualreg.image.digest import Digest
 from dualreg.image.documents import dump
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.registry import Registry, at_once
-from dualreg.registry.chains import CONFIG_LIMIT
 from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.leases import LEASE
 from dualreg.registry.processes import own_name
