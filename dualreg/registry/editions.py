@@ -130,7 +130,7 @@ class Editions:
     _lock: Lock = field(default_factory=Lock)
 
     def form(self, repository: RepositoryName, row: ManifestRow, accept: Accept) -> Form:
-        """Return the form of a tagged manifest that a client gets; only for some, that is to be read."""
+        """Return the form of a tagged manifest that a client gets; it is read only if that depends on it."""
         decided = accept.newest or accept.only_schema1 or accept.as_stored
         if decided or row.media_type not in media_types.IMAGES | media_types.INDEXES:
             return suitable(accept, Nature(row.media_type))
