@@ -200,13 +200,18 @@ class Bridge:
         """
         tags, upstream = self._seen(repository, tag), self.state.upstream
         shown = upstream.origin_of(repository) in self.visibility.shown(repository, Origin.V1)
-        row = self.manifests.peek(repository, tag)
-        may_load = tag not in tags or upstream.is_due(repository, tag, row)
-        if may_load and shown and upstream.load(repository, tag):
+        if shown and (tag not in tags or self._is_due(repository, tag)) and upstream.load(repository, tag):
             tags = self._seen(repository, tag)
         if tag not in tags:
             raise TagUnknown(tag=tag)
         return tags[tag]
+
+    def _is_due(self, repository: RepositoryName, tag: Tag) -> bool:
+        """Return whether upstream may have something newer for a tag that is here; read that only then."""
+        upstream = self.state.upstream
+        return upstream.covers(repository) and upstream.is_due(
+            repository, tag, self.manifests.peek(repository, tag)
+        )
 
     def images(self, repository: RepositoryName) -> tuple[ImageId, ...]:
         """Return the IDs of the repository's V1 images: pushed ones, views of its tags, and their ancestors.
