@@ -14,15 +14,9 @@ _RETRY_AFTER = 5
 class WorkSlots:
     """Slots of such work; the threads that neither work nor wait are for other requests."""
 
-    def __init__(
-        self, slots: int, waiting: int, patience: float, busy: type[ServerBusy] = ServerBusy
-    ) -> None:
-        """Start with all *slots* free; up to *waiting* threads wait for one, for *patience* seconds.
-
-        Args:
-            busy: The error of those that get none.
-        """
-        self._patience, self._busy = patience, busy
+    def __init__(self, slots: int, waiting: int, patience: float) -> None:
+        """Start with all *slots* free; up to *waiting* threads wait for one, for *patience* seconds."""
+        self._patience = patience
         self._free = BoundedSemaphore(slots)
         self._places = BoundedSemaphore(slots + waiting)
 
@@ -37,17 +31,8 @@ class WorkSlots:
             ServerBusy: none became free, or too many threads wait for one.
         """
         patience = self._patience if patience is None else patience
-        with self._held(self._places, 0.0), self._held(self._free, patience):
+        with _held(self._places, 0.0), _held(self._free, patience):
             yield
-
-    @contextmanager
-    def _held(self, semaphore: BoundedSemaphore, patience: float) -> Iterator[None]:
-        if not semaphore.acquire(timeout=patience):
-            raise self._busy(retry_after=_RETRY_AFTER)
-        try:
-            yield
-        finally:
-            semaphore.release()
 
 
 class Turns:
@@ -96,3 +81,13 @@ class Turns:
             with self._moved:
                 self._free, self._moved_at = self._free + 1, self._clock()
                 self._moved.notify()
+
+
+@contextmanager
+def _held(semaphore: BoundedSemaphore, patience: float) -> Iterator[None]:
+    if not semaphore.acquire(timeout=patience):
+        raise ServerBusy(retry_after=_RETRY_AFTER)
+    try:
+        yield
+    finally:
+        semaphore.release()
