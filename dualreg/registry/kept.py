@@ -49,7 +49,8 @@ class Kept:
             if is_full or (since is not None and image.used_at < since):
                 found.append(image)
             else:
-                counted, total = counted | new, total + size
+                counted |= new
+                total += size
         return found
 
     def expire(self, image: KeptImage) -> bool:
