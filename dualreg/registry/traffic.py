@@ -1,9 +1,8 @@
 """Traffic: how much of what clients ask for comes from upstreams, and how much is here already."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import UpstreamCount
@@ -46,5 +45,4 @@ class Traffic:
 
 
 def _sum(known: UpstreamCount, counts: Mapping[str, int]) -> UpstreamCount:
-    values: dict[str, Any] = asdict(known)
-    return UpstreamCount(**values | {name: values[name] + count for name, count in counts.items()})
+    return replace(known, **{name: getattr(known, name) + count for name, count in counts.items()})
