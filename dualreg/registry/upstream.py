@@ -251,13 +251,15 @@ def available_v1_tags(
     Manifests have no V1 view before they are imported, so their tags are loaded, and left out. Of a registry
     with many tags, these are those that are *known* here, and the last ones.
     """
-    if upstream.origin_of(repository) not in shown:
+    origin = upstream.origin_of(repository)
+    if origin not in shown:
         return {}
-    if upstream.origin_of(repository) is Origin.V1:
+    if origin is Origin.V1:
         return {tag: ImageId(image) for tag, image in upstream.available_images(repository).items()}
     tags = upstream.available_tags(repository)
     if upstream.covers(repository):
-        tags = [*known, *[tag for tag in tags if tag not in known][-_LOADED_AT_ONCE:]]
+        here = frozenset(known)
+        tags = [*known, *[tag for tag in tags if tag not in here][-_LOADED_AT_ONCE:]]
     for tag in tags:
         upstream.load(repository, tag)
     return {}
