@@ -6,8 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from dualreg.patterns import check_pattern
-from dualreg.settings.values import HomePath, Texts, json_tables, parse_duration
+from dualreg.settings.values import HomePath, Patterns, Texts, json_tables, parse_duration
 from dualreg.transports import Location, LocationInvalid, Use, parse_location
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
@@ -54,10 +53,6 @@ def _schedule(text: str) -> str:
     return text
 
 
-def _patterns(values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(map(check_pattern, values))
-
-
 def _platforms(values: tuple[str, ...]) -> tuple[str, ...]:
     if wrong := [each for each in values if not _PLATFORM.fullmatch(each)]:
         raise ValueError(f'invalid platform "{wrong[0]}"; expected OS/ARCH or OS/ARCH/VARIANT')
@@ -77,12 +72,8 @@ class MirrorRule(BaseModel):
 
     pull: str = Field("", description="SOURCE as of migrate run")
     push: str = Field("", description="TARGET as of export")
-    include: Annotated[Texts, AfterValidator(_patterns)] = Field(
-        (), description="patterns of REPOSITORY[:TAG]; default: all"
-    )
-    exclude: Annotated[Texts, AfterValidator(_patterns)] = Field(
-        (), description="patterns of REPOSITORY[:TAG] that are left out"
-    )
+    include: Patterns = Field((), description="patterns of REPOSITORY[:TAG]; default: all")
+    exclude: Patterns = Field((), description="patterns of REPOSITORY[:TAG] that are left out")
     latest: int | None = Field(None, ge=1, description="only so many tags of each repository, the latest")
     platforms: Annotated[Texts, AfterValidator(_platforms)] = Field(
         (), description="OS/ARCH[/VARIANT] of the images of indexes; default: all"

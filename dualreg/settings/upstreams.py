@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from dualreg.patterns import check_pattern
-from dualreg.settings.values import ByteCount, Duration, HomePath, Kept, Texts, json_tables
+from dualreg.settings.values import ByteCount, Duration, HomePath, Kept, Patterns, Texts, json_tables
 
 #: The prefix of an upstream's repositories; ``*`` alone stands for all names.
 _PATTERN = re.compile(r"(?:[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/)*\*", re.ASCII)
@@ -35,10 +34,6 @@ def _url(value: str) -> str:
             "give username and password_file beside it"
         )
     return value.rstrip("/")
-
-
-def _patterns(value: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(map(check_pattern, value))
 
 
 def _platforms(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -80,7 +75,7 @@ class UpstreamSettings(BaseModel):
     token_servers: Texts = ()
     redirect_hosts: Texts = ()
     check_interval: Duration = Field("5m", validate_default=True)
-    repositories: Annotated[Texts, AfterValidator(_patterns)] = ()
+    repositories: Patterns = ()
     platforms: Annotated[Texts, AfterValidator(_platforms)] = ()
     connections: int = Field(0, ge=0, le=1000)
     rate: ByteCount = Field(0, ge=0)

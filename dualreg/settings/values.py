@@ -326,6 +326,10 @@ def _listed(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _patterns(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(check_pattern, values))
+
+
 def _home(value: object) -> object:
     return os.path.expanduser(value) if isinstance(value, str) else value  # noqa: PTH111 -- text
 
@@ -362,6 +366,7 @@ def _plain(value: object) -> object:
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Patterns = Annotated[Texts, AfterValidator(_patterns)]
 HomePath = Annotated[Path, BeforeValidator(_home)]
 Kept = Annotated[timedelta | None, BeforeValidator(_kept)]
 Window = Annotated[str, AfterValidator(_window)]
