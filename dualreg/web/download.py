@@ -116,11 +116,8 @@ def _take_place() -> Callable[[], None]:
 def _following(
     blob: BlobRow, reader: "_File", spans: Sequence[Span] | None, headers: dict[str, str]
 ) -> Response:
-    if len(spans or ()) > 1:
-        status, headers, body = _parts(blob, reader, spans or (), headers)
-        response = Response(body, status=status, headers=headers)
-        response.call_on_close(reader.close)
-        return response
+    if spans and len(spans) > 1:
+        return _multiple(blob, reader, spans, headers)
     span = spans[0] if spans else Span(0, blob.size)
     if spans:
         headers = headers | {"Content-Range": span.content_range(blob.size)}
@@ -175,7 +172,7 @@ def _bytes(blob: BlobRow, spans: Sequence[Span] | None, headers: dict[str, str])
         return _single(blob, Span(0, blob.size), 200, headers)
     if len(spans) == 1:
         return _single(blob, spans[0], 206, headers | {"Content-Range": spans[0].content_range(blob.size)})
-    return _multiple(blob, spans, headers)
+    return _multiple(blob, registry().blobs.open_whole(blob), spans, headers)
 
 
 def _url(blob: BlobRow, spans: Sequence[Span] | None) -> str | None:
@@ -258,19 +255,11 @@ def _read_at_once(blobs: Blobs, blob: BlobRow, span: Span) -> bytes | None:
     return blobs.read_at_once(blob, start=span.start, length=span.length)
 
 
-def _multiple(blob: BlobRow, spans: Sequence[Span], headers: dict[str, str]) -> Response:
-    """Return several ranges of the blob as one multipart body, as lazy-pulling snapshotters request them."""
-    reader = registry().blobs.open_whole(blob)
-    status, headers, body = _parts(blob, reader, spans, headers)
-    response = Response(body, status=status, headers=headers)
-    response.call_on_close(reader.close)
-    return response
+def _multiple(blob: BlobRow, reader: "_File", spans: Sequence[Span], headers: dict[str, str]) -> Response:
+    """Return several ranges of the blob as one multipart body, as lazy-pulling snapshotters request them.
 
-
-def _parts(
-    blob: BlobRow, reader: "_File", spans: Sequence[Span], headers: dict[str, str]
-) -> tuple[int, dict[str, str], Iterator[bytes]]:
-    """Return status, headers and body of a response with several ranges of *reader*, closed at its end."""
+    *reader* is closed at their end.
+    """
     boundary = blob.digest.hex[:32]
     heads = [
         f"\r\n--{boundary}\r\nContent-Type: {media_types.OCTET_STREAM}\r\n"
@@ -289,7 +278,10 @@ def _parts(
             yield tail
 
     content_type = f"multipart/byteranges; boundary={boundary}"
-    return 206, headers | {"Content-Type": content_type, "Content-Length": str(length)}, body()
+    headers = headers | {"Content-Type": content_type, "Content-Length": str(length)}
+    response = Response(body(), status=206, headers=headers)
+    response.call_on_close(reader.close)
+    return response
 
 
 def _closing(reader: "_File", length: int) -> Iterator[bytes]:
