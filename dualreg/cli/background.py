@@ -24,7 +24,7 @@ from dualreg.settings.values import chosen, format_duration, in_window
 #: Settings that a child gets from the server, from whatever origin; it has no others.
 _SHARED = (
     "store", "database", "sparse_indexes", "strict_manifests", "audit", "bridge", "min_free",
-    "mirrors",
+    "mirrors", "upstreams",
 )  # fmt: skip
 _SHARED_BY_GC = (
     "upload_ttl",
@@ -34,7 +34,6 @@ _SHARED_BY_GC = (
     "gc_window",
     "gc_rate",
     "gc_empty_repositories",
-    "upstreams",
 )
 _SHARED_BY_FOLLOWER = ("follow", "follow_interval", "follow_verify")
 _SHARED_CONNECTIONS = "database_connections"

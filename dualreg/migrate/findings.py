@@ -26,6 +26,7 @@ class FindingKind(StrEnum):
     COLLISION = "collision"
     PRIVATE = "private"
     EMPTY = "empty-repository"
+    OWNED = "owned"
     ORPHAN = "orphan"
     FOREIGN = "foreign-file"
     MISSING_BLOB = "missing-blob"

@@ -67,6 +67,15 @@ def make_plan(survey: Survey, selection: Selection) -> list[Entry]:
     return _planned(_judge(survey, selection))
 
 
+def skip_owned(entries: Iterable[Entry], owned: Mapping[str, str]) -> list[Entry]:
+    """Return the entries of a plan; those are skipped that would be imported to names of upstreams.
+
+    Args:
+        owned: The URLs of upstreams by the prefixes of their names.
+    """
+    return [_unless_owned(entry, owned) for entry in entries]
+
+
 def lost_tags(survey: Survey, selection: Selection) -> Iterator[Finding]:
     """Yield why selected tags cannot be imported; once for a repository whose name is invalid."""
     yield from _losses(_judge(survey, selection))
@@ -114,6 +123,16 @@ def _judge(survey: Survey, selection: Selection) -> list[tuple[Entry, Finding | 
     ]
     collisions = _collisions(entry for entry, obstacle in judged if not obstacle)
     return [(entry, obstacle or collisions.get(entry)) for entry, obstacle in judged]
+
+
+def _unless_owned(entry: Entry, owned: Mapping[str, str]) -> Entry:
+    """Return *entry*, skipped if it would be imported to a name of an upstream."""
+    prefixes = [prefix for prefix in owned if entry.to_repository.startswith(prefix)]
+    if entry.action is not PlanAction.IMPORT or not prefixes:
+        return entry
+    url = owned[max(prefixes, key=len)]
+    reason = f"{FindingKind.OWNED}: {entry.to_repository} is a name of {url} here (setting upstreams)"
+    return replace(entry, action=PlanAction.SKIP, reason=reason)
 
 
 def _unselected(tag: SourceTag) -> str:

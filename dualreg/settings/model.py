@@ -285,6 +285,12 @@ class Settings(BaseModel):
         return self._origins.get(name, "default")
 
     @property
+    def owned_names(self) -> Mapping[str, str]:
+        """The URLs of upstreams by the prefixes under which all names are theirs."""
+        prefixes = {pattern.removesuffix("*"): each.url for pattern, each in self.upstreams.items()}
+        return {prefix: url for prefix, url in prefixes.items() if prefix}
+
+    @property
     def store_url(self) -> str:
         """The store's URL, as ``open_store`` takes it; default: the data directory."""
         if self.follow:

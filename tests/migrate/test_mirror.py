@@ -49,9 +49,15 @@ def _index(tree: stock_trees.StockTree) -> Digest:
     return Digest.parse(link.read_text())
 
 
-def mirror(data: Path, line: str, rules: Mapping[str, Mapping[str, Any]], code: int | None = 0) -> Result:
+def mirror(
+    data: Path, line: str, rules: Mapping[str, Mapping[str, Any]], code: int | None = 0, upstreams: str = ""
+) -> Result:
     """Run a command of ``mirror`` over *data* with *rules*; it must exit with *code*, unless that is None."""
-    env = {"DUALREG_CONFIG": None, "DUALREG_MIRRORS": json.dumps(rules)}
+    env = {
+        "DUALREG_CONFIG": None,
+        "DUALREG_MIRRORS": json.dumps(rules),
+        "DUALREG_UPSTREAMS": upstreams,
+    }
     words = ["mirror", *line.split(), "--data", str(data)]
     result = unannounced(CliRunner().invoke(main, words, env=env, catch_exceptions=False))
     assert code is None or result.exit_code == code, result.output
@@ -104,6 +110,18 @@ def test_platforms_that_an_index_has_not(there: stock_trees.StockTree, tmp_path:
     assert "team/app:latest: skipped: no-platform" in output
     assert "no image for linux/s390x" in output
     assert "4 done" in output
+
+
+def test_under_the_prefix_of_an_upstream(there: stock_trees.StockTree, tmp_path: Path) -> None:
+    """No tag is copied there, as none can be pushed there; other names are copied to."""
+    rule = {"pull": f"registry-tree:{there.root}", "include": ["team/*:latest", "team/*:1"]}
+    upstreams = "hub/*=https://hub.test, hub/team/*=https://team.test, *=https://all.test"
+    below = {"a": rule | {"prefix": "hub"}}
+    for line, code in (("run --dry-run", 0), ("run", 1)):
+        output = mirror(tmp_path / "here", line, below, code, upstreams).output
+        assert "team/app:latest: skipped: owned: hub/team/app is a name of https://team.test" in output
+        assert "done" not in output
+    assert "done" in mirror(tmp_path / "here", "run", {"a": rule}, 0, upstreams).output
 
 
 def test_push(there: stock_trees.StockTree, tmp_path: Path) -> None:

@@ -56,6 +56,25 @@ def test_two_names_that_become_one_are_refused(tmp_path: Path, data: Path) -> No
     )
 
 
+def test_names_of_upstreams(
+    tmp_path: Path, data: Path, opened: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is imported under the prefix of an upstream, not even by a plan that was edited."""
+    tree, file = Tree(tmp_path / "old"), tmp_path / "plan.jsonl"
+    for name in ("hub/x", "team/x"):
+        tree.tag(name, "t", tree.image(name, LAYERS["a"]))
+    monkeypatch.setenv("DUALREG_UPSTREAMS", "hub/*=https://hub.test")
+    command(data, f"plan v1-tree:{tree.root} -o {file}", code=1)
+    lines = {line["repository"]: line for line in map(json.loads, file.read_text().splitlines())}
+    assert lines["hub/x"]["reason"].startswith("owned: hub/x is a name of https://hub.test")
+    assert lines["team/x"]["action"] == "import"
+    edited = [line | {"action": "import"} for line in lines.values()]
+    file.write_text("\n".join(map(json.dumps, edited)))
+    output = command(data, f"run v1-tree:{tree.root} --plan {file}", code=1).output
+    assert "hub/x:t: skipped: owned" in output
+    assert opened.repositories.list(last="", limit=9).rows == ["team/x"]
+
+
 def test_filters(tmp_path: Path, data: Path) -> None:
     """By patterns, by date, and the latest of each repository."""
     tree = Tree(tmp_path / "old")

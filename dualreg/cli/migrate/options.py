@@ -24,7 +24,7 @@ from dualreg.migrate.follow import Planned
 from dualreg.migrate.names import Library, Names, read_mapping, read_names
 from dualreg.migrate.plan import Entry, read_plan
 from dualreg.migrate.scan_options import ScanOptions
-from dualreg.migrate.selection import Selection, make_plan, unmatched
+from dualreg.migrate.selection import Selection, make_plan, skip_owned, unmatched
 from dualreg.migrate.transports import RemoteCredentials, SourceOptions, shortens_library, survey_source
 from dualreg.patterns import check_pattern
 from dualreg.remote.client import Client
@@ -149,6 +149,8 @@ def survey_and_plan(
 ) -> Planned:
     """Return what *source* contains now, and the plan for it: the lines of *plan*, or a new one.
 
+    What would come under the prefix of an upstream is skipped.
+
     Args:
         dated: Find out when tags were pushed, whether or not they are selected by that.
         quiet: As for ``plan_of``.
@@ -162,7 +164,8 @@ def survey_and_plan(
     names = selected_names(given, shortened=shortens_library(source))
     dated = dated or bool(given["since"] or given["latest"])
     found = survey(source, given, settings, names, dated=dated)
-    return found, read_plan(plan) if plan else plan_of(found, given, quiet=quiet)
+    entries = read_plan(plan) if plan else plan_of(found, given, quiet=quiet)
+    return found, skip_owned(entries, settings.owned_names)
 
 
 def check_plan_exclusive(context: click.Context) -> None:
