@@ -77,10 +77,11 @@ class V2Remote(OfV2Clients):
             for tag in (() if isinstance(tags, SourceTag) else tags)
             if self.options.names.may_be_imported(name, tag)
         ]
-        found: dict[str, list[SourceTag]] = defaultdict(list)
-        for (name, _), each in zip(places, self.options.each(self._tag, places), strict=True):
-            found[name].append(each)
-        for name, referrer in self._all_referrers(found):
+        found, images = defaultdict[str, list[SourceTag]](list), set[tuple[str, str]]()
+        for (name, _), (tag, entries) in zip(places, self.options.each(self._tag, places), strict=True):
+            found[name].append(tag)
+            images |= {(name, image) for image in (tag.image, *entries) if image}
+        for name, referrer in self._all_referrers(found, sorted(images)):
             found[name].append(referrer)
         for name, tags in listed.items():
             if isinstance(tags, SourceTag):
@@ -160,32 +161,31 @@ class V2Remote(OfV2Clients):
                 raise SourceInvalid(f"{self.client.url}: cannot list the tags of {name} ({response.status})")
             yield from response.texts("tags")
 
-    def _tag(self, place: tuple[str, str]) -> SourceTag:
+    def _tag(self, place: tuple[str, str]) -> tuple[SourceTag, Sequence[str]]:
         """Return a tag with the digest that the registry reports, or else that of the manifest's bytes.
 
-        The image of a tag that is listed but not found is empty.
+        The image of a tag that is listed but not found is empty. Also return what is listed by an index.
         """
         name, tag = place
         try:
             response = self._get(name, tag)
         except RemoteError as error:
-            return lost_tag(FindingKind.REFUSED, name, tag, str(error))
+            return lost_tag(FindingKind.REFUSED, name, tag, str(error)), ()
         if response.status == _NOT_FOUND:
-            return SourceTag(name, tag, "", None)
+            return SourceTag(name, tag, "", None), ()
         if response.status != _OK:
-            return lost_tag(FindingKind.REFUSED, name, tag, f"the registry answered {response.status}")
+            return lost_tag(FindingKind.REFUSED, name, tag, f"the registry answered {response.status}"), ()
         image = response.headers.get("docker-content-digest") or str(_digest_of(response.body))
+        manifest = _manifest(response)
         with self._lock, suppress(ValueError):  # which one that exceeds the cache raises
-            self._manifests[_cache_key(self, name, image)] = _manifest(response)
-        return SourceTag(name, tag, image, None)
+            self._manifests[_cache_key(self, name, image)] = manifest
+        return SourceTag(name, tag, image, None), _listed(manifest)
 
-    def _all_referrers(self, found: Mapping[str, Sequence[SourceTag]]) -> Iterator[tuple[str, SourceTag]]:
-        """Yield the direct and indirect referrers of tagged manifests and what these list, each once."""
+    def _all_referrers(
+        self, found: Mapping[str, Sequence[SourceTag]], images: Sequence[tuple[str, str]]
+    ) -> Iterator[tuple[str, SourceTag]]:
+        """Yield the direct and indirect referrers of *images*, each once; not what was *found* by tag."""
         known = {(name, each.image) for name in found for each in found[name]}
-        tagged = {place for place in known if place[1]}
-        images = sorted(
-            tagged | {(name, each) for name, image in tagged for each in self._listed(name, image)}
-        )
         for (name, image), referrers in zip(images, self.options.each(self._referrers, images), strict=True):
             if isinstance(referrers, RemoteError):
                 yield name, lost_tag(FindingKind.REFUSED, name, "", f"its referrers: {referrers}", image)
@@ -193,12 +193,6 @@ class V2Remote(OfV2Clients):
             fresh = [digest for digest in referrers if (name, digest) not in known]
             known |= {(name, digest) for digest in fresh}
             yield from ((name, SourceTag(name, "", digest, None)) for digest in fresh)
-
-    def _listed(self, name: str, image: str) -> Iterator[str]:
-        """Yield the digests of the manifests that a manifest lists, if it is an index."""
-        with suppress(Broken, RegistryError):
-            found = self.manifest(name, Digest.parse(image))
-            yield from (str(each.descriptor.digest) for each in parse(found.media_type, found.body).entries)
 
     def _referrers(self, place: tuple[str, str]) -> Sequence[str] | RemoteError:
         """Return the digests of a manifest's direct and indirect referrers, or why they are unknown."""
@@ -247,6 +241,15 @@ class V2Remote(OfV2Clients):
 def _manifest(response: Response) -> SourceManifest:
     media_type = media_types.strip_parameters(response.headers.get("content-type", ""))
     return SourceManifest(media_type, response.body)
+
+
+def _listed(manifest: SourceManifest) -> Sequence[str]:
+    """Return the digests of the manifests that a manifest lists, if it is an index."""
+    try:
+        entries = parse(manifest.media_type, manifest.body).entries
+    except RegistryError:  # the crawl says what is wrong with it
+        return ()
+    return [str(each.descriptor.digest) for each in entries]
 
 
 def _digest_of(body: bytes) -> Digest:
