@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import click
 
 from dualreg.cli.client_files import CLIENTS, ClientFile, Mirrored, Server
-from dualreg.cli.options import load_settings, settings_options
+from dualreg.cli.options import client_names, load_settings, settings_options
 from dualreg.cli.output import echo
 from dualreg.settings import Settings
 
@@ -22,7 +22,7 @@ _ALL = ("", "0.0.0.0", "[::]")  # noqa: S104 -- compared
     metavar="CLIENT,...",
     default=",".join(CLIENTS),
     show_default=True,
-    callback=lambda *given: _clients(given[-1]),
+    callback=lambda *given: client_names(given[-1], CLIENTS),
     help="Print the configuration of these clients.",
 )
 @click.option("--url", metavar="URL", help="Use this URL of the server.  [default: public_url, or bind]")
@@ -55,14 +55,6 @@ def client_config(
         notes.append(f"log in with docker login {server.host}, or podman login {server.host}")
     for note in notes:
         echo(note, err=True)
-
-
-def _clients(text: str) -> Sequence[str]:
-    names = [*dict.fromkeys(name.strip() for name in text.split(","))]
-    for name in names:
-        if name not in CLIENTS:
-            raise click.BadParameter(f'unknown client "{name}"; known are {", ".join(CLIENTS)}')
-    return names
 
 
 def _server(settings: Settings, url: str | None) -> Server:

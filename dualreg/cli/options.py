@@ -1,7 +1,7 @@
 """Options that every command takes, and the settings that they and the environment make."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +37,19 @@ def with_options(command: Command, *options: Callable[[Command], Command]) -> Co
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def client_names(text: str, known: Collection[str]) -> Sequence[str]:
+    """Return the names of clients in *text*, separated by commas, each once.
+
+    Raises:
+        click.BadParameter: one is not *known*.
+    """
+    names = [*dict.fromkeys(name.strip() for name in text.split(","))]
+    for name in names:
+        if name not in known:
+            raise click.BadParameter(f'unknown client "{name}"; known are {", ".join(known)}')
+    return names
 
 
 def environment() -> Mapping[str, str]:

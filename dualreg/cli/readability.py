@@ -6,7 +6,7 @@ from typing import NamedTuple
 import click
 
 from dualreg.cli.command import Option
-from dualreg.cli.options import Command
+from dualreg.cli.options import Command, client_names
 from dualreg.cli.output import Columns, counted
 from dualreg.image import media_types
 from dualreg.image.editions import Family
@@ -153,11 +153,7 @@ def _readers(_: click.Context, __: click.Parameter, text: str | None) -> Sequenc
     Raises:
         click.BadParameter: one is unknown.
     """
-    names = [*dict.fromkeys(name.strip() for name in text.split(","))] if text else []
-    for name in names:
-        if name not in READERS:
-            raise click.BadParameter(f'unknown client "{name}"; known are {", ".join(READERS)}')
-    return [READERS[name] for name in names]
+    return [READERS[name] for name in client_names(text, READERS)] if text else []
 
 
 def _platform(_: click.Context, __: click.Parameter, text: str) -> Platform:
