@@ -24,13 +24,10 @@ from dualreg.cli.progress import stoppable
 from dualreg.migrate.mirrored import Mirrored, MirrorNotes
 from dualreg.migrate.plan import Entry, full_name
 from dualreg.migrate.run import Outcome, Status
-from dualreg.remote.endpoint import RemoteError
 from dualreg.settings import Settings
 from dualreg.settings.mirrors import MirrorRule
 
 _MIB = 1 << 20
-#: What ends the run of a rule, but not those of the others.
-_FAILURES = (*FAILURES, RemoteError)
 
 
 @click.group(cls=MigrateGroup)
@@ -74,7 +71,7 @@ def run(
         for name, rule in rules.items():
             try:
                 results.append(_result(name, copying.by_rule(name, rule)))
-            except _FAILURES as error:
+            except FAILURES as error:  # which end the runs of no other rules
                 results.append(_failure(name, reason_of(error)))
             if not as_json:
                 _print(results[-1])

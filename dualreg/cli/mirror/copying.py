@@ -34,7 +34,6 @@ from dualreg.migrate.transports import (
 )
 from dualreg.registry import Registry
 from dualreg.registry.children import ManifestRules
-from dualreg.remote.endpoint import RemoteError
 from dualreg.settings import Settings
 from dualreg.settings.mirrors import MirrorRule
 
@@ -168,7 +167,7 @@ class Copying:
                 planned = plan_copy(name, rule, self.settings, self.registry)
                 with self.stopping() as stop:
                     copied = planned.run(stop, self.record, quiet=self.quiet)
-            except (*FAILURES, RemoteError) as error:
+            except FAILURES as error:
                 notes.fail(name, reason_of(error))
                 raise
             notes.end(name, folder, copied.run, copied.outcomes)
@@ -179,8 +178,8 @@ def plan_copy(name: str, rule: MirrorRule, settings: Settings, registry: Registr
     """Return what the rule *name* copies now.
 
     Raises:
-        SourceInvalid, RemoteError: the source is invalid, or does not respond.
-        OSError: it, or the file of the password, cannot be read.
+        SourceInvalid: the source is invalid.
+        OSError: it does not respond, or it, or the file of the password, cannot be read.
     """
     rules = rules_of(rule, manifest_rules(settings))
     taking = registry.taking(rules) if registry else None

@@ -17,7 +17,6 @@ from dualreg.migrate.journal import JournalBusy
 from dualreg.migrate.mirrored import Mirrored, MirrorNotes
 from dualreg.migrate.run import Outcome, Status
 from dualreg.registry import Registry
-from dualreg.remote.endpoint import RemoteError
 from dualreg.settings import Settings
 from dualreg.settings.mirrors import MirrorRule, next_run
 
@@ -78,7 +77,7 @@ class Scheduled:
             self.stop.wait(_LOOK)
         except LeadLost:
             raise
-        except (*FAILURES, RemoteError) as error:
+        except FAILURES as error:
             echo(f"mirror {name} failed: {reason_of(error)}", err=True)
 
 
