@@ -76,9 +76,13 @@ def gc(
         _print(result, settings, full=full, dry_run=dry_run)
 
 
-def _keeping(settings: Settings) -> dict[str, Keeping]:
-    """Return how long images of upstreams stay, by URL."""
-    return {each.url: Keeping(each.keep, each.keep_size or None) for each in settings.upstreams.values()}
+def _keeping(settings: Settings) -> dict[str, dict[str, Keeping]]:
+    """Return how long images of upstreams stay, by URL and prefix: several may have the same URL."""
+    found = dict[str, dict[str, Keeping]]()
+    for pattern, each in settings.upstreams.items():
+        keeping = Keeping(each.keep, each.keep_size or None)
+        found.setdefault(each.url, {})[pattern.removesuffix("*")] = keeping
+    return found
 
 
 @contextmanager

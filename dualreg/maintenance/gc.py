@@ -53,7 +53,7 @@ class Collection:
 
     Attributes:
         dry_run: Change nothing, but return what would be deleted now.
-        keeping: How long images of upstreams stay, by the URL of the upstream.
+        keeping: How long images of upstreams stay, by the URL of the upstream and the prefix here.
         empty_repositories: Delete repositories that have no content.
         pace: Called before each step with the number of links or blobs in it; False ends the collection.
     """
@@ -61,7 +61,7 @@ class Collection:
     registry: Registry
     dry_run: bool = False
     empty_repositories: bool = False
-    keeping: Mapping[str, Keeping] = field(default_factory=dict)
+    keeping: Mapping[str, Mapping[str, Keeping]] = field(default_factory=dict)
     pace: Callable[[int], bool] = lambda _: True
 
     def run(self, *, full: bool = False) -> Collected:

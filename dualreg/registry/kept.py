@@ -1,6 +1,6 @@
 """Kept: images of upstreams that are here, and which of them go again."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -32,12 +32,21 @@ class Kept:
     state: State
     manifests: Manifests
 
-    def expired(self, upstream: str, keeping: Keeping) -> Sequence[KeptImage]:
-        """Return the images of an upstream that are too old, or too much, the last used one first."""
+    def expired(self, upstream: str, keeping: Mapping[str, Keeping]) -> Sequence[KeptImage]:
+        """Return the images of an upstream that are too old, or too much, the last used one first.
+
+        Args:
+            keeping: By prefixes of repositories, of which the longest one counts.
+        """
+        return [image for prefix in keeping for image in self._expired(upstream, keeping, prefix)]
+
+    def _expired(self, upstream: str, all_keeping: Mapping[str, Keeping], prefix: str) -> Sequence[KeptImage]:
+        keeping = all_keeping[prefix]
         if keeping.age is None and keeping.size is None:
             return ()
         with self.state.catalog.read() as tx:
-            images = tx.upstreams.kept(upstream)
+            kept = tx.upstreams.kept(upstream)
+            images = [each for each in kept if _longest(all_keeping, each.repository) == prefix]
             children = tx.upstreams.children(upstream) if keeping.size is not None else {}
             sizes = tx.upstreams.sizes(upstream) if keeping.size is not None else {}
             since = tx.now - keeping.age if keeping.age is not None else None
@@ -63,6 +72,11 @@ class Kept:
         except (ManifestUnknown, ManifestInUse, RepositoryUnknown):
             return False
         return True
+
+
+def _longest(prefixes: Iterable[str], repository: RepositoryName) -> str:
+    """Return the longest of the prefixes of a repository; the first of all if it has another one by now."""
+    return max(prefixes, key=lambda prefix: len(prefix) if repository.startswith(prefix) else -1)
 
 
 def _graph(

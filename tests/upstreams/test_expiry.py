@@ -1,16 +1,23 @@
 """Images of upstreams go again: by their last pull, or by the size of all; what clients have pushed never."""
 
+import json
+from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from dualreg.assembly import open_registry, prepare
 from dualreg.catalog.rows import BlobRow
+from dualreg.cli import main
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.maintenance.gc import Collection
 from dualreg.registry import Registry
 from dualreg.registry.kept import Keeping
 from dualreg.registry.provenance import Provenance
+from dualreg.settings import Settings
 from tests.builders import Image, image, layer
 from tests.conftest import Clock
 
@@ -47,8 +54,12 @@ def kept(registry: Registry, clock: Clock) -> Registry:
     return registry
 
 
-def _collect(registry: Registry, keeping: Keeping, *, dry_run: bool = False) -> list[Digest]:
-    result = Collection(registry, dry_run, keeping={URL: keeping}).run()
+def _collect(
+    registry: Registry, keeping: Keeping, *, dry_run: bool = False, **others: Keeping
+) -> list[Digest]:
+    """Collect; *others* are those of other prefixes of the same upstream."""
+    by_prefix = {f"{prefix}/": each for prefix, each in others.items()}
+    result = Collection(registry, dry_run, keeping={URL: {"": keeping, **by_prefix}}).run()
     return [each.digest for each in result.expired]
 
 
@@ -80,6 +91,30 @@ def test_images_expire_by_size(kept: Registry) -> None:
     assert _collect(kept, Keeping(size=size - 1)) == [IMAGES[2].digest]
     assert _left(kept) == images[1:]
     assert kept.tags.list_all(OWN) == (Tag("1"),)
+
+
+def test_the_longest_prefix_of_an_upstream_counts(kept: Registry) -> None:
+    """Several prefixes may have the same upstream, each with its own limits."""
+    assert _collect(kept, Keeping(age=DAY), hub=Keeping()) == []
+    assert _collect(kept, Keeping(), hub=Keeping(size=0), hubs=Keeping(), dry_run=True)
+    assert _collect(kept, Keeping(), hub=Keeping(age=3 * DAY)) == [IMAGES[0].digest]
+
+
+def test_two_settings_of_one_upstream(tmp_path: Path) -> None:
+    """The command keeps images as the setting says under whose prefix they are."""
+    settings = Settings(data=tmp_path, audit="off")
+    prepare(settings)
+    with closing(open_registry(settings, alone=True)) as opened:
+        for name in ("hub/app", "app"):
+            made, provenance = IMAGES[0], Provenance(upstream=URL)
+            opened.manifests.put(
+                RepositoryName(name), Tag("1"), made.media_type, made.manifest, provenance=provenance
+            )
+    limited = {"url": URL, "keep_size": 1}
+    tables = {"hub/*": limited, "*": {"url": URL, "namespaces": ["mirror"]}}
+    env = {"DUALREG_CONFIG": None, "DUALREG_AUDIT": "off", "DUALREG_UPSTREAMS": json.dumps(tables)}
+    result = CliRunner().invoke(main, ["gc", "--dry-run", "--json", "--data", str(tmp_path)], env=env)
+    assert [each["repository"] for each in json.loads(result.stdout)["expired"]] == ["hub/app"]
 
 
 def test_nothing_expires_without_a_limit(kept: Registry) -> None:
