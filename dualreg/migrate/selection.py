@@ -131,7 +131,7 @@ def _unless_owned(entry: Entry, owned: Mapping[str, str]) -> Entry:
     if entry.action is not PlanAction.IMPORT or not prefixes:
         return entry
     url = owned[max(prefixes, key=len)]
-    reason = f"{FindingKind.OWNED}: {entry.to_repository} is a name of {url} here (setting upstreams)"
+    reason = f"{FindingKind.OWNED}: {entry.to_repository} is a name of {url} (setting upstreams)"
     return replace(entry, action=PlanAction.SKIP, reason=reason)
 
 
