@@ -156,9 +156,9 @@ class Checked(ABC):
         with suppress(OSError):
             self.require()
             self.registry.loaded.confirm(repository, tag)
-        self.is_fresh(repository, tag)
+        self.note_fresh(repository, tag)
 
-    def is_fresh(self, repository: RepositoryName, reference: Tag | Digest) -> None:
+    def note_fresh(self, repository: RepositoryName, reference: Tag | Digest) -> None:
         """Remember when a tag, which was just compared with upstream, is compared again."""
         if isinstance(reference, Tag):
             until = self.registry.now() + self.check_interval

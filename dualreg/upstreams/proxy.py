@@ -166,7 +166,7 @@ class Proxy(Checked):
             fetched.body,
             provenance=Provenance(upstream=self.route.url),
         )
-        self.is_fresh(repository, reference)
+        self.note_fresh(repository, reference)
         self.note_fetched(repository, reference)
 
     def has(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
