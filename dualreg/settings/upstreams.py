@@ -58,7 +58,7 @@ class UpstreamSettings(BaseModel):
         check_interval: How often it is asked whether a tag has changed.
         repositories: Patterns of the only repositories that are served, by their names there; default: all.
         platforms: The only platforms that are served of indexes; default: all.
-        connections: How many requests may wait for it at once; 0: a quarter of the threads.
+        connections: How many requests may wait for it at once; 0: half of the threads.
         rate: Bytes in a second that are downloaded from it; 0: no limit.
         keep: How long images stay after they were last pulled.
         keep_size: Bytes of its images that stay; 0: no limit.

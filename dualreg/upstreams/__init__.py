@@ -8,10 +8,10 @@ Modules, each using only those above it:
 
     routes      names here and there; which repositories and platforms are served
     breaker     what is still asked of a registry that does not answer
-    remote      requests to one registry, and its failures as errors of this one
     limits      how much is downloaded from one registry at once, and how fast
     flights     blobs on their way into this one
     downloads   the blobs of one registry, each transferred once
+    remote      requests to one registry, and its failures as errors of this one
     memory      what this process remembers of tags, failures and lists
     peers       registries and caches nearby that are asked before upstream
     checked     the content of one registry, whose tags are compared once in a while
