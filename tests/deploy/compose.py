@@ -1,5 +1,6 @@
 """Docker Compose, on the images of podman."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +38,19 @@ class Compose:
         return self.tools.run("env", *names, DUALREG.with_name("docker-compose"), *arguments)
 
 
+def free_network() -> str:
+    """Return a network of 256 addresses for containers, not one that an interrupted run has left behind."""
+    return next(f"172.31.{third}.0/24" for third in range(250) if not _has_address(f"172.31.{third}.1"))
+
+
+def _has_address(address: str) -> bool:
+    """Return whether an interface of this machine has *address*."""
+    with socket.socket(type=socket.SOCK_DGRAM) as probe, suppress(OSError):
+        probe.bind((address, 0))
+        return True
+    return False
+
+
 @contextmanager
 def compose(tools: Tools, *names: str, **env: str) -> Iterator[Compose]:
     """Start the shipped files *names* for the block, until all services are healthy."""
@@ -44,12 +58,12 @@ def compose(tools: Tools, *names: str, **env: str) -> Iterator[Compose]:
     home = tools.home / "compose"
     home.mkdir(exist_ok=True)
     (home / "containers.conf").write_text(_CONTAINERS_CONF.format(home=home))
-    socket, log = home / "podman.sock", home / "log"
+    listening, log = home / "podman.sock", home / "log"
     command = ["podman", *tools.storage("store"), "--cgroup-manager=cgroupfs", "system", "service", "-t", "0"]
     variables = {**tools.env, "CONTAINERS_CONF": f"{home}/containers.conf"}
-    with running([*command, f"unix://{socket}"], log, variables) as process:
-        wait_for(socket.exists, process, log)
-        run = Compose(tools, {**env, "DOCKER_HOST": f"unix://{socket}"})
+    with running([*command, f"unix://{listening}"], log, variables) as process:
+        wait_for(listening.exists, process, log)
+        run = Compose(tools, {**env, "DOCKER_HOST": f"unix://{listening}"})
         files = [f"--file={_FILES / name}" for name in names]
         with _health_checks(tools):
             try:

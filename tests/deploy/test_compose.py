@@ -7,7 +7,7 @@ import pytest
 
 from tests import builders
 from tests.clients.tools import Tools, verified
-from tests.deploy.compose import compose
+from tests.deploy.compose import compose, free_network
 from tests.deploy.images import make_nginx, make_postgresql
 from tests.nginx.site import make_certificate
 from tests.programs import free_port, require
@@ -49,6 +49,7 @@ def test_compose_starts_each_shape(
     """Images are pushed and pulled where the files publish a port; of many instances, each does a part."""
     pushed = builders.skopeo_folder(tmp_path / "image", builders.image(builders.layer({"a": b"a"})))
     given = {"DUALREG_AUTH": "none", "TLS_DIRECTORY": str(tls), "POSTGRES_PASSWORD": "secret", **beside}
+    given["DUALREG_NETWORK"] = free_network()
     for files, instances in SHAPES.values():
         host, plain = (f"127.0.0.1:{free_port()}" for _ in range(2))
         with compose(built, *files, DUALREG_PORT=host, HTTPS_PORT=host, HTTP_PORT=plain, **given):
