@@ -103,6 +103,7 @@ class Registry:
     manifests: Manifests
     blobs: Blobs
     uploads: Uploads
+    incoming: Incoming
     v1_images: V1Images
     v1_mounts: V1Mounts
     listings: Listings
@@ -144,6 +145,7 @@ class Registry:
             manifests=manifests,
             blobs=Blobs(state, integrity),
             uploads=uploads,
+            incoming=Incoming(state, integrity, Leases(state, rules.upload_ttl, rules.uploads)),
             v1_images=v1_images,
             v1_mounts=V1Mounts(state, documents, repairs),
             listings=Listings(state, inflating),
@@ -200,12 +202,6 @@ class Registry:
     def traffic(self, delay: timedelta | None = None) -> Traffic:
         """Return what counts for upstreams, and writes that *delay* later; None: only on ``flush``."""
         return Traffic(self.state.catalog, delay)
-
-    @property
-    def incoming(self) -> Incoming:
-        """What fetches blobs from other registries."""
-        leases = Leases(self.state, self.rules.upload_ttl, self.rules.uploads)
-        return Incoming(self.state, self.integrity, leases)
 
     @property
     def loaded(self) -> Loaded:

@@ -10,12 +10,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import UnsupportedOperation
 from itertools import chain
+from threading import Lock
 from typing import BinaryIO
 
-from dualreg.catalog.rows import BlobRow, UnderwayRow
+from dualreg.catalog.rows import BlobRow, UnderwayRow, UploadRow
 from dualreg.errors import BlobDamaged, BlobMissing, DigestMismatch, UploadUnknown
 from dualreg.image.digest import Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
@@ -167,6 +168,8 @@ class Incoming:
     state: State
     integrity: Integrity
     leases: Leases
+    _written: set[UploadId] = field(default_factory=set)
+    _lock: Lock = field(default_factory=Lock)
 
     @property
     def grows(self) -> bool:
@@ -196,7 +199,9 @@ class Incoming:
         Raises:
             BlobMissing: it is not on its way any more.
         """
-        self.state.store.adopt(row.staged, row.layout)
+        with self._lock:
+            if row.staged not in self._written:  # else this process knows more of it than the row said
+                self.state.store.adopt(row.staged, row.layout)
         return self.reopen(row.staged, start)
 
     def reopen(self, staged: UploadId, start: int) -> BinaryIO:
@@ -243,7 +248,20 @@ class Incoming:
                 with self.state.begin() as tx:
                     tx.uploads.remove(upload, leased.lease)
                 raise UploadUnknown(upload=upload)
-            yield Receiving(self.state, leased, blob, on_arrival)
+            with self._writing(leased.row):
+                yield Receiving(self.state, leased, blob, on_arrival)
+
+    @contextmanager
+    def _writing(self, row: UploadRow) -> Iterator[None]:
+        """Have those who read the bytes leave it to the block what is known of them."""
+        with self._lock:
+            self._written.add(row.staged)
+            self.state.store.adopt(row.staged, row.layout)  # one of them may know an earlier row
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._written.discard(row.staged)
 
     def link(self, repository: RepositoryName, blob: BlobRow) -> bool:
         """Make the blob one of *repository* if any repository has it; return whether that is so.

@@ -14,7 +14,7 @@ import pytest
 
 from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog
-from dualreg.catalog.rows import BlobRow
+from dualreg.catalog.rows import BlobRow, UnderwayRow
 from dualreg.errors import BlobUnknown, DownloadFailed, RegistryError, ServerBusy
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
@@ -113,6 +113,26 @@ def test_many_readers_cause_one_transfer(
     assert counted == {"misses": 1, "bytes": len(CONTENT)}
     assert stored(site, NAME) == stored(site, OTHER) == CONTENT
     assert [*site.state.store.staged()] == []
+
+
+def test_what_a_reader_knew_earlier_changes_nothing(site: Registry) -> None:
+    """One that goes on with an earlier row, in the process that fetches: all bytes are kept."""
+    rows = list[UnderwayRow]()
+
+    def chunks() -> Iterator[bytes]:
+        for start in range(0, len(CONTENT), 1 << 14):
+            yield CONTENT[start : start + (1 << 14)]
+            found = site.incoming.look(BLOB.digest)
+            assert found
+            if found.row.offset or site.incoming.grows:
+                rows.append(found.row)
+                site.incoming.open(rows[len(rows) // 2], 0).close()
+
+    with site.incoming.receive(NAME, BLOB, lambda _: None) as receiving:
+        receiving.write(chunks())
+        site.incoming.open(rows[len(rows) // 2], 0).close()
+        receiving.finish(NAME)
+    assert stored(site) == CONTENT
 
 
 @pytest.mark.parametrize("place", ["process", "other_process"])
