@@ -3,10 +3,10 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from dualreg.auth.access import ALL, EVERYBODY, REPOSITORY, Action, parse_scopes
-from dualreg.auth.attempts import unlock, unlock_address
+from dualreg.auth.attempts import Limits, Locked, locked, unlock, unlock_address
 from dualreg.auth.passwords import Passwords
 from dualreg.auth.permissions import parse_rule
 from dualreg.auth.secrets import Secret, SecretKind
@@ -18,6 +18,24 @@ from dualreg.errors import RequestInvalid
 _NAME = re.compile(r"[a-z0-9]+(?:[._@+-]+[a-z0-9]+)*", re.ASCII)
 _GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _NAME_LIMIT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """An account, and whether it may log in.
+
+    Attributes:
+        disabled_at: Since when it is disabled; None: it is not.
+        locked: Whether too many logins have failed for it: it may only log in where it has lately.
+        locked_networks: From how many networks too many have failed: it may not log in from there.
+    """
+
+    name: str
+    robot: bool
+    created_at: datetime
+    disabled_at: datetime | None
+    locked: bool
+    locked_networks: int
 
 
 @dataclass(frozen=True)
@@ -48,6 +66,26 @@ class Accounts:
             tx.accounts.set_password(name, hash_)
             tx.secrets.remove_all(name, SecretKind.REFRESH)
 
+    def disable(self, name: str) -> bool:
+        """Let the account log in no more, nor use its keys and tokens; return whether it was enabled.
+
+        Nothing of it is lost: ``enable`` makes all of that valid again which has not expired.
+        """
+        return self._switch(name, enabled=False)
+
+    def enable(self, name: str) -> bool:
+        """Let a disabled account log in again; return whether it was disabled."""
+        return self._switch(name, enabled=True)
+
+    def _switch(self, name: str, *, enabled: bool) -> bool:
+        """Enable or disable an account; return whether that changes anything."""
+        with self.catalog.begin() as tx:
+            row = tx.accounts.find(name)
+            if row is None:
+                raise _unknown(name)
+            (tx.accounts.enable if enabled else tx.accounts.disable)(name)
+        return (row.disabled_at is None) != enabled
+
     def unlock(self, name: str) -> int:
         """Let the account log in again at once; return how many failed logins are forgotten."""
         return unlock(self.catalog, name)
@@ -76,10 +114,29 @@ class Accounts:
             if tx.accounts.find(name) is None:
                 raise _unknown(name)
 
+    def is_robot(self, name: str) -> bool:
+        """Return whether there is a robot with this name."""
+        with self.catalog.read() as tx:
+            row = tx.accounts.find(name)
+        return row is not None and row.robot
+
     def list(self) -> Sequence[AccountRow]:
         """Return all accounts, by name."""
         with self.catalog.read() as tx:
             return tx.accounts.list()
+
+    def states(self, limits: Limits) -> Sequence[AccountState]:
+        """Return all accounts with whether they may log in, by name.
+
+        Args:
+            limits: Those of failed logins.
+        """
+        rows = self.list()
+        found = locked(self.catalog, limits, (row.name for row in rows))
+        return [
+            AccountState(row.name, row.robot, row.created_at, row.disabled_at, *found.get(row.name, Locked()))
+            for row in rows
+        ]
 
     def join(self, group: str, name: str) -> None:
         """Add an account to a group; the account may be in another backend, such as an htpasswd file."""

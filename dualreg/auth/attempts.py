@@ -2,13 +2,15 @@
 
 Failures are counted by account and network together, so that nobody can lock others out; by network, against
 guesses at many accounts; and by account, against guesses from many networks. A secret that is wrong again was
-no further guess: it counts once, so that a script with an outdated password locks nobody out. As many logins
-as there are threads may be tried at the same moment before the first of them is counted.
+no further guess: it counts once, so that a script with an outdated password locks nobody out. An account goes
+on where it is known, whatever others do there or elsewhere: only what fails for it there counts. As many
+logins as there are threads may be tried at the same moment before the first of them is counted.
 """
 
 import hashlib
 import hmac
 import math
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from ipaddress import ip_address
 from threading import Lock
@@ -30,6 +32,8 @@ _RENEWAL_SIZE = 10_000
 #: Bytes that are kept of the hash of a wrong secret: enough to recognize it, and too few to find it by. One
 #: guess in 65,536 is mistaken for an earlier one, and not counted.
 _TRACE_SIZE = 2
+#: What the subjects of wrong secrets begin with, and no other, which are hexadecimal.
+_TRACE = "secret:"
 
 
 class Limits(NamedTuple):
@@ -88,7 +92,8 @@ class Attempts:
     def check(self, account: str, address: str) -> bool:
         """Return whether a login to this account from this address has failed within the window.
 
-        The limit of the account does not count where it has logged in lately: others cannot lock it out.
+        The limits of the account and of the address do not count where the account has logged in lately:
+        others cannot lock it out there.
 
         Raises:
             TooManyAttempts: too many have; the detail says after how many seconds to retry.
@@ -102,8 +107,9 @@ class Attempts:
                 for subject, (count, since) in counted.items()
                 if count >= limits[subject] and since <= now + WINDOW  # unless the clock was set back
             }
-            if subjects.account in waits and tx.attempts.has_succeeded(subjects.pair, now - KNOWN):
-                del waits[subjects.account]
+            others = waits.keys() - {subjects.pair}
+            if others and tx.attempts.has_succeeded(subjects.pair, now - KNOWN):
+                waits = {subject: wait for subject, wait in waits.items() if subject not in others}
         if waits:
             raise TooManyAttempts(retry_after=math.ceil(max(waits.values()).total_seconds()))
         return subjects.pair in counted
@@ -111,7 +117,7 @@ class Attempts:
     def failed(self, account: str, address: str, secret: str) -> None:
         """Count a failed login, unless the account was tried with the same secret within the window."""
         subjects = _Subjects.of(account, address)
-        trace = _hash("secret", account, self._trace(account, secret))
+        trace = _TRACE + _hash("secret", account, self._trace(account, secret))[len(_TRACE) :]
         with self._catalog.begin() as tx:
             tx.attempts.forget_failures(WINDOW)
             if tx.attempts.count_failure(trace, subjects.account) == 1:
@@ -137,6 +143,33 @@ class Attempts:
         """Return what is kept of a wrong secret."""
         key = hashlib.sha256(self._keyring.active().pem.encode()).digest()
         return hmac.new(key, f"{account}\0{secret}".encode(), hashlib.sha256).hexdigest()[: 2 * _TRACE_SIZE]
+
+
+class Locked(NamedTuple):
+    """Where the right password of an account is refused, because too many logins have failed.
+
+    Attributes:
+        everywhere: Wherever it has not logged in lately.
+        networks: From how many networks, because of what failed from there.
+    """
+
+    everywhere: bool = False
+    networks: int = 0
+
+
+def locked(catalog: Catalog, limits: Limits, accounts: Iterable[str]) -> Mapping[str, Locked]:
+    """Return those of *accounts* that are locked somewhere by failures of their own, with where."""
+    with catalog.read() as tx:
+        counters = tx.attempts.frequent(min(limits.pair, limits.account), catalog.now() - WINDOW)
+    found: dict[str, Locked] = {}
+    for subject, account, failures in counters:
+        known = found.get(account, Locked())
+        if subject == account:
+            found[account] = known._replace(everywhere=failures >= limits.account)
+        elif not subject.startswith(_TRACE) and failures >= limits.pair:
+            found[account] = known._replace(networks=known.networks + 1)
+    named = ((name, found.get(_hash("account", name), Locked())) for name in accounts)
+    return {name: locked for name, locked in named if any(locked)}
 
 
 def unlock(catalog: Catalog, account: str) -> int:

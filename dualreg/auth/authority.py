@@ -149,7 +149,7 @@ class Authority:
         """Return what a bearer token grants.
 
         Raises:
-            Unauthenticated: it is invalid or expired.
+            Unauthenticated: it is invalid or expired, or its account is disabled.
         """
         if self.is_open:
             return self.anonymous()
@@ -160,9 +160,11 @@ class Authority:
                 claims = self.issuer.verify(token)
                 grant = _grant_of_claims(Identity(str(claims.get("sub", ""))), claims)
                 return replace(grant, settled=self._is_new(claims))
-            return _verify_own(token, self._access_tokens)
+            granted = _verify_own(token, self._access_tokens)
         except TokenInvalid as error:
             raise _invalid_token(error) from error
+        self._require_enabled(granted.identity)
+        return granted
 
     def by_refresh(self, token: str, service: str) -> Grant:
         """Return what the account of a refresh token may do.
@@ -178,13 +180,14 @@ class Authority:
         """Return the V1 session of a token; it allows everything if this registry is open.
 
         Raises:
-            Unauthenticated: the token is invalid or expired.
+            Unauthenticated: the token is invalid or expired, or its account is disabled.
         """
         try:
             claims = self._session_tokens.verify(token)
         except TokenInvalid as error:
             raise _invalid_token(error) from error
         grant = _grant_of_claims(_identity(claims), claims)
+        self._require_enabled(grant.identity)
         (access,) = grant.accesses  # as it was signed
         if self.is_open:
             grant = self.anonymous()
@@ -246,7 +249,12 @@ class Authority:
         """Return whether there still is the account of a session; an open registry has none."""
         if not identity.account:
             return not self.is_open
-        return self.logins is not None and self.logins.directory.knows(identity.account)
+        return self.logins is not None and self.logins.directory.find(identity.account) is not None
+
+    def _require_enabled(self, identity: Identity) -> None:
+        """Raise Unauthenticated if the account of a token of ours is disabled."""
+        if self.logins and identity.account:
+            self.logins.require_enabled(identity.account)
 
     def _whole(self, grant: Grant) -> Grant:
         """Return all that the sender of a token of ours is granted by now."""

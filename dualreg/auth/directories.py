@@ -13,17 +13,26 @@ from dualreg.reloading import ReloadingFile
 _log = logging.getLogger(__name__)
 
 
+class Entry(NamedTuple):
+    """What a directory says of an account.
+
+    Attributes:
+        password_hash: The bcrypt hash of its password; None: it has none.
+        disabled: Whether it may not log in.
+    """
+
+    password_hash: str | None
+    disabled: bool = False
+
+
 class Directory(Protocol):
     """A store of accounts."""
 
-    def password_hash(self, account: str) -> str | None:
-        """Return the bcrypt hash of the account's password; None without a password or an account."""
+    def find(self, account: str) -> Entry | None:
+        """Return the entry of the account; None if there is none."""
 
     def cost(self) -> int | None:
         """Return the highest cost of the hashes in the store; None: all have that of new hashes."""
-
-    def knows(self, account: str) -> bool:
-        """Return whether the account exists."""
 
 
 class CatalogDirectory:
@@ -33,17 +42,13 @@ class CatalogDirectory:
         """Read from *catalog*."""
         self._catalog = catalog
 
-    def password_hash(self, account: str) -> str | None:
+    def find(self, account: str) -> Entry | None:
         with self._catalog.read() as tx:
             row = tx.accounts.find(account)
-        return row.password_hash if row else None
+        return Entry(row.password_hash, row.disabled_at is not None) if row else None
 
     def cost(self) -> int | None:
         return None
-
-    def knows(self, account: str) -> bool:
-        with self._catalog.read() as tx:
-            return tx.accounts.find(account) is not None
 
 
 class HtpasswdDirectory:
@@ -61,18 +66,15 @@ class HtpasswdDirectory:
         self.file = ReloadingFile(lambda: _parse(path.read_text(encoding="utf-8")), path)
         self._catalog = catalog
 
-    def password_hash(self, account: str) -> str | None:
-        return self.file.get().hashes.get(account)
+    def find(self, account: str) -> Entry | None:
+        if hash_ := self.file.get().hashes.get(account):
+            return Entry(hash_)
+        with self._catalog.read() as tx:
+            row = tx.accounts.find(account)
+        return Entry(None, row.disabled_at is not None) if row and row.robot else None
 
     def cost(self) -> int | None:
         return self.file.get().cost
-
-    def knows(self, account: str) -> bool:
-        if account in self.file.get().hashes:
-            return True
-        with self._catalog.read() as tx:
-            row = tx.accounts.find(account)
-        return row is not None and row.robot
 
 
 class _Htpasswd(NamedTuple):

@@ -2,10 +2,12 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from dualreg.auth.access import Identity, parse_scopes
 from dualreg.auth.attempts import Attempts
 from dualreg.auth.directories import Directory
+from dualreg.auth.disabled import DisabledAccounts
 from dualreg.auth.passwords import Passwords
 from dualreg.auth.secrets import Secret, SecretKind
 from dualreg.catalog.database import Catalog
@@ -29,17 +31,20 @@ class Logins:
         """Return the identity that a password or API key of the account proves.
 
         Raises:
-            Unauthenticated: the account or the password is wrong.
+            Unauthenticated: the account or the password is wrong, or the account is disabled.
             TooManyAttempts: too many logins have failed.
             ServerBusy: too many passwords are being verified.
         """
         if secret := Secret.parse(password):
             return self._by_key(account, secret)
         failed_before = self.attempts.check(account, address)
-        hash_ = self.directory.password_hash(account)
+        entry = self.directory.find(account)
+        hash_ = entry.password_hash if entry else None
         if not self.passwords.verify(password, hash_, account=account, cost=self.directory.cost()):
             self.attempts.failed(account, address, password)
             raise _invalid()
+        if entry and entry.disabled:
+            raise _disabled(account)
         self.attempts.succeeded(account, address, failed_before=failed_before)
         return replace(self._identity(account), password=True)
 
@@ -57,6 +62,19 @@ class Logins:
         limits = parse_scopes([key.limits]) if key.limits else None
         until = key.expires_at.timestamp() if key.expires_at else None
         return replace(self._identity(account), limits=limits, until=until)
+
+    def require_enabled(self, account: str) -> None:
+        """Check that an account, whose token was verified, has not been disabled meanwhile.
+
+        Raises:
+            Unauthenticated: it is disabled, for half a minute at least.
+        """
+        if account in self._disabled.names():
+            raise _disabled(account, error="invalid_token")
+
+    @cached_property
+    def _disabled(self) -> DisabledAccounts:
+        return DisabledAccounts(self.catalog)
 
     def with_current_groups(self, identity: Identity) -> Identity:
         """Return *identity* with the groups that it has now; those of workloads are fixed by their tokens."""
@@ -101,14 +119,21 @@ class Logins:
         raise Unauthenticated(reason="invalid refresh token")
 
     def _find_valid(self, secret: Secret, kind: SecretKind) -> SecretRow | None:
-        """Return the stored row of *secret*; None if it is wrong or expired, or the account is gone."""
+        """Return the stored row of *secret*; None if it is wrong or expired, or the account is gone.
+
+        Raises:
+            Unauthenticated: the account is disabled.
+        """
         with self.catalog.read() as tx:
             row = tx.secrets.find(secret.id)
         if row is None or row.kind != kind or not secret.matches(row.hash):
             return None
         if row.expires_at is not None and row.expires_at <= self.catalog.now():
             return None
-        return row if self.directory.knows(row.account) else None
+        entry = self.directory.find(row.account)
+        if entry and entry.disabled:
+            raise _disabled(row.account)
+        return row if entry else None
 
     def _identity(self, account: str) -> Identity:
         with self.catalog.read() as tx:
@@ -116,7 +141,12 @@ class Logins:
 
     def _fingerprint(self, account: str) -> str:
         """Return what changes with the account's password, and does not reveal it."""
-        return hashlib.sha256((self.directory.password_hash(account) or "").encode()).hexdigest()
+        entry = self.directory.find(account)
+        return hashlib.sha256(((entry and entry.password_hash) or "").encode()).hexdigest()
+
+
+def _disabled(account: str, **more: str) -> Unauthenticated:
+    return Unauthenticated(reason=f"the account {account} is disabled", **more)
 
 
 def _invalid() -> Unauthenticated:

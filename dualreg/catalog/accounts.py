@@ -39,6 +39,20 @@ class AccountQueries:
             update(Accounts).where(Accounts.name == name).values(password_hash=password_hash)
         )
 
+    def disable(self, name: str) -> None:
+        """Note that the account is disabled from now on; one that is stays disabled since then."""
+        enabled = (Accounts.name == name) & Accounts.disabled_at.is_(None)
+        self.connection.execute(update(Accounts).where(enabled).values(disabled_at=self.now))
+
+    def enable(self, name: str) -> None:
+        """Note that the account is not disabled."""
+        self.connection.execute(update(Accounts).where(Accounts.name == name).values(disabled_at=None))
+
+    def disabled(self) -> frozenset[str]:
+        """Return the names of the accounts that are disabled."""
+        query = select(Accounts.name).where(Accounts.disabled_at.is_not(None))
+        return frozenset(self.connection.scalars(query))
+
     def remove(self, name: str) -> bool:
         """Delete the account and its memberships; return whether it existed."""
         self.connection.execute(delete(GroupMembers).where(GroupMembers.account == name))
@@ -71,4 +85,10 @@ class AccountQueries:
         return [(group, account) for group, account in self.connection.execute(query)]
 
 
-_COLUMNS = (Accounts.name, Accounts.password_hash, Accounts.robot, Accounts.created_at)
+_COLUMNS = (
+    Accounts.name,
+    Accounts.password_hash,
+    Accounts.robot,
+    Accounts.created_at,
+    Accounts.disabled_at,
+)

@@ -1,6 +1,6 @@
 """SQL of failed logins, and of where accounts have logged in."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -22,6 +22,16 @@ class AttemptQueries:
         query = select(LoginFailures.subject, LoginFailures.failures, LoginFailures.since)
         query = query.where(LoginFailures.subject.in_([*subjects]), LoginFailures.since > after)
         return {subject: (failures, since) for subject, failures, since in self.connection.execute(query)}
+
+    def frequent(self, count: int, after: datetime) -> Sequence[tuple[str, str, int]]:
+        """Return subject, account and failures of the counters of accounts with *count* failures or more.
+
+        Only of those whose first failure is after *after*.
+        """
+        query = select(LoginFailures.subject, LoginFailures.account, LoginFailures.failures).where(
+            LoginFailures.account != "", LoginFailures.failures >= count, LoginFailures.since > after
+        )
+        return [(subject, account, failures) for subject, account, failures in self.connection.execute(query)]
 
     def count_failure(self, subject: str, account: str) -> int:
         """Count a failure of *subject*, and return how many there are now.

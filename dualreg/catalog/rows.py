@@ -283,12 +283,18 @@ class ClientRow:
 
 @dataclass(frozen=True, slots=True)
 class AccountRow:
-    """An account; *password_hash* is a bcrypt hash, None for a robot."""
+    """An account.
+
+    Attributes:
+        password_hash: A bcrypt hash; None for a robot.
+        disabled_at: Since when it is disabled; None: it is not.
+    """
 
     name: str
     password_hash: str | None = field(repr=False)
     robot: bool
     created_at: datetime
+    disabled_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import click
 
+from dualreg.auth.accounts import AccountState
+from dualreg.auth.attempts import Limits
 from dualreg.auth.passwords import ADVISED
-from dualreg.cli.admin import admin_session
+from dualreg.cli.admin import AdminSession, admin_session
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import counted, echo, echo_json, records, table
 
@@ -25,9 +27,10 @@ def account() -> None:
 @click.option(
     "--robot", is_flag=True, help="Create a robot, which has no password and logs in with API keys."
 )
+@json_option
 @settings_options
 def add_account(
-    name: str, data: Path | None, config: Path | None, *, password_stdin: bool, robot: bool
+    name: str, data: Path | None, config: Path | None, *, password_stdin: bool, robot: bool, as_json: bool
 ) -> None:
     """Add the account NAME."""
     if robot and password_stdin:
@@ -36,43 +39,114 @@ def add_account(
     with admin_session(data, config, create=True) as session:
         session.accounts.add(name, password)
         session.record("account add", who=name)
+    _warn_of_short(password)
+    if as_json:
+        echo_json({"account": name, "robot": robot})
+        return
     echo(f"Added {'robot' if robot else 'account'} {name}. It has no permissions yet. Next:")
     echo(f"  dualreg access grant {name} '{name}/*' pull,push")
     if robot:
         echo(f"  dualreg key add {name}")
-    _warn_of_short(password)
 
 
 @account.command("list")
 @json_option
 @settings_options
 def list_accounts(data: Path | None, config: Path | None, *, as_json: bool) -> None:
-    """List the accounts."""
+    """List the accounts, and which of them may not log in now."""
     with admin_session(data, config, changes=False) as session:
-        accounts, memberships = session.accounts.list(), session.accounts.memberships()
+        limits = Limits.parse(session.settings.login_limits)
+        accounts, memberships = session.accounts.states(limits), session.accounts.memberships()
     if as_json:
-        records(accounts, "password_hash")
+        records(accounts)
         return
     groups = {
         row.name: ",".join(group for group, name in memberships if name == row.name) for row in accounts
     }
     rows = [
-        (row.name, "robot" if row.robot else "person", f"{row.created_at:%Y-%m-%d}", groups[row.name] or "-")
+        (
+            row.name,
+            "robot" if row.robot else "person",
+            f"{row.created_at:%Y-%m-%d}",
+            groups[row.name] or "-",
+            _state(row),
+        )
         for row in accounts
     ]
-    table(("ACCOUNT", "TYPE", "CREATED", "GROUPS"), rows)
+    table(("ACCOUNT", "TYPE", "CREATED", "GROUPS", "STATE"), rows)
     echo(
         f"{counted(len(accounts), 'account')}."
         if accounts
         else "No accounts. Add one:  dualreg account add NAME"
     )
+    if any(row.locked or row.locked_networks for row in accounts):
+        echo("Too many logins have failed for those that are locked. To unlock one:")
+        echo("  dualreg account unlock NAME")
+
+
+def _state(account: AccountState) -> str:
+    """Return whether the account may log in, in a word or two."""
+    if account.disabled_at:
+        return f"disabled since {account.disabled_at:%Y-%m-%d}"
+    if account.locked:
+        return "locked"
+    return (
+        f"locked from {counted(account.locked_networks, 'address', 'addresses')}"
+        if account.locked_networks
+        else "-"
+    )
+
+
+@account.command("disable")
+@click.argument("name")
+@json_option
+@settings_options
+def disable_account(name: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """Refuse the password, API keys and tokens of the account NAME.
+
+    Nothing is removed: account enable makes all of them valid again.
+    """
+    with admin_session(data, config) as session:
+        _require_own(session, name)
+        changed = session.accounts.disable(name)
+        session.record("account disable", who=name)
+    if as_json:
+        echo_json({"account": name, "disabled": True, "changed": changed})
+        return
+    echo(f"Disabled {name}." if changed else f"{name} is disabled already.")
+    echo("Its password, API keys and refresh tokens are refused at once, tokens that it has within a minute.")
+    echo(f"To enable it again:  dualreg account enable {name}")
+
+
+def _require_own(session: AdminSession, name: str) -> None:
+    """Raise ValueError if the account is one of the htpasswd file, which alone says who may log in."""
+    if session.settings.auth == "htpasswd" and session.knows(name) and not session.accounts.is_robot(name):
+        raise ValueError(f"{name} is in {session.settings.htpasswd}; remove its line there")
+
+
+@account.command("enable")
+@click.argument("name")
+@json_option
+@settings_options
+def enable_account(name: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """Accept the password, API keys and refresh tokens of the account NAME again."""
+    with admin_session(data, config) as session:
+        changed = session.accounts.enable(name)
+        session.record("account enable", who=name)
+    if as_json:
+        echo_json({"account": name, "disabled": False, "changed": changed})
+        return
+    echo(f"Enabled {name}." if changed else f"{name} is not disabled.")
 
 
 @account.command("remove")
 @click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
+@json_option
 @settings_options
-def remove_account(name: str, data: Path | None, config: Path | None, *, dry_run: bool) -> None:
+def remove_account(
+    name: str, data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool
+) -> None:
     """Remove the account NAME with its keys, memberships and permission rules."""
     with admin_session(data, config) as session:
         rules = [line for line in session.accounts.rules() if line.who == name]
@@ -81,6 +155,9 @@ def remove_account(name: str, data: Path | None, config: Path | None, *, dry_run
         else:
             session.accounts.remove(name)
             session.record("account remove", who=name)
+    if as_json:
+        echo_json({"account": name, "rules": len(rules), "dry_run": dry_run})
+        return
     verb = "Would remove" if dry_run else "Removed"
     echo(f"{verb} {name} and {counted(len(rules), 'permission rule')}.")
     if not dry_run:
@@ -91,8 +168,11 @@ def remove_account(name: str, data: Path | None, config: Path | None, *, dry_run
 @account.command()
 @click.argument("name")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@json_option
 @settings_options
-def password(name: str, data: Path | None, config: Path | None, *, password_stdin: bool) -> None:
+def password(
+    name: str, data: Path | None, config: Path | None, *, password_stdin: bool, as_json: bool
+) -> None:
     """Change the password of the account NAME.
 
     Clients that logged in with the old password have to log in again.
@@ -101,15 +181,21 @@ def password(name: str, data: Path | None, config: Path | None, *, password_stdi
     with admin_session(data, config) as session:
         session.accounts.set_password(name, new)
         session.record("account password", who=name)
-    echo(f"Changed the password of {name}.")
     _warn_of_short(new)
+    if as_json:
+        echo_json({"account": name})
+        return
+    echo(f"Changed the password of {name}.")
 
 
 @account.command("unlock")
 @click.argument("name", required=False)
 @click.option("--address", help="Forget those of all accounts together that came from ADDRESS instead.")
+@json_option
 @settings_options
-def unlock_account(name: str | None, address: str | None, data: Path | None, config: Path | None) -> None:
+def unlock_account(
+    name: str | None, address: str | None, data: Path | None, config: Path | None, *, as_json: bool
+) -> None:
     """Forget the failed logins that keep the account NAME from logging in.
 
     With --address, all accounts can log in from there again, except those with too many failures of their
@@ -124,6 +210,9 @@ def unlock_account(name: str | None, address: str | None, data: Path | None, con
         else:
             failures = session.accounts.unlock_address(address or "")
         session.record("account unlock", **({"who": name} if name else {"address": address}))
+    if as_json:
+        echo_json({"account": name, "address": address, "failures": failures})
+        return
     echo(f"Unlocked {name or address}: forgot {counted(failures, 'failed login')} of the last 15 minutes.")
 
 
@@ -152,24 +241,32 @@ def group() -> None:
 @group.command("add")
 @click.argument("name")
 @click.argument("account")
+@json_option
 @settings_options
-def add_member(name: str, account: str, data: Path | None, config: Path | None) -> None:
+def add_member(name: str, account: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Add ACCOUNT to the group NAME, which is created if necessary."""
     with admin_session(data, config) as session:
         session.accounts.join(name, account)
         session.record("group add", group=name, who=account)
+    if as_json:
+        echo_json({"group": name, "account": account})
+        return
     echo(f"Added {account} to @{name}.")
 
 
 @group.command("remove")
 @click.argument("name")
 @click.argument("account")
+@json_option
 @settings_options
-def remove_member(name: str, account: str, data: Path | None, config: Path | None) -> None:
+def remove_member(name: str, account: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Remove ACCOUNT from the group NAME."""
     with admin_session(data, config) as session:
         session.accounts.leave(name, account)
         session.record("group remove", group=name, who=account)
+    if as_json:
+        echo_json({"group": name, "account": account})
+        return
     echo(f"Removed {account} from @{name}.")
 
 

@@ -188,7 +188,7 @@ class AdminSession:
         """Return whether the account exists; with ``auth = none`` too, by the accounts of the catalog."""
         logins = self.authority.logins
         directory = logins.directory if logins else CatalogDirectory(self.accounts.catalog)
-        return directory.knows(account)
+        return directory.find(account) is not None
 
     def require(self, account: str) -> None:
         """Raise ValueError unless the account exists."""

@@ -226,10 +226,13 @@ class Seen:
             "account add ci --robot", "group add team alice", "group add team ci", "group remove team ci",
             "access grant alice team/* pull,push", "access grant ci x/* pull", "access revoke ci x/*",
             "key add alice --note mine --expires 1d", "token rotate --grace 1h",
+            "account add eve --robot",
         ):  # fmt: skip
             self.invoke(line, given="secret password\n")
         for line in (
             "access list", "access explain alice team/old pull", "access explain ci team/old pull",
+            "account add bob --robot", "account disable bob", "account enable bob", "account unlock bob",
+            "group add team bob", "group remove team bob", "account remove eve", "account remove bob",
             "account list", "config show", "group list", "key list",
             "repository show team/old", "repository show team/app",
         ):  # fmt: skip

@@ -3,13 +3,18 @@
 import json
 import re
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from dualreg.assembly import open_registry, prepare
+from dualreg.auth.attempts import Attempts
+from dualreg.auth.keyring import Keyring
+from dualreg.catalog.database import Catalog
 from dualreg.cli import main
 from dualreg.image.names import RepositoryName
 from dualreg.settings import Settings
@@ -55,7 +60,7 @@ def test_accounts_are_added_and_removed(run: Run) -> None:
     ]
     assert "hash" not in str(listed)
     assert json.loads(run("group list --json").output) == [{"group": "dev", "account": "alice"}]
-    assert re.search(r"alice +person +\S+ +dev\n", run("account list").output)
+    assert re.search(r"alice +person +\S+ +dev +-\n", run("account list").output)
     run("account password alice --password-stdin", input="a new password\n")
     assert "forgot 0 failed logins" in run("account unlock alice").output
     assert "no account eve" in run("account unlock eve", code=1).output
@@ -72,6 +77,52 @@ def test_accounts_are_added_and_removed(run: Run) -> None:
     assert run("access list --json").output.strip() == "[]"
     assert "@dev" not in run("group list").output
     assert run("group list --json").output == "[]\n"
+
+
+def test_accounts_are_disabled_and_enabled(run: Run, tmp_path: Path) -> None:
+    """The list says so, and which are locked; each command prints the same as JSON."""
+    assert json.loads(run("account add alice --robot --json").output) == {"account": "alice", "robot": True}
+    assert "within a minute" in run("account disable alice").output
+    assert "alice is disabled already" in run("account disable alice").output
+    assert re.search(r"alice +robot +\S+ +- +disabled since \d{4}-\d\d-\d\d\n", run("account list").output)
+    (listed,) = json.loads(run("account list --json").output)
+    assert listed["disabled_at"]
+    for line, changed in (("enable", True), ("enable", False), ("disable", True)):
+        printed = json.loads(run(f"account {line} alice --json").output)
+        assert printed == {"account": "alice", "disabled": line == "disable", "changed": changed}
+    assert run("account enable alice").output == "Enabled alice.\n"
+    for line in ("enable", "disable"):
+        assert "no account eve" in run(f"account {line} eve", code=1).output
+    with closing(Catalog(Settings(data=tmp_path / "data").database_url)) as catalog:
+        attempts = Attempts(catalog, keyring=Keyring(catalog))
+        for network, count in (("192.0.2.1", 11), ("192.0.2.2", 12), ("192.0.2.3", 2)):
+            for number in range(count):
+                attempts.failed("alice", network, f"{network} {number}")
+        assert re.search(r"alice .* locked from 2 addresses\n", run("account list").output)
+        for number in range(200):
+            attempts.failed("alice", "192.0.2.3", f"{number}")
+    assert re.search(r"alice .* locked\n", run("account list").output)
+    (listed,) = json.loads(run("account list --json").output)
+    assert (listed["locked"], listed["locked_networks"]) == (True, 3)
+    assert json.loads(run("account unlock alice --json").output)["failures"] > 200
+    assert re.search(r"alice .* -\n", run("account list").output)
+    for line, printed in (
+        ("group add dev alice", {"group": "dev", "account": "alice"}),
+        ("group remove dev alice", {"group": "dev", "account": "alice"}),
+        ("account remove alice --dry-run", {"account": "alice", "rules": 0, "dry_run": True}),
+        ("account remove alice", {"account": "alice", "rules": 0, "dry_run": False}),
+    ):
+        assert json.loads(run(f"{line} --json").output) == printed
+
+
+def test_accounts_of_a_file_are_disabled_there(run: Run, tmp_path: Path, monkeypatch: Any) -> None:
+    """The command says so; robots are the catalog's."""
+    (tmp_path / "htpasswd").write_text("alice:$2b$04$" + "." * 53 + "\n")
+    monkeypatch.setenv("DUALREG_AUTH", "htpasswd")
+    monkeypatch.setenv("DUALREG_HTPASSWD", str(tmp_path / "htpasswd"))
+    run("account add ci --robot")
+    assert "remove its line there" in run("account disable alice", code=1).output
+    assert "Disabled ci" in run("account disable ci").output
 
 
 @pytest.mark.parametrize(

@@ -285,6 +285,37 @@ def test_others_cannot_lock_an_account_out(guard: Callable[..., Guarded], clock:
     assert login(own, alice, "192.0.2.2") == 200
 
 
+def test_an_office_goes_on(guard: Callable[..., Guarded]) -> None:
+    """Whatever is guessed from its address: who has logged in there is limited by own failures alone."""
+    own = guard(login_limits="address=12,pair=10")
+    alice, bob, office = own.account("alice"), own.account("bob"), "192.0.2.1"
+    assert login(own, alice, office) == 200
+    for number in range(12):
+        assert login(own, basic(f"eve{number}", "guess"), office) == 401
+    assert (login(own, bob, office), login(own, alice, office)) == (429, 200)
+    for number in range(10):
+        assert login(own, basic("alice", f"{number}"), office) == 401
+    assert login(own, alice, office) == 429
+    assert own.accounts.unlock("alice") == 10
+    assert (login(own, alice, office), login(own, bob, "192.0.2.2")) == (200, 200)
+
+
+@pytest.mark.parametrize("strangers_first", [True, False])
+def test_guesses_within_an_office_are_bounded(
+    guard: Callable[..., Guarded], *, strangers_first: bool
+) -> None:
+    """By the limit of the address for all accounts, and that of the pair for each that is known there."""
+    own, office = guard(login_limits="address=12,pair=3"), "192.0.2.1"
+    known, strangers = [f"known{number}" for number in range(5)], [f"other{number}" for number in range(20)]
+    for name in known:
+        assert login(own, own.account(name), office) == 200
+    order = [*strangers, *known] if strangers_first else [*known, *strangers]
+    verified = [
+        login(own, basic(name, f"guess {number}"), office) for name in order for number in range(10)
+    ].count(401)
+    assert verified == (12 + 3 * 5 if strangers_first else 3 * 5)
+
+
 @pytest.mark.parametrize("way", ["key", "refresh"])
 def test_secrets_that_nobody_can_guess_do_not_count(guarded: Guarded, way: str) -> None:
     """A revoked key in a job's configuration keeps nobody out, and takes no time."""

@@ -115,18 +115,19 @@ def test_htpasswd(tmp_path: Path, catalog: Catalog, caplog: pytest.LogCaptureFix
     assert not [message for message in caplog.messages if "pw" in message.replace("htpasswd", "")]
     passwords = Passwords(rounds=4)
     for account in ("alice", "bob"):
-        assert passwords.verify("pw", directory.password_hash(account))
-        assert not passwords.verify("pw ", directory.password_hash(account))
+        entry = directory.find(account)
+        assert entry
+        assert passwords.verify("pw", entry.password_hash)
+        assert not passwords.verify("pw ", entry.password_hash)
     for account in ("old", "plain", "broken", "nobody", "@dev"):
-        assert directory.password_hash(account) is None
-        assert not directory.knows(account)
+        assert directory.find(account) is None
     with catalog.begin() as tx:
         tx.accounts.add("ci", None)
         tx.accounts.add("carol", hash_)
-    assert directory.knows("ci")
-    assert not directory.knows("carol")
+    assert directory.find("ci") == (None, False)
+    assert directory.find("carol") is None
     file.write_text(f"carol:{hash_}\n")
-    assert (directory.password_hash("alice"), directory.knows("carol")) == (None, True)
+    assert (directory.find("alice") is None, directory.find("carol") is None) == (True, False)
 
 
 def test_the_dearest_hash_is_looked_for_when_the_file_changes(

@@ -18,6 +18,7 @@ class Accounts(Table):
     password_hash: Mapped[str | None] = mapped_column(String(100))
     robot: Mapped[bool] = mapped_column(Boolean)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    disabled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class GroupMembers(Table):
