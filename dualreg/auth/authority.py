@@ -166,6 +166,19 @@ class Authority:
         self._require_enabled(granted.identity)
         return granted
 
+    def by_workload(self, token: str) -> Grant:
+        """Return what a token of the OpenID Connect issuer, and of no other, grants.
+
+        Raises:
+            Unauthenticated: it is invalid or expired, or no rule matches it.
+        """
+        if self.workloads is None:
+            raise Unauthenticated(reason="this registry has no oidc_issuer")
+        try:
+            return self._grant(self.workloads.identify(token))
+        except TokenInvalid as error:
+            raise _invalid_token(error) from error
+
     def by_refresh(self, token: str, service: str) -> Grant:
         """Return what the account of a refresh token may do.
 

@@ -75,6 +75,8 @@ def record(denials: Denials, response: Response) -> Response:
 
 def _event(status: int) -> str | None:
     """Return ``write``, ``denied``, or None for a request that is not recorded."""
+    if g.get("refused"):
+        return _DENIED  # with a status that does not say so
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return _DENIED if g.get("locked_out") else None  # the server is busy, or the client is to slow down
     if status in DENIALS and (g.get("allowed") or request.blueprint == PROBES):

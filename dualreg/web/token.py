@@ -1,9 +1,10 @@
 """``/token``: issue the bearer tokens of the V2 API.
 
-Source: Docker Registry, "Token Authentication Specification" (GET) and "Oauth2 Token Authentication" (POST).
+Source: Docker Registry, "Token Authentication Specification" (GET) and "Oauth2 Token Authentication" (POST);
+RFC 8693 for the exchange of other issuers' tokens.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from urllib.parse import parse_qsl
 
@@ -11,6 +12,7 @@ from flask import Blueprint, Response, request
 
 from dualreg.auth.access import Access, Grant, parse_scopes
 from dualreg.errors import RegistryError, RequestInvalid, Unauthenticated
+from dualreg.web import exchange
 from dualreg.web.body import read_limited
 from dualreg.web.context import audit, authority, registry, settings
 from dualreg.web.credentials import claim_account, counted, grant
@@ -44,8 +46,11 @@ def get_token() -> Response:
 
 
 def post_token() -> Response:
-    """Return a token for a password or a refresh token, as OAuth 2 defines it."""
-    form = dict(parse_qsl(read_limited(_BODY_LIMIT).decode("utf-8", "replace")))
+    """Return a token for a password, a refresh token or another issuer's token, as OAuth 2 defines it."""
+    fields = parse_qsl(read_limited(_BODY_LIMIT).decode("utf-8", "replace"))
+    form = dict(fields)
+    if form.get("grant_type") == exchange.GRANT_TYPE:
+        return _exchange(fields)
     for name in ("grant_type", "service", "client_id"):
         if name not in form:
             raise RequestInvalid(reason=f"{name} is missing")
@@ -57,6 +62,15 @@ def post_token() -> Response:
     elif form.get("access_type") == "offline":
         document |= _refresh_token(granted)
     return _uncached(document)
+
+
+def _exchange(fields: Sequence[tuple[str, str]]) -> Response:
+    """Return a token of ours for one of the OpenID Connect issuer."""
+    try:
+        granted, wanted, more = exchange.exchanged(fields)
+    except exchange.ExchangeRefused as refused:
+        return exchange.render(refused)
+    return _uncached({**_token_document(granted, wanted), **more})
 
 
 def render(error: RegistryError) -> Response:
@@ -71,7 +85,7 @@ def _grant_of_form(form: Mapping[str, str]) -> Grant:
     if form["grant_type"] == "refresh_token":
         return authority().by_refresh(form.get("refresh_token", ""), form["service"])
     if form["grant_type"] != "password":
-        raise RequestInvalid(reason="grant_type must be password or refresh_token")
+        raise RequestInvalid(reason="grant_type must be password, refresh_token or that of a token exchange")
     account, password = form.get("username", ""), form.get("password", "")
     if not account or not password:
         raise RequestInvalid(reason="username or password is missing")
