@@ -128,8 +128,9 @@ class Registry:
         repairs = V1Repairs(state, documents, integrity, uploads)
         v1_images = V1Images(state, documents, uploads, repairs, SentLayers(state, documents, inflating))
         transcoding = Transcoding(state, uploads, rules.transcoding_patience, rules.require_room)
-        layers = Layers(state.store, uploads, transcoding, inflating)
-        chains = Chains(manifests, layers, V1Layers(transcoding))
+        chains = Chains(
+            manifests, Layers(state.store, uploads, transcoding, inflating), V1Layers(transcoding)
+        )
         views = V1Views(state, manifests, chains, v1_images)
         bridge = Bridge(state, uploads, manifests, v1_images, chains, views, rules.visibility)
         editions = Editions(manifests, IndexEntries(manifests), transcoding)
