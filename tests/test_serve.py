@@ -20,7 +20,7 @@ import pytest
 
 from dualreg import __version__
 from dualreg.assembly import open_registry
-from dualreg.cli.serve import _check_address
+from dualreg.cli.addresses import check_addresses
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.settings import Settings
@@ -343,10 +343,10 @@ def test_a_socket_that_is_taken_stays(tmp_path: Path) -> None:
         failed = dualreg(tmp_path, "serve", bind=f"unix:{path}", data=str(tmp_path / "data"))
         assert failed == (1, f"Error: cannot listen on unix:{path}: Address already in use\n")
         assert path.is_socket()
-    _check_address(Settings(bind=f"unix:{path}"))
+    check_addresses(Settings(bind=f"unix:{path}"))
     path.unlink()
-    _check_address(Settings(bind=f"unix:{path}"))
+    check_addresses(Settings(bind=f"unix:{path}"))
     path.write_text("precious")
     with pytest.raises(click.ClickException, match="is not a socket"):
-        _check_address(Settings(bind=f"unix:{path}"))
+        check_addresses(Settings(bind=f"unix:{path}"))
     assert path.read_text() == "precious"

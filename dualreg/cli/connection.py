@@ -107,11 +107,12 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
     Attributes:
         deadline: When the worker stops waiting for the client, by the monotonic clock.
         late: Whether it was accepted only to be told that the server stops.
+        monitored: Whether it came to ``monitoring_bind``, where no TLS is spoken.
         request: gunicorn's request that a thread handles; None while there is none.
         peer: What the WSGI environments of its plain requests have in common.
     """
 
-    late = False
+    late = monitored = False
     request: Any = None
 
     def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any, window: float) -> None:  # noqa: ANN401 -- gunicorn's, and one more
@@ -126,12 +127,13 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         self._raw = sock
         self._arriving = Arriving()
         self._discarded = 0
-        if cfg.is_ssl:
+        self._is_tls = cfg.is_ssl and not self.monitored
+        if self._is_tls:
             context = ssl_context(cfg)
             self._raw = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         self.sock = PacedSocket(self._raw, window)
         self.parser = Parser(cfg, self.sock, client)
-        self._shaken = not cfg.is_ssl
+        self._shaken = not self._is_tls
 
     @property
     def asks_for_health(self) -> bool:
@@ -178,7 +180,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
     @property
     def has_more(self) -> bool:
         """Whether ``receive`` may find more, although nothing need arrive."""
-        return self._arriving.is_ready or (self.cfg.is_ssl and self._raw.pending() > 0)  # type: ignore[attr-defined]  # of TLS
+        return self._arriving.is_ready or (self._is_tls and self._raw.pending() > 0)  # type: ignore[attr-defined]  # of TLS
 
     @property
     def asked(self) -> bytes:
@@ -295,6 +297,12 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         if not self._arriving.has_head:
             raise ConnectionResetError("the client closed the connection")
         return True
+
+
+class MonitoringConnection(Connection):
+    """A connection to ``monitoring_bind``."""
+
+    monitored = True
 
 
 def serialize(response: Response, asked: bytes) -> bytes:

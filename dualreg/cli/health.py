@@ -45,7 +45,7 @@ def health(data: Path | None, config: Path | None) -> None:
     announce_registry(settings)
     try:
         with closing(_connection(settings)) as connection:
-            connection.request("GET", "/_status")
+            connection.request("GET", "/readyz")
             response = connection.getresponse()
             status, document = response.status, json.loads(response.read())
             failures = document.get("failures", {})
@@ -54,7 +54,8 @@ def health(data: Path | None, config: Path | None) -> None:
     for name, reason in failures.items():
         echo(f"{name}: {reason}", err=True)
     if status != HTTPStatus.OK:
-        reason = document.get("error", f"the server on {settings.bind} cannot serve")
+        what = document.get("status", "unknown")
+        reason = f"the server on {settings.bind} cannot serve ({what})"
         raise click.ClickException(f"status {status}: {reason}")
     echo(f"The server on {settings.bind} can serve.")
 

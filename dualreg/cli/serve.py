@@ -1,10 +1,6 @@
 """``dualreg serve``: the registry behind gunicorn."""
 
-import errno
-import os
-import socket
 import ssl
-from contextlib import suppress
 from mmap import mmap
 from pathlib import Path
 from time import monotonic_ns
@@ -16,6 +12,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
 from dualreg.assembly import build_authority, catalog_of, open_catalog, open_registry
+from dualreg.cli.addresses import addresses, check_addresses
 from dualreg.cli.admin import open_audit, prepare_or_fail
 from dualreg.cli.background import (
     BackgroundCollection,
@@ -25,7 +22,7 @@ from dualreg.cli.background import (
 )
 from dualreg.cli.descriptors import needed, raise_limit
 from dualreg.cli.notifying import notify_service_manager, notify_watchdog
-from dualreg.cli.options import Command, environment, load_settings, settings_options, with_options
+from dualreg.cli.options import Command, load_settings, settings_options, with_options
 from dualreg.cli.output import echo
 from dualreg.cli.server_log import LOG_FORMAT, ServerLog
 from dualreg.cli.worker import CONNECTIONS, Worker
@@ -115,7 +112,7 @@ def check_to_serve(settings: Settings) -> None:
         click.ClickException: the settings cannot be served.
     """
     _check_exposure(settings)
-    _check_address(settings)
+    check_addresses(settings)
     _certificate(settings)
 
 
@@ -152,40 +149,6 @@ def _check_exposure(settings: Settings) -> None:
             f" {'pull' if settings.follow else 'push'}\n"
             "Set auth = accounts (see `dualreg account add`), or set auth = none to allow it."
         )
-
-
-def _check_address(settings: Settings) -> None:
-    """Refuse an address that is in use, which gunicorn retries for seconds or takes from another server.
-
-    Raises:
-        click.ClickException: it cannot be served on.
-    """
-    if {"LISTEN_FDS", "GUNICORN_FD"} & environment().keys():
-        return  # the socket is inherited
-    try:
-        if settings.bind.startswith("unix:"):
-            _try_socket(Path(settings.bind.removeprefix("unix:")))
-        else:
-            host, _, port = settings.bind.rpartition(":")
-            _try_port(host.strip("[]"), int(port))
-    except OSError as error:
-        raise click.ClickException(f"cannot listen on {settings.bind}: {error.strerror or error}") from error
-
-
-def _try_socket(path: Path) -> None:
-    """Raise OSError if another server listens on the socket, or if something else is in its place."""
-    with suppress(FileNotFoundError, ConnectionRefusedError), socket.socket(socket.AF_UNIX) as client:
-        if not path.is_socket() and path.exists():
-            raise OSError(errno.EEXIST, "the file exists, and is not a socket")
-        client.connect(f"{path}")
-        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-
-
-def _try_port(host: str, port: int) -> None:
-    """Raise OSError if this process cannot listen on the address."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
 
 
 def _check_legacy_source(settings: Settings) -> None:
@@ -251,6 +214,8 @@ def _announce(settings: Settings) -> None:
     scheme = "https" if settings.tls_cert else "http"
     url = address if address.startswith("unix:") else f"{scheme}://{address}"
     notify_service_manager("READY=1", f"STATUS=Serving on {url}")
+    if own := settings.monitoring_bind:
+        echo(f"Answering /livez and /readyz on {own if own.startswith('unix:') else f'http://{own}'}")
     if settings.follow:
         echo(f"Serving {settings.follow.absolute()} read-only to Docker V1, V2 and OCI clients on {url}")
         return
@@ -366,7 +331,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         arbiter.app.client_timeout = settings.client_timeout.total_seconds()
 
     return {
-        "bind": settings.bind,
+        "bind": addresses(settings),
         "workers": settings.workers,
         "threads": settings.threads,
         "worker_class": Worker,

@@ -15,11 +15,13 @@ from functools import partial
 from socket import socket
 from typing import Any
 
+from flask import Response
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from dualreg.cli.connection import Connection, Refused, serialize
+from dualreg.cli.connection import Connection, MonitoringConnection, Refused, serialize
 from dualreg.cli.descriptors import waiting_connections
 from dualreg.cli.fast_path import Answer, FastPath
+from dualreg.cli.monitoring import Monitor
 from dualreg.cli.pacing import PacedSocket
 from dualreg.web.app import refusal
 
@@ -65,6 +67,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         self._turn = 0.0
         self._look_at = 0.0
         self._fast_path: FastPath | None = None
+        self._monitor: Monitor | None = None
+        self._own_listener: Any = None
 
     def init_process(self) -> None:
         """Serve until stopped."""
@@ -75,6 +79,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     def run(self) -> None:
         """Handle events until the worker stops."""
         self._fast_path = FastPath.of(self.wsgi, self.cfg, self.log)
+        self._monitor = Monitor.of(self.wsgi, lambda: bool(self._stop[0]), self.method_queue.defer)
+        self._own_listener = self._monitor and self._monitor.own_listener(self.sockets)
         super().run()
 
     def init_signals(self) -> None:
@@ -98,7 +104,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             return  # or another process was faster
         self.nr_conns += 1
         try:
-            connection = Connection(self.cfg, client, address, listener.getsockname(), self._window)
+            kind = MonitoringConnection if listener is self._own_listener else Connection
+            connection = kind(self.cfg, client, address, listener.getsockname(), self._window)
         except OSError:
             self.nr_conns -= 1
             client.close()
@@ -155,6 +162,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             return
         self._look_at = now + _INTERVAL
         super().notify()
+        if self._monitor:
+            self._monitor.look()
         if not self.alive and not force:
             self.set_accept_enabled(False)  # the server may have begun to stop after this worker
         for connection in [each for each in self._waiting if force or each.deadline <= now]:
@@ -270,6 +279,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
                 if connection.discard():
                     self._drop(connection)
             elif connection.receive():
+                if self._answer_monitoring(connection):
+                    return
                 if connection.late:
                     self._refuse(connection, Refused(503, "the server is stopping", _RETRY_AFTER))
                 elif not self._answer_at_once(connection):
@@ -280,6 +291,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         except OSError as error:
             self.log.debug("Closing connection. %s", error)
             self._drop(connection)
+
+    def _answer_monitoring(self, connection: Connection) -> bool:
+        """Answer the request that has arrived if it is for monitoring, now or later; return whether it is."""
+        asked = connection.asked
+
+        def send(response: Response) -> None:
+            self._linger(connection, serialize(response, asked))
+
+        if not self._monitor or not self._monitor.takes(asked, own=connection.monitored):
+            return False
+        self._forget(connection)
+        self._monitor.answer(asked, send)
+        return True
 
     def _answer_at_once(self, connection: Connection) -> bool:
         """Answer the request that has arrived if that takes no wait; return whether it did.

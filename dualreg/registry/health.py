@@ -48,7 +48,7 @@ class Health:
         """
         is_first = not self._results
         if not self._lock.acquire(blocking=is_first):
-            return self._results[-1].failures or self._slow()
+            return self._results[-1].failures or self.slow()
         try:
             if not self._results or monotonic() - self._results[-1].at >= self.interval:
                 self._results[:] = [_Result(self._try(), monotonic())]
@@ -67,7 +67,10 @@ class Health:
                 failures[name] = type(error).__name__
         return failures
 
-    def _slow(self) -> dict[str, str]:
+    def slow(self) -> dict[str, str]:
+        """Return what was tried last, as failed, if that has not ended within seconds."""
+        if not (self._trying and self._lock.locked()):
+            return {}
         name, began = self._trying[-1]
         return {name: "TimeoutError"} if monotonic() - began > _SLOW else {}
 

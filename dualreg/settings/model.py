@@ -50,7 +50,12 @@ from dualreg.stores import folder_of, place_of, with_options
 #: Settings that are paths, or can be.
 _PATHS = ("data", "follow", "tls_cert", "tls_key", "htpasswd", "permissions", "token_keys", "audit")
 #: Settings in which a path may follow something else.
-_PREFIXED_PATHS = {"bind": "unix:", "database": "sqlite:///", "legacy_source": "[a-z0-9]+-tree:"}
+_PREFIXED_PATHS = {
+    "bind": "unix:",
+    "monitoring_bind": "unix:",
+    "database": "sqlite:///",
+    "legacy_source": "[a-z0-9]+-tree:",
+}
 #: Settings that are tables: which of their members are paths, or in which a path may follow something else.
 _LOGIN, _LOCATION = {"password_file": "", "ca": ""}, "[a-z0-9-]+:(?!//)"
 _TABLES = {"upstreams": _LOGIN, "mirrors": {**_LOGIN, "pull": _LOCATION, "push": _LOCATION}}
@@ -69,6 +74,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bind: Address = Field("127.0.0.1:5000", description="address to serve on: HOST:PORT, PORT or unix:PATH")
+    monitoring_bind: Address = Field(
+        "", description="separate address for /livez and /readyz: HOST:PORT, PORT or unix:PATH"
+    )
     data: Path = Field(Path("dualreg-data"), description="directory of the default store and database")
     store: StoreUrl = Field(
         "",
@@ -245,6 +253,8 @@ class Settings(BaseModel):
         for one, other in _PAIRS:
             if bool(getattr(self, one)) != bool(getattr(self, other)):
                 raise ValueError(f"{one} and {other} are only valid together")
+        if self.monitoring_bind == self.bind:
+            raise ValueError("monitoring_bind must be another address than bind")
         if self.store_fallback and self.follow:
             raise ValueError("follow and store_fallback are not valid together")
         if self.store_fallback and place_of(self.located(self.store_fallback)) == place_of(self.store_url):

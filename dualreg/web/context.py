@@ -53,47 +53,47 @@ def parts_in(extensions: Mapping[str, object]) -> Parts:
 
 def registry() -> Registry:
     """Return the registry that this application serves."""
-    return _parts().registry
+    return parts().registry
 
 
 def authority() -> Authority:
     """Return the authority, which authenticates and authorizes requests."""
-    return _parts().authority
+    return parts().authority
 
 
 def audit() -> Audit:
     """Return the audit log."""
-    return _parts().audit
+    return parts().audit
 
 
 def settings() -> Settings:
     """Return the settings of this application."""
-    return _parts().settings
+    return parts().settings
 
 
 def slots() -> Slots:
     """Return the slots of uploads and downloads."""
-    return _parts().slots
+    return parts().slots
 
 
 def late() -> LateAnswers:
     """Return the answers that wait."""
-    return _parts().late
+    return parts().late
 
 
 def followers() -> Slots:
     """Return the slots of clients that are sent what is still on its way here."""
-    return _parts().followers
+    return parts().followers
 
 
 def rates() -> Rates:
     """Return what counts the requests of clients."""
-    return _parts().rates
+    return parts().rates
 
 
 def writes() -> Writes:
     """Return what says whether content may be added or changed now."""
-    return _parts().writes
+    return parts().writes
 
 
 def require_deletes() -> None:
@@ -102,5 +102,6 @@ def require_deletes() -> None:
         raise Unsupported(setting="delete")
 
 
-def _parts() -> Parts:
+def parts() -> Parts:
+    """Return all of it."""
     return parts_in(current_app.extensions)

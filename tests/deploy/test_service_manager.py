@@ -96,7 +96,7 @@ def test_health_fails_with_what_the_server_lacks(tmp_path: Path) -> None:
         wait_until_up(f"http://{serving.host}/_status", serving.process, serving.log)
         (tmp_path / "data/catalog.sqlite3").unlink()
         assert until(lambda: asked(tmp_path, bind=serving.host)[0] == 1)
-        assert "Error: status 503: " in asked(tmp_path, bind=serving.host)[1]
+        assert until(lambda: "Error: status 503: " in asked(tmp_path, bind=serving.host)[1])
     with socket.create_server(("127.0.0.1", 0)) as other:
         bind = f"127.0.0.1:{other.getsockname()[1]}"
         process = start([DUALREG, "health"], tmp_path / "other.log", {"DUALREG_BIND": bind})

@@ -10,8 +10,9 @@ from flask import Blueprint, Response
 
 from dualreg.errors import Unsupported
 from dualreg.web.address import own_host
-from dualreg.web.context import audit, authority, registry, writes
+from dualreg.web.context import authority, parts, registry, writes
 from dualreg.web.guard import Need, requires
+from dualreg.web.health import failures_of
 from dualreg.web.v1.responses import uncached_json
 
 #: By which clients recognize the API: Docker up to 0.10 requires the version, that of docker-registry which
@@ -43,7 +44,7 @@ def status() -> Response:
 
     ``damaged_blobs`` counts the blobs whose files are known to be lost or damaged.
     """
-    failures = {**registry().health.failures(), **audit().failures()}
+    failures = failures_of(parts())
     document: dict[str, object] = {
         "services": ["catalog", "storage", "audit"],
         "failures": failures,
