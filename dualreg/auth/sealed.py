@@ -1,4 +1,4 @@
-"""Sealed: a copy of all accounts, permissions and keys beside the blobs, for when the catalog is lost.
+"""Sealed: a copy of accounts, permissions, policies and keys beside the blobs, for when the catalog is lost.
 
 Nothing else in the store says who may do what. The copy is a file that only its owner can read. Every change
 writes it anew after its commit and before its answer, under a lock, with the number of the change. If that

@@ -8,10 +8,21 @@ from typing import Any
 from sqlalchemy import Connection, delete, exists, insert, select
 
 from dualreg.catalog.columns import UtcDateTime
-from dualreg.catalog.tables import Accounts, GroupMembers, Permissions, Secrets, SigningKeys, Table
+from dualreg.catalog.policies import PolicyQueries
+from dualreg.catalog.tables import (
+    Accounts,
+    GroupMembers,
+    ImmutableTags,
+    Permissions,
+    Secrets,
+    SigningKeys,
+    Table,
+)
 
+#: The rules by which operators forbid changes; former versions had none of them.
+POLICIES: tuple[type[Table], ...] = (ImmutableTags,)
 #: The tables that contain it.
-TABLES: tuple[type[Table], ...] = (Accounts, GroupMembers, Permissions, Secrets, SigningKeys)
+TABLES: tuple[type[Table], ...] = (Accounts, GroupMembers, Permissions, Secrets, *POLICIES, SigningKeys)
 #: The names of these tables.
 NAMES = frozenset(table.__tablename__ for table in TABLES)
 
@@ -21,9 +32,10 @@ Dump = Mapping[str, Sequence[Mapping[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class AccessQueries:
-    """Accounts, groups, permission rules, API keys, refresh tokens and signing keys, all at once."""
+    """Accounts, groups, permission rules, policies, API keys, tokens and signing keys, all at once."""
 
     connection: Connection
+    now: datetime
 
     def dump(self) -> Dump:
         """Return all of it, in a fixed order."""
@@ -40,9 +52,12 @@ class AccessQueries:
         Raises:
             KeyError, ValueError, TypeError, AttributeError: it is no dump.
         """
+        PolicyQueries(self.connection, self.now).change()
         for table in TABLES:
             self.connection.execute(delete(table))
-            if rows := [_from_text(table, row) for row in dump[table.__tablename__]]:
+            named = table.__tablename__
+            given = dump.get(named, ()) if table in POLICIES else dump[named]
+            if rows := [_from_text(table, row) for row in given]:
                 self.connection.execute(insert(table), rows)
 
     def _rows(self, table: type[Table]) -> Sequence[Mapping[str, Any]]:

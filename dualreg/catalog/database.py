@@ -42,6 +42,7 @@ from dualreg.catalog.linking import LinkingQueries
 from dualreg.catalog.manifests import ManifestQueries
 from dualreg.catalog.notes import Note, NoteQueries
 from dualreg.catalog.permissions import PermissionQueries
+from dualreg.catalog.policies import PolicyQueries
 from dualreg.catalog.rebuilding import RebuildQueries
 from dualreg.catalog.referrers import ReferrerQueries
 from dualreg.catalog.repositories import RepositoryQueries
@@ -90,10 +91,7 @@ def is_outage(error: SQLAlchemyError) -> bool:
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """Return whether *error* is the answer of the database that it has not committed.
-
-    It is not if the connection was lost, the disk failed after the commit, or the program was interrupted.
-    """
+    """Return whether the database answered that it has not committed; a lost connection is no answer."""
     return isinstance(error, DBAPIError) and not error.connection_invalidated
 
 
@@ -134,9 +132,9 @@ class _Noun(Generic[Queries]):
 class Transaction:
     """All queries, by noun, in one database transaction: they commit together or not at all.
 
-    Use it in one thread, and only within the block that opened it. Queries return plain values, which may be
-    kept: rows (``catalog.rows``), names and digests. Concurrent transactions that change the same rows wait
-    for each other and then see each other's result; other locks are named by the methods that take them.
+    Use it in one thread, within the block that opened it. Queries return plain values, which may be kept.
+    Concurrent transactions that change the same rows wait for each other and then see each other's result;
+    other locks are named by the methods that take them.
 
     Attributes:
         connection: For the queries alone.
@@ -162,10 +160,11 @@ class Transaction:
     clients = _Noun(ClientQueries, timed=False)
     accounts = _Noun(AccountQueries)
     permissions = _Noun(PermissionQueries, timed=False)
+    policies = _Noun(PolicyQueries)
     secrets = _Noun(SecretQueries, timed=False)
     attempts = _Noun(AttemptQueries)
     deletions = _Noun(DeletionQueries)
-    access = _Noun(AccessQueries, timed=False)
+    access = _Noun(AccessQueries)
     linking = _Noun(LinkingQueries, timed=False)
     checks = _Noun(CheckQueries, timed=False)
     notes = _Noun(NoteQueries, timed=False)
@@ -187,7 +186,7 @@ class Catalog:
     Attributes:
         now: The clock from which transactions take the time that they record.
         engine: For migrations and tests.
-        on_access_change: Called after each commit that changed accounts, permissions or keys, if it is set.
+        on_access_change: Called after each commit that changed what ``catalog.access`` copies, if it is set.
         fence: Called at the start of each transaction that writes, if it is set; raises if there may be none.
     """
 

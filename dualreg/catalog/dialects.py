@@ -146,6 +146,17 @@ def lock_names(connection: Connection, names: Iterable[str]) -> None:
     connection.execute(_LOCKING, {"keys": sorted(map(lock_key, names))})
 
 
+def bar_writes(connection: Connection, table: type[Table]) -> None:
+    """Wait for transactions that have locked rows of a table, and let others wait until this one ends.
+
+    On SQLite, there is one transaction that writes at a time.
+
+    Source: PostgreSQL, "Table-Level Locks": EXCLUSIVE conflicts with the ROW SHARE of SELECT … FOR KEY SHARE.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"LOCK TABLE {table.__tablename__} IN EXCLUSIVE MODE"))
+
+
 def lock_key(name: str) -> int:
     """Return the number of an advisory lock of PostgreSQL that stands for a name."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)

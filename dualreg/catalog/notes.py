@@ -45,6 +45,8 @@ class Note(StrEnum):
     HEALTH = "health"
     #: What mirror rules have copied (``migrate.mirrored``).
     MIRRORS = "mirrors"
+    #: The version of the policies, another text after each change (``catalog.policies``).
+    POLICIES = "policies"
     #: As the terms above.
     MIRRORING_TERM = "mirroring-term"
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
 from dualreg.catalog import prepared
 from dualreg.catalog.blobs import BlobQueries
 from dualreg.catalog.dialects import batches, insert_for, within
+from dualreg.catalog.policies import policy_version
 from dualreg.catalog.rows import RepositoryRow
 from dualreg.catalog.tables import Deletions, Manifests, Repositories, RepositoryBlobs, Uploads, V1Images
 from dualreg.image.names import RepositoryName, UploadId
@@ -60,7 +61,7 @@ class RepositoryQueries:
         found = prepared.row(self.connection, query, values)
         if found is None and absent and not self._bar(name):
             found = prepared.row(self.connection, query, values)
-        return None if found is None else RepositoryRow(found[0], name)
+        return None if found is None else RepositoryRow(found[0], name, found[1])
 
     def _bar(self, name: RepositoryName) -> bool:
         """Let others who create the repository wait; return False if another transaction has created it."""
@@ -152,9 +153,12 @@ class RepositoryQueries:
 
 
 @cache
-def _lock(*, exclusive: bool) -> Select[int]:
-    """Return the statement of ``lock``, cached: building it takes longer than executing it."""
-    query = select(Repositories.id).where(Repositories.name == bindparam("repository"))
+def _lock(*, exclusive: bool) -> Select[int, str | None]:
+    """Return the statement of ``lock``, cached: building it takes longer than executing it.
+
+    The version of the policies comes along, so that whoever remembers them need not ask.
+    """
+    query = select(Repositories.id, policy_version()).where(Repositories.name == bindparam("repository"))
     return query.with_for_update(read=not exclusive, key_share=not exclusive)
 
 

@@ -23,10 +23,15 @@ ORIGINS = (Origin.V1, Origin.V2)
 
 @dataclass(frozen=True, slots=True)
 class RepositoryRow:
-    """A repository."""
+    """A repository.
+
+    Attributes:
+        policies: The version of the policies when it was locked; None: there were none, or it is not locked.
+    """
 
     id: int
     name: RepositoryName
+    policies: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +300,14 @@ class AccountRow:
     robot: bool
     created_at: datetime
     disabled_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImmutableRow:
+    """A rule of immutable tags; *pattern* is one of ``REPOSITORY:TAG``."""
+
+    pattern: str
+    added_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,15 @@ class TagQueries:
         )
         return any(each is not None for each in found)
 
+    def elsewhere(self, repository_id: int, tags: Collection[Tag], manifest: Digest) -> frozenset[Tag]:
+        """Return those of *tags* that point at another manifest."""
+        own = (Tags.repository_id == repository_id) & (Tags.manifest != manifest)
+        return frozenset(
+            Tag(name)
+            for batch in batches(tags)
+            for name in self.connection.scalars(select(Tags.name).where(own, Tags.name.in_(batch)))
+        )
+
     def list(
         self,
         repository: RepositoryName,

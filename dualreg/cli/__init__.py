@@ -25,6 +25,7 @@ COMMANDS = {
     "key": ("secrets:key", "Manage API keys."),
     "token": ("secrets:token", "Manage tokens."),
     "access": ("access:access", "Manage permission rules."),
+    "immutable": ("immutable:immutable", "Manage rules of immutable tags."),
     "repository": ("repository:repository", "Manage repositories."),
     "images": ("images:images", "Check which clients can read images."),
     "derive": ("derive:derive", "Make editions of tagged images before clients ask for them."),

@@ -67,20 +67,23 @@ def _all_tags(
 
 @repository.command()
 @click.argument("name")
+@click.option("--force", is_flag=True, help="Delete immutable tags, too.")
 @click.option("--dry-run", is_flag=True, help="Only print what would be deleted.")
 @settings_options
-def delete(name: str, data: Path | None, config: Path | None, *, dry_run: bool) -> None:
+def delete(name: str, data: Path | None, config: Path | None, *, force: bool, dry_run: bool) -> None:
     """Delete the repository NAME with its tags, manifests, and V1 images.
 
-    Safe while the registry is serving.
+    Safe while the registry is serving. A repository with immutable tags is kept, unless --force is given.
     """
     try:
         parsed = RepositoryName.parse(name)
         with audited_registry(data, config) as (registry, settings, record):
             tags = registry.tags.list(parsed).rows
+            if dry_run and not force:
+                registry.immutability.require_deletable(parsed)
             if not dry_run:
                 require_changeable(settings)
-                registry.repositories.delete(parsed)
+                registry.repositories.delete(parsed, force=force)
                 record("repository delete", repository=parsed, tags=len(tags))
     except RegistryError as error:
         raise click.ClickException(str(error)) from error

@@ -20,7 +20,7 @@ RegistryError, for the client: the request is refused
 ├── UploadBusy · SourceBusy · ServerBusy · ServerStopping  retry later
 ├── ViewsPending · LayersPending                         being prepared; retry later
 ├── TooManyRequests · TooManyUploads · TooManyStagedBytes  more than a client may send
-├── PreconditionFailed · BlobInUse · ManifestInUse       the state does not allow it
+├── PreconditionFailed · BlobInUse · ManifestInUse · TagImmutable  the state does not allow it
 ├── Unauthenticated · Denied · TooManyAttempts           authentication and authorization
 ├── DiskReserved · ReadOnly                              nothing can be added for now
 ├── NamespaceUnknown · RepositoryOwned · UpstreamFailed  content of another registry
@@ -47,6 +47,7 @@ from dualreg.errors.content import (
     PreconditionFailed,
     ReferencesMissing,
     RepositoryUnknown,
+    TagImmutable,
     TagUnknown,
 )
 from dualreg.errors.faults import AuditUnavailable, BlobDamaged, BlobMissing, CatalogUnreachable
@@ -132,6 +133,7 @@ __all__ = [
     "ServerStopping",
     "SizeMismatch",
     "SourceBusy",
+    "TagImmutable",
     "TagInvalid",
     "TagUnknown",
     "TooManyAttempts",

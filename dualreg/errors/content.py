@@ -114,6 +114,19 @@ class ImageUnknown(RegistryError):
     id: str
 
 
+class TagImmutable(RegistryError):
+    """A change of a tag that a rule makes immutable."""
+
+    message = "the tag is immutable"
+    details = (
+        "{repository}:{tag} cannot be moved or deleted (rule {rule}): "
+        "use another tag, or ask the operator of this registry to remove the rule"
+    )
+    repository: str
+    tag: str
+    rule: str
+
+
 class PreconditionFailed(RegistryError):
     """The tag or manifest is not in the state that the client requires.
 

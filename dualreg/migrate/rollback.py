@@ -16,6 +16,7 @@ from dualreg.errors import (
     ManifestUnknown,
     PreconditionFailed,
     RepositoryUnknown,
+    TagImmutable,
     TagUnknown,
 )
 from dualreg.image.digest import Digest
@@ -165,10 +166,13 @@ def _restore_tag(registry: Registry, line: _Line, result: RollbackResult) -> set
         return set()
     unmoved = line["image"] == current.v1_image or line.get("manifest") == str(current.digest)
     changed = str(current.digest) != line["before"]
-    if unmoved and changed and _point_back(registry, name, tag, line, current.digest):
-        result.tags += 1
-    else:
-        result.kept += (f"{name}:{tag} was moved since",)
+    try:
+        if unmoved and changed and _point_back(registry, name, tag, line, current.digest):
+            result.tags += 1
+        else:
+            result.kept += (f"{name}:{tag} was moved since",)
+    except TagImmutable as error:
+        result.kept += (error.explanation(),)
     return set()
 
 

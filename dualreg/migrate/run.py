@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from dualreg.errors import BlobDamaged, BlobMissing, PreconditionFailed, RegistryError
+from dualreg.errors import BlobDamaged, BlobMissing, PreconditionFailed, RegistryError, TagImmutable
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.base import CurrentManifest, Importer, current_manifest
@@ -177,8 +177,8 @@ class Run:
             return refused
         try:
             return self._import(entry)
-        except PreconditionFailed:
-            return self._overtaken(entry)
+        except (PreconditionFailed, TagImmutable) as error:
+            return self._overtaken(entry, error)
         except Stopped as error:
             return Outcome(entry, Status.STOPPED, f"{str(error) or 'stopped'}; run again to continue")
         except (Broken, RemoteError) as error:
@@ -186,12 +186,13 @@ class Run:
         except (RegistryError, BlobDamaged, BlobMissing) as error:
             return _refused(entry, error)
 
-    def _overtaken(self, entry: Entry) -> Outcome:
+    def _overtaken(self, entry: Entry, error: RegistryError | None = None) -> Outcome:
         """Return the outcome of an entry whose tag was changed during its import, perhaps to the same."""
         found = self.predict(entry)
         if found and found.status is Status.SAME:
             return found  # another process has imported it
-        return Outcome(entry, Status.SKIPPED, "the tag was moved or deleted in this registry meanwhile")
+        moved = "the tag was moved or deleted in this registry meanwhile"
+        return Outcome(entry, Status.SKIPPED, str(error) if isinstance(error, TagImmutable) else moved)
 
     def _import(self, entry: Entry) -> Outcome:
         self.stop.check()
@@ -222,6 +223,9 @@ class Run:
         if before and tag and not self._may_overwrite(entry, repository, tag):
             status = Status.FAILED if self.existing is Existing.FAIL else Status.SKIPPED
             return Outcome(entry, status, f"tag already exists and points to {before.digest}")
+        if before and tag and (rule := self.registry.immutability.rule_of(repository, tag)):
+            error = TagImmutable(repository=repository, tag=tag, rule=rule)
+            return Outcome(entry, Status.SKIPPED, str(error))
         if before is None and entry.updated and self._was_deleted(entry, repository, tag):
             return Outcome(
                 entry, Status.SKIPPED, "deleted from this registry after it was pushed to the source"

@@ -25,6 +25,7 @@ from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.editions import Editions
 from dualreg.registry.garbage import Garbage
 from dualreg.registry.health import Health
+from dualreg.registry.immutability import Immutability
 from dualreg.registry.imports import Imports
 from dualreg.registry.incoming import Incoming
 from dualreg.registry.index_entries import IndexEntries
@@ -194,6 +195,11 @@ class Registry:
     def imports(self) -> Imports:
         """What records many new tags at once."""
         return Imports(self.state, self.rules.manifests)
+
+    @property
+    def immutability(self) -> Immutability:
+        """What manages the rules of immutable tags."""
+        return Immutability(self.state)
 
     @property
     def kept(self) -> Kept:

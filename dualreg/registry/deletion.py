@@ -5,7 +5,7 @@ deleted first is what nothing else needs. If one fails, those before it stay, an
 again, does the rest.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -14,7 +14,9 @@ from dualreg.catalog.rows import RepositoryRow
 from dualreg.errors import ManifestInUse, ManifestUnknown, RepositoryUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.editions import Edition
-from dualreg.image.names import ImageId, RepositoryName, UploadId
+from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
+from dualreg.registry.immutability import require_all_movable, require_untied
+from dualreg.registry.policies import PolicySet
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition, check_precondition
 from dualreg.registry.state import State
 
@@ -82,6 +84,8 @@ def _delete(
             holder = row if row and tx.manifests.lock(row.id, digest) else None
             if holder is None and not available:
                 raise ManifestUnknown(reference=str(digest))
+            if holder and tagged:
+                require_untied(state, tx, holder, digest)
             more = holder is not None and _delete_tags(state, tx, holder, digest, tagged=tagged)
             if more:
                 continue
@@ -152,12 +156,14 @@ def _unlink(state: State, tx: Transaction, repository: RepositoryRow, removed: R
 
 def clear_tags(state: State, name: RepositoryName) -> None:
     """Delete every tag of a repository, as ``Tags.clear``."""
+    require_all_movable(state, name)
     known = bool(state.upstream.available_tags(name, limit=1))
     more = True
     while more:
         with state.begin() as tx:
             row = tx.repositories.lock(name, exclusive=True)
             tags = tx.tags.clear(row.id, STEP) if row else ()
+            state.policies.of(tx, row).require_movable(name, tags)
             if not (tags or known):
                 raise RepositoryUnknown(name=name)
             state.upstream.mark_deleted(tx, name)
@@ -165,8 +171,10 @@ def clear_tags(state: State, name: RepositoryName) -> None:
         known, more = True, len(tags) == STEP
 
 
-def delete_repository(state: State, name: RepositoryName) -> None:
+def delete_repository(state: State, name: RepositoryName, *, force: bool) -> None:
     """Delete a repository, as ``Repositories.delete``: last of all, the repository itself."""
+    if not force:
+        require_all_movable(state, name)
     known = bool(state.upstream.available_tags(name, limit=1))
     uploads = list[tuple[UploadId, str]]()
     more = True
@@ -176,7 +184,7 @@ def delete_repository(state: State, name: RepositoryName) -> None:
             if not (row or known):
                 raise RepositoryUnknown(name=name)
             state.upstream.mark_deleted(tx, name)
-            known, more = True, row is not None and _empty(state, tx, row)
+            known, more = True, row is not None and _empty(state, tx, row, force=force)
             if not more:
                 uploads = tx.repositories.remove(row.id) if row else []
                 state.links.remove_repository(name)
@@ -185,11 +193,21 @@ def delete_repository(state: State, name: RepositoryName) -> None:
         state.store.discard(upload)
 
 
-def _empty(state: State, tx: Transaction, repository: RepositoryRow) -> bool:
-    """Delete some content of a repository; return whether there may be more."""
+def _empty(state: State, tx: Transaction, repository: RepositoryRow, *, force: bool) -> bool:
+    """Delete some content of a repository; return whether there may be more.
+
+    Raises:
+        TagImmutable: a tag was pushed meanwhile that may not be deleted.
+    """
     links, name, left = state.links, repository.name, STEP
+    policies = PolicySet() if force else state.policies.of(tx, repository)
+
+    def remove_tags(gone: Sequence[Tag]) -> None:
+        policies.require_movable(name, gone)
+        links.remove_tags(name, *gone)
+
     steps: tuple[_Step, ...] = (
-        (tx.tags.clear, lambda gone: links.remove_tags(name, *gone)),
+        (tx.tags.clear, remove_tags),
         (tx.manifests.clear, lambda gone: links.remove_manifests(name, gone)),
         (tx.v1_images.clear, lambda gone: links.remove_v1_images(name, *gone)),
         (tx.blobs.clear, lambda gone: links.remove_blobs(name, *gone)),

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import KeptImage
-from dualreg.errors import ManifestInUse, ManifestUnknown, RepositoryUnknown
+from dualreg.errors import ManifestInUse, ManifestUnknown, RepositoryUnknown, TagImmutable
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.registry.manifests import Manifests
+from dualreg.registry.policies import PolicySet
 from dualreg.registry.state import State
 
 
@@ -50,12 +52,15 @@ class Kept:
             children = tx.upstreams.children(upstream) if keeping.size is not None else {}
             sizes = tx.upstreams.sizes(upstream) if keeping.size is not None else {}
             since = tx.now - keeping.age if keeping.age is not None else None
+            policies = self.state.policies.of(tx, None)
+            bound = {image for image in images if _is_bound(tx, policies, image)}
         found, counted, total, is_full = list[KeptImage](), set[Digest](), 0, False
         for image in images:
             new = {*_graph(image, children)} - counted
             size = sum(sizes.get(digest, 0) for digest in new)
             is_full = is_full or (keeping.size is not None and total + size > keeping.size)
-            if is_full or (since is not None and image.used_at < since):
+            is_old = since is not None and image.used_at < since
+            if image not in bound and (is_full or is_old):
                 found.append(image)
             else:
                 counted |= new
@@ -63,15 +68,22 @@ class Kept:
         return found
 
     def expire(self, image: KeptImage) -> bool:
-        """Delete an image with its tags, unless it is gone, or in use by now; return whether it was.
+        """Delete an image with its tags, unless it is gone, in use or immutable by now; say whether it went.
 
         Its blobs become garbage.
         """
         try:
             self.manifests.delete(image.repository, image.digest)
-        except (ManifestUnknown, ManifestInUse, RepositoryUnknown):
+        except (ManifestUnknown, ManifestInUse, RepositoryUnknown, TagImmutable):
             return False
         return True
+
+
+def _is_bound(tx: Transaction, policies: PolicySet, image: KeptImage) -> bool:
+    """Return whether an image has an immutable tag."""
+    if not policies.may_bind(image.repository) or not (row := tx.repositories.find(image.repository)):
+        return False
+    return bool(policies.bound(image.repository, tx.tags.pointing_at(row.id, image.digest)))
 
 
 def _longest(prefixes: Iterable[str], repository: RepositoryName) -> str:

@@ -202,8 +202,8 @@ class Manifests:
             provenance: Where the manifest comes from, if not from the client that pushes it now.
 
         Raises:
-            ManifestInvalid, DigestMismatch, ReferencesMissing, PreconditionFailed; SizeMismatch if strict.
-            ImageUnknown, ManifestUnknown: what it was made from no longer exists.
+            ManifestInvalid, DigestMismatch, ReferencesMissing, PreconditionFailed, TagImmutable.
+            SizeMismatch if strict; ImageUnknown, ManifestUnknown: what it was made from no longer exists.
             ImageExists: V1 clients see the manifest as another image that was pushed, with its ID.
             RepositoryOwned: it is from upstream, and clients have pushed to the repository.
         """
@@ -265,7 +265,7 @@ class Manifests:
             agent: The ``User-Agent`` of the client that pushed it, if it is to be recorded.
 
         Raises:
-            ManifestUnknown, PreconditionFailed: nothing was changed.
+            ManifestUnknown, PreconditionFailed, TagImmutable: nothing was changed.
         """
         pointed = Pointing.at_tags(self.state, repository, [tag], digest, at)
         with self.state.links.staged(pointed.files), self.state.begin() as tx:
@@ -294,6 +294,7 @@ class Manifests:
         Raises:
             RepositoryUnknown, ManifestUnknown, PreconditionFailed.
             ManifestInUse: an index of the repository names it, or it has tags and must not.
+            TagImmutable: one of the tags may not be deleted.
         """
         load_for_precondition(self.state.upstream, condition, repository, digest)
         delete_manifest(self.state, repository, digest, condition, tagged=tagged)

@@ -9,6 +9,7 @@ from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import Origin, RepositoryRow
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry.immutability import require_pointable
 from dualreg.registry.state import State
 from dualreg.storage.link_tree import StagedLink
 from dualreg.storage.links import staged_tag
@@ -47,8 +48,15 @@ class Pointing:
         return cls(state, tags, digest, when, [staged_tag(repository, tag, digest, when) for tag in tags])
 
     def leave(self, tx: Transaction, repository: RepositoryRow) -> tuple[Digest, ...]:
-        """Lock the tags; return the manifests that they leave, which the caller notes."""
-        return tx.tags.leave(repository.id, self.tags, self.digest)
+        """Lock the tags; return the manifests that they leave, which the caller notes.
+
+        Raises:
+            TagImmutable: one of them may not leave the manifest that it points at.
+        """
+        left = tx.tags.leave(repository.id, self.tags, self.digest)
+        if left:
+            require_pointable(self.state, tx, repository, self.tags, self.digest)
+        return left
 
     def record(
         self,

@@ -20,16 +20,20 @@ class Repositories:
 
     state: State
 
-    def delete(self, name: RepositoryName) -> None:
+    def delete(self, name: RepositoryName, *, force: bool = False) -> None:
         """Delete the repository with its tags, manifests, images, links and uploads.
 
         Bytes of blobs go when no other repository has used them for a while. Meanwhile, clients may see a
         part of a large repository.
 
+        Args:
+            force: Also if it has immutable tags.
+
         Raises:
             RepositoryUnknown.
+            TagImmutable: a tag may not be deleted. Nothing was, unless the tag was pushed meanwhile.
         """
-        delete_repository(self.state, name)
+        delete_repository(self.state, name, force=force)
 
     def delete_if_empty(self, name: RepositoryName) -> None:
         """Delete the repository if it has no content."""

@@ -14,6 +14,7 @@ from dualreg.errors import BlobDamaged, RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.layer import empty_layer
 from dualreg.image.names import RepositoryName, UploadId
+from dualreg.registry.policies import Policies
 from dualreg.registry.upstream import NoUpstream, Upstream
 from dualreg.storage import Store
 from dualreg.storage.link_tree import FolderLinks, LinkFile, StagedLink
@@ -46,6 +47,7 @@ class State:
     Attributes:
         upstream: Where content is loaded from that this registry does not have.
         retention: How long garbage stays.
+        policies: What operators forbid.
     """
 
     catalog: Catalog
@@ -53,6 +55,7 @@ class State:
     links: Links
     upstream: Upstream = field(default_factory=NoUpstream)
     retention: Retention = Retention()
+    policies: Policies = field(default_factory=Policies)
 
     @contextmanager
     def begin(self) -> Iterator[Transaction]:

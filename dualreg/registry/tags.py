@@ -147,7 +147,7 @@ class Tags:
         """Delete the tag; its manifest and other tags stay.
 
         Raises:
-            RepositoryUnknown, TagUnknown, PreconditionFailed.
+            RepositoryUnknown, TagUnknown, PreconditionFailed, TagImmutable.
         """
         upstream = self.state.upstream
         load_for_precondition(upstream, condition, repository, tag)
@@ -157,6 +157,9 @@ class Tags:
             row = tx.repositories.lock(repository, exclusive=True, absent=available)
             if row is None and not available:
                 raise RepositoryUnknown(name=repository)
+            policies = self.state.policies.of(tx, row)
+            if policies.bound(repository, [tag]) and (available or (row and tx.tags.has_any(row.id, [tag]))):
+                policies.require_movable(repository, [tag])
             check_precondition(tx, condition, repository, tag)
             if not (row and tx.tags.remove(row.id, tag)) and not available:
                 raise TagUnknown(tag=tag)
@@ -168,6 +171,7 @@ class Tags:
 
         Raises:
             RepositoryUnknown: there is no such repository, or it has no tags.
+            TagImmutable: one of them may not be deleted; none was.
         """
         clear_tags(self.state, repository)
 

@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import ManifestRow
-from dualreg.errors import ManifestUnknown, ServerBusy, UpstreamBusy, UpstreamFailed
+from dualreg.errors import ManifestUnknown, ServerBusy, TagImmutable, UpstreamBusy, UpstreamFailed
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.single_flight import KeyedLocks
@@ -98,6 +98,9 @@ class Checked(ABC):
             raise absence.failure
         try:
             found = not absence and self.ask(repository, reference, row)
+        except TagImmutable:  # what is here is served, whatever the tag points at there
+            self.note_fresh(repository, reference)
+            return True
         except UpstreamFailed as error:
             if row is None:
                 self.memory.note_absence(key, error)

@@ -225,6 +225,7 @@ class Seen:
             "account add alice --password-stdin", "account password alice --password-stdin",
             "account add ci --robot", "group add team alice", "group add team ci", "group remove team ci",
             "access grant alice team/* pull,push", "access grant ci x/* pull", "access revoke ci x/*",
+            "immutable add x/*", "immutable add team/*:v*", "immutable remove x/*",
             "key add alice --note mine --expires 1d", "token rotate --grace 1h",
             "account add eve --robot",
         ):  # fmt: skip
@@ -234,6 +235,8 @@ class Seen:
             "account add bob --robot", "account disable bob", "account enable bob", "account unlock bob",
             "group add team bob", "group remove team bob", "account remove eve", "account remove bob",
             "account list", "config show", "group list", "key list",
+            "immutable list", "immutable explain team/old:v1", "account list", "config show", "group list",
+            "key list",
             "repository show team/old", "repository show team/app",
         ):  # fmt: skip
             self.prints(line)

@@ -253,3 +253,24 @@ def test_rollback_warns_of_the_legacy_source(
     (path,) = (data / "migrations").glob("*.jsonl")
     monkeypatch.setenv("DUALREG_LEGACY_SOURCE", f"{source(expected)}/")
     assert "are imported again on demand" in command(data, f"rollback {path.stem}").stderr
+
+
+@pytest.mark.parametrize("dry_run", ["", "--dry-run"])
+def test_immutable_tags(expected: Expected, data: Path, opened: Registry, dry_run: str) -> None:
+    """An import skips one that points elsewhere, and a rollback keeps it; both say why, dry runs too."""
+    run = f"run {source(expected)} --include team/app:* --existing overwrite --json"
+    first = json.loads(command(data, run, code=None).stdout)["run"]
+    name = RepositoryName("team/app")
+    opened.bridge.tag(name, Tag("1"), image_id("other"))  # type: ignore[arg-type]  # an id's text
+    opened.immutability.add("team/*")
+    before = opened.tags.describe(name, limit=9)
+    reason = "cannot be moved or deleted (rule team/*)"
+    again = json.loads(command(data, f"{run} {dry_run}", code=None).stdout)["tags"]
+    skipped = {
+        each["tag"].rpartition(":")[2]: each["reason"] for each in again if each["status"] == "skipped"
+    }
+    assert {*skipped} == {"1", "a+b"}  # which is no valid name
+    assert f"team/app:1 {reason}" in skipped["1"]
+    output = command(data, f"rollback {first} {dry_run}").output
+    assert f"kept: team/app:2 {reason}" in output
+    assert opened.tags.describe(name, limit=9) == before

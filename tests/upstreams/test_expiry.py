@@ -121,3 +121,12 @@ def test_nothing_expires_without_a_limit(kept: Registry) -> None:
     """That is the default."""
     assert _collect(kept, Keeping()) == []
     assert len(_left(kept)) == 4
+
+
+def test_immutable_tags_do_not_expire(kept: Registry) -> None:
+    """Whatever limits there are: only others go, and a dry run says the same."""
+    kept.immutability.add("hub/*:1")
+    others = {each.digest for each in IMAGES} - {IMAGES[1].digest}
+    for dry_run in (True, False):
+        assert {*_collect(kept, Keeping(age=timedelta(), size=0), dry_run=dry_run)} == others
+    assert _left(kept) == [IMAGES[1]]

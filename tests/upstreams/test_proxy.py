@@ -106,6 +106,17 @@ def test_a_tag_is_compared_and_follows(hub: Here, between: Front, there: There) 
         hub.pull("hub/team/moving", image, str(image.digest))
 
 
+def test_an_immutable_tag_does_not_follow(hub: Here, between: Front, there: There) -> None:
+    """Clients get what it was first, whether it is moved there or deleted."""
+    there.put("team/immutable", IMAGE, "1")
+    hub.pull("hub/team/immutable", IMAGE, "1")
+    hub.registry.immutability.add("hub/*:1")
+    there.put("team/immutable", OTHER, "1")
+    hub.pull("hub/team/immutable", IMAGE, "1")
+    between.answer = lambda path, _: 404 if path.endswith("/manifests/1") else None
+    hub.pull("hub/team/immutable", IMAGE, "1")
+
+
 def test_an_index_and_what_it_lists(hub: Here, between: Front, there: There) -> None:
     """Children come when they are asked for; clients that read no index get their image of it."""
     for image in (IMAGE, OTHER):

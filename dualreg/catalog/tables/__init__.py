@@ -17,6 +17,7 @@ signing_keys                            keys that sign tokens and generated sche
 v1_clients                              V1 clients that were seen, and when
 accounts · group_members · secrets      accounts, groups, API keys and refresh tokens
 permissions                             permission rules
+immutable_tags                          rules of tags that stay as they are
 login_failures · login_successes        counters of failed logins, and where accounts have logged in
 forgotten                               what was deleted, and must not be imported on demand again
 service_state                           what the service notes about itself
@@ -28,6 +29,7 @@ blobs in use. Digests are in wire form, sizes in bytes, times in UTC.
 from dualreg.catalog.tables.accounts import (
     Accounts,
     GroupMembers,
+    ImmutableTags,
     LoginFailures,
     LoginSuccesses,
     Permissions,
@@ -55,6 +57,7 @@ __all__ = [
     "Blobs",
     "Deletions",
     "GroupMembers",
+    "ImmutableTags",
     "LoginFailures",
     "LoginSuccesses",
     "ManifestChildren",

@@ -1,4 +1,4 @@
-"""Tables of accounts and permissions."""
+"""Tables of accounts, and of the rules by which operators allow and forbid."""
 
 from datetime import datetime
 
@@ -38,6 +38,15 @@ class Permissions(Table):
     who: Mapped[str] = mapped_column(NameColumn, primary_key=True)
     pattern: Mapped[str] = mapped_column(NameColumn, primary_key=True)
     actions: Mapped[str] = mapped_column(String(40))
+
+
+class ImmutableTags(Table):
+    """Rules of immutable tags: patterns of ``REPOSITORY:TAG``."""
+
+    __tablename__ = "immutable_tags"
+
+    pattern: Mapped[str] = mapped_column(String(400), primary_key=True)
+    added_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Secrets(Table):

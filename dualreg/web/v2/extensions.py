@@ -55,9 +55,9 @@ def describe_tags(name: RepositoryName) -> Response:
 
 @requires(Action.ADMIN)
 def delete_repository(name: RepositoryName) -> Response:
-    """Delete the repository with everything in it."""
+    """Delete the repository with everything in it; with ``force=true``, also if it has immutable tags."""
     require_deletes()
-    registry().repositories.delete(name)
+    registry().repositories.delete(name, force=request.args.get("force") == "true")
     return empty_response(202, {})
 
 

@@ -8,6 +8,7 @@ from tests.contracts.catalog.deletions import DeletionsContract
 from tests.contracts.catalog.derivations import DerivationsContract
 from tests.contracts.catalog.manifests import ManifestsContract
 from tests.contracts.catalog.notes import NotesContract
+from tests.contracts.catalog.policies import PoliciesContract
 from tests.contracts.catalog.rebuilding import RebuildingContract
 from tests.contracts.catalog.referrers import ReferrersContract
 from tests.contracts.catalog.repositories import RepositoriesContract
@@ -36,6 +37,7 @@ class CatalogContract(
     SigningKeysContract,
     ClientsContract,
     AccountsContract,
+    PoliciesContract,
     DeletionsContract,
     NotesContract,
     RebuildingContract,

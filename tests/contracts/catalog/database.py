@@ -11,6 +11,7 @@ from dualreg.catalog.tables import (
     Blobs,
     Deletions,
     GroupMembers,
+    ImmutableTags,
     LoginFailures,
     LoginSuccesses,
     ManifestChildren,
@@ -126,10 +127,10 @@ class DatabaseContract:
     def test_every_table_is_in_use(self, catalog: Catalog) -> None:
         """A guard: the contract knows all tables there are."""
         known = {
-            Accounts, Blobs, Deletions, GroupMembers, LoginFailures, LoginSuccesses, ManifestChildren,
-            Manifests, ManifestViews, MissingChildren, Permissions, Repositories, RepositoryBlobs, Secrets,
-            ServiceState, SigningKeys, Tags, TranscodedLayers, Uploads, UpstreamCounters, V1Clients, V1Images,
-            V1SentLayers,
+            Accounts, Blobs, Deletions, GroupMembers, ImmutableTags, LoginFailures, LoginSuccesses,
+            ManifestChildren, Manifests, ManifestViews, MissingChildren, Permissions, Repositories,
+            RepositoryBlobs, Secrets, ServiceState, SigningKeys, Tags, TranscodedLayers, Uploads,
+            UpstreamCounters, V1Clients, V1Images, V1SentLayers,
         }  # fmt: skip
         assert {table.__tablename__ for table in known} == set(Table.metadata.tables)
         with catalog.read() as tx:

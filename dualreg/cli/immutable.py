@@ -1,0 +1,84 @@
+"""``dualreg immutable``: rules of tags that can be neither moved nor deleted."""
+
+from pathlib import Path
+
+import click
+
+from dualreg.cli.admin import audited_registry, prepared_registry
+from dualreg.cli.options import json_option, settings_options
+from dualreg.cli.output import counted, echo, echo_json, records, table
+from dualreg.errors import RegistryError
+from dualreg.image.names import RepositoryName, Tag
+
+
+@click.group()
+def immutable() -> None:
+    """Manage rules of immutable tags.
+
+    A tag that matches a rule can be pushed once. After that, it is neither moved nor deleted.
+    """
+
+
+@immutable.command()
+@click.argument("pattern")
+@settings_options
+def add(pattern: str, data: Path | None, config: Path | None) -> None:
+    """Make tags immutable that match PATTERN, such as 'team/*:v*'.
+
+    In PATTERN, * matches anything. The rule holds for tags that exist, and for those that are pushed later.
+    """
+    with audited_registry(data, config) as (registry, _, record):
+        try:
+            is_new = registry.immutability.add(pattern)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from error
+        if is_new:
+            record("immutable add", pattern=pattern)
+    echo(f"Tags that match {pattern} are immutable." if is_new else f"There is such a rule: {pattern}")
+
+
+@immutable.command()
+@click.argument("pattern")
+@settings_options
+def remove(pattern: str, data: Path | None, config: Path | None) -> None:
+    """Remove the rule PATTERN."""
+    with audited_registry(data, config) as (registry, _, record):
+        try:
+            registry.immutability.remove(pattern)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from error
+        record("immutable remove", pattern=pattern)
+    echo(f"Removed the rule {pattern}.")
+
+
+@immutable.command("list")
+@json_option
+@settings_options
+def list_rules(data: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """List the rules of immutable tags."""
+    with prepared_registry(data, config) as (registry, _):
+        rules = registry.immutability.rules()
+    if as_json:
+        records(rules)
+        return
+    table(("PATTERN", "ADDED"), [(rule.pattern, f"{rule.added_at:%Y-%m-%d %H:%M}") for rule in rules])
+    echo(f"{counted(len(rules), 'rule')}." if rules else "No rules. Add one:  dualreg immutable add PATTERN")
+
+
+@immutable.command()
+@click.argument("image", metavar="REPOSITORY:TAG")
+@json_option
+@settings_options
+def explain(image: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """Explain whether a tag is immutable, or will be when it is pushed, and by which rule."""
+    try:
+        name, _, text = image.rpartition(":")
+        repository, tag = RepositoryName.parse(name), Tag.parse(text)
+        with prepared_registry(data, config) as (registry, _):
+            rule = registry.immutability.rule_of(repository, tag)
+    except RegistryError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        echo_json({"immutable": rule is not None, "rule": rule}, indent=None)
+    else:
+        echo(f"yes: by the rule {rule}" if rule else "no: no rule matches it")
