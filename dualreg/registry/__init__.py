@@ -86,6 +86,9 @@ class Rules:
     require_room: Callable[[], None] = lambda: None
 
 
+_DEFAULTS = Rules()
+
+
 @dataclass(frozen=True, slots=True)
 class Registry:
     """Everything a registry does, by noun.
@@ -118,9 +121,8 @@ class Registry:
     linking: Linking
 
     @classmethod
-    def build(cls, state: State, rules: Rules | None = None) -> Self:
+    def build(cls, state: State, rules: Rules = _DEFAULTS) -> Self:
         """Return the services joined over *state*."""
-        rules = rules or Rules()
         integrity = Integrity(state)
         documents = DocumentCache(state.store, integrity)
         uploads = Uploads(state, integrity, rules.upload_ttl, rules.uploads)

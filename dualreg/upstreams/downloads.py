@@ -226,8 +226,9 @@ class Downloads:
     def _flight(self, repository: RepositoryName, blob: BlobRow, source: BlobSource) -> Flight:
         key = repository, blob.digest
         with self._lock:
-            if key in self._flights:
-                return self._flights[key]
+            known = self._flights.get(key)
+            if known and not known.failure:  # else who has seen it fail may try again at once
+                return known
             if len(self._flights) >= _FLIGHTS:
                 raise UpstreamBusy(retry_after=_RETRY_AFTER)
             flight = Flight(
@@ -249,7 +250,8 @@ class Downloads:
 
     def _end(self, key: tuple[RepositoryName, Digest], flight: Flight) -> None:
         with self._lock:
-            self._flights.pop(key, None)
+            if self._flights.get(key) is flight:
+                del self._flights[key]
         if flight.failure:
             self.count(errors=1)
             facts = *key[::-1], self.upstream, safe_line(str(flight.failure))

@@ -234,8 +234,7 @@ class Seen:
             "access list", "access explain alice team/old pull", "access explain ci team/old pull",
             "account add bob --robot", "account disable bob", "account enable bob", "account unlock bob",
             "group add team bob", "group remove team bob", "account remove eve", "account remove bob",
-            "account list", "config show", "group list", "key list",
-            "immutable list", "immutable explain team/old:v1", "account list", "config show", "group list",
+            "account list", "config show", "group list", "immutable list", "immutable explain team/old:v1",
             "key list",
             "repository show team/old", "repository show team/app",
         ):  # fmt: skip
