@@ -51,6 +51,7 @@ from dualreg.catalog.tags import TagQueries
 from dualreg.catalog.transcoded import TranscodedQueries
 from dualreg.catalog.uploads import UploadQueries
 from dualreg.catalog.upstreams import UpstreamQueries
+from dualreg.catalog.usage import UsageQueries
 from dualreg.catalog.uses import UseQueries
 from dualreg.catalog.v1_images import V1ImageQueries
 from dualreg.catalog.versions import versions_of
@@ -155,6 +156,7 @@ class Transaction:
     garbage = _Noun(GarbageQueries)
     upstreams = _Noun(UpstreamQueries, timed=False)
     uses = _Noun(UseQueries, timed=False)
+    usage = _Noun(UsageQueries, timed=False)
     referrers = _Noun(ReferrerQueries, timed=False)
     keys = _Noun(KeyQueries)
     clients = _Noun(ClientQueries, timed=False)
@@ -296,19 +298,11 @@ class Catalog:
         return tx
 
     def settle(self) -> None:
-        """Make durable whatever was committed before, by anyone.
-
-        Raises:
-            CommitUncertain: the disk fails.
-        """
+        """Make durable whatever was committed before, by anyone; raises CommitUncertain if the disk fails."""
         self._commits.settle()
 
     def settle_locked(self) -> None:
-        """Do the same within a transaction.
-
-        Raises:
-            CommitUncertain: the disk fails.
-        """
+        """Do the same within a transaction."""
         self._commits.settle_locked()
 
     @contextmanager

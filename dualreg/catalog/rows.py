@@ -311,6 +311,22 @@ class ImmutableRow:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageRow:
+    """How much a repository or namespace has; each blob counts once.
+
+    Attributes:
+        name: Empty: the whole registry.
+        bytes: Of all its blobs.
+        own: Of those that nothing else has.
+    """
+
+    name: str
+    blobs: int
+    bytes: int
+    own: int
+
+
+@dataclass(frozen=True, slots=True)
 class PermissionRow:
     """A permission rule.
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "access": ("access:access", "Manage permission rules."),
     "immutable": ("immutable:immutable", "Manage rules of immutable tags."),
     "repository": ("repository:repository", "Manage repositories."),
+    "usage": ("usage:usage", "Show how many bytes repositories have."),
     "images": ("images:images", "Check which clients can read images."),
     "derive": ("derive:derive", "Make editions of tagged images before clients ask for them."),
     "clients": ("clients:clients", "List recent V1 clients."),

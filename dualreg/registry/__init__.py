@@ -50,6 +50,7 @@ from dualreg.registry.transcoding import Transcoding
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.upstream import Freshness
+from dualreg.registry.usage import Usage
 from dualreg.registry.uses import Uses
 from dualreg.registry.v1_images import V1Images
 from dualreg.registry.v1_layers import V1Layers
@@ -182,6 +183,11 @@ class Registry:
     def uses(self) -> Uses:
         """What finds out what uses a blob."""
         return Uses(self.state)
+
+    @property
+    def usage(self) -> Usage:
+        """What measures repositories and namespaces."""
+        return Usage(self.state)
 
     @property
     def garbage(self) -> Garbage:

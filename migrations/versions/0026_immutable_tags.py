@@ -1,7 +1,7 @@
 """Rules of immutable tags. Older versions do not obey them.
 
 Revision ID: 0026
-Revises: 0024
+Revises: 0032
 """
 
 import sqlalchemy as sa

@@ -231,6 +231,7 @@ class Seen:
         ):  # fmt: skip
             self.invoke(line, given="secret password\n")
         for line in (
+            "usage team/one", "usage --depth 0",
             "access list", "access explain alice team/old pull", "access explain ci team/old pull",
             "account add bob --robot", "account disable bob", "account enable bob", "account unlock bob",
             "group add team bob", "group remove team bob", "account remove eve", "account remove bob",

@@ -54,6 +54,14 @@ def _downgrade(catalog: Catalog, target: str) -> None:
         command.downgrade(config, target)
 
 
+def _create(tx: Transaction) -> int:
+    """Create a repository as older versions did, without what came later; return its ID."""
+    tx.blobs.connection.execute(insert(Repositories).values(name=NAME, created_at=datetime.now(UTC)))
+    row = tx.repositories.find(NAME)
+    assert row
+    return row.id
+
+
 def _link(tx: Transaction, repository_id: int, digest: Digest) -> None:
     """Record a link as older versions did, without the columns that came later."""
     columns = {"repository_id": repository_id, "digest": digest, "linked_at": datetime.now(UTC)}
@@ -152,13 +160,13 @@ def test_what_v1_clients_could_not_use_is_looked_at_again(empty: Catalog) -> Non
         "c": (media_types.SCHEMA1_SIGNED, None),
     }
     with empty.begin() as tx:
-        row = tx.repositories.ensure(NAME)
+        repository = _create(tx)
         for content, (media_type, view) in kinds.items():
             digest = Digest.of(content.encode())
             tx.blobs.record(digest, 1)
-            _link(tx, row.id, digest)
-            tx.manifests.record(row.id, Manifest(media_type, content.encode(), digest, Contents()))
-            seen = {"repository_id": row.id, "manifest": digest, "kind": "v1", "view": view}
+            _link(tx, repository, digest)
+            tx.manifests.record(repository, Manifest(media_type, content.encode(), digest, Contents()))
+            seen = {"repository_id": repository, "manifest": digest, "kind": "v1", "view": view}
             tx.views.connection.execute(insert(ManifestViews).values(seen))
     upgrade(empty)
     with empty.engine.connect() as connection:
@@ -173,13 +181,13 @@ def test_types_that_browsers_show_become_json(empty: Catalog) -> None:
     types = ["text/html", "TEXT/html; charset=utf-8", "image/svg+xml", "x", media_types.OCI_MANIFEST]
     types.append("Application/vnd.example+json")
     with empty.begin() as tx:
-        row = tx.repositories.ensure(NAME)
+        repository = _create(tx)
         for media_type in types:
             payload = media_type.encode()
             digest = Digest.of(payload)
             tx.blobs.record(digest, 1)
-            _link(tx, row.id, digest)
-            tx.manifests.record(row.id, Manifest(media_type, payload, digest, Contents()))
+            _link(tx, repository, digest)
+            tx.manifests.record(repository, Manifest(media_type, payload, digest, Contents()))
     upgrade(empty)
     with empty.read() as tx:
         found = [tx.manifests.find(NAME, Digest.of(each.encode())) for each in types]

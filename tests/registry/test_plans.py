@@ -3,7 +3,8 @@
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -263,11 +264,15 @@ class Work:
 
     def of(self, client: FlaskClient, method: str, path: str) -> int:
         """Return the steps that the request takes when it is repeated."""
-        client.open(path, method=method)
+        return self.of_call(lambda: client.open(path, method=method))
+
+    def of_call(self, call: Callable[[], object]) -> int:
+        """Return the steps that a call takes when it is repeated."""
+        call()
         self._steps = 0
         sys.setprofile(self._count)
         try:
-            client.open(path, method=method)
+            call()
         finally:
             sys.setprofile(None)
         return self._steps
@@ -281,6 +286,23 @@ class Work:
 
 #: Tags, and repositories, of the large catalog; a million of each takes minutes and gigabytes.
 LARGE = int(os.environ.get("LARGE_CATALOG", short_or_long("30000", "300000")))
+
+
+@pytest.mark.slow
+def test_a_page_of_usage_costs_the_same_in_a_large_catalog(tmp_path: Path) -> None:
+    """A hundred repositories out of the middle, all of which share a blob with all others."""
+    costs = []
+    for size in (2_400, LARGE):
+        with closing(filled(tmp_path, tags=size, repositories=size)) as catalog:
+            usage, work = build_registry(catalog, Full()).usage, Work(catalog)
+            middle = f"team/{size // 2:07}"
+            page = usage.repositories(after=middle, limit=100)
+            assert {(row.blobs, row.bytes, row.own) for row in page.rows} == {(1, 2, 0)}
+            assert page.after == page.rows[99].name
+            costs.append(
+                work.of_call(lambda usage=usage, middle=middle: usage.repositories(after=middle, limit=100))
+            )
+    assert 0 < costs[1] < 1.01 * costs[0]
 
 
 @pytest.mark.slow

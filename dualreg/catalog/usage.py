@@ -1,0 +1,105 @@
+"""SQL of usage: how many bytes repositories and namespaces have, and how many of them they share.
+
+Every query looks at the links of what it is asked about, and at those of the same blobs, by indexes. So a
+page costs what is on it, however many repositories there are.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, case, exists, func, or_, select
+from sqlalchemy.orm import QueryableAttribute, aliased
+
+from dualreg.catalog.dialects import within
+from dualreg.catalog.rows import UsageRow
+from dualreg.catalog.tables import Blobs, Repositories, RepositoryBlobs
+from dualreg.patterns import Reach
+
+#: The character after the slash: what is below a name ends there.
+_AFTER_SLASH = "0"
+#: A character after all those of names.
+_LAST = "~"
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQueries:
+    """How much is stored, by name."""
+
+    connection: Connection
+
+    def names(self, after: str, reach: Reach, limit: int) -> Sequence[str]:
+        """Return up to *limit* names of repositories in *reach* after *after*, in byte order."""
+        query = select(Repositories.name).where(Repositories.name > after, within(Repositories.name, reach))
+        return self.connection.scalars(query.order_by(Repositories.name).limit(limit)).all()
+
+    def repositories(self, names: Sequence[str]) -> Sequence[UsageRow]:
+        """Return the usage of repositories, in byte order."""
+        link, other = RepositoryBlobs, aliased(RepositoryBlobs)
+        shared = exists().where(other.digest == link.digest, other.repository_id != link.repository_id)
+        query = select(Repositories.name, *_sums(shared)).select_from(Repositories)
+        query = query.outerjoin(link, link.repository_id == Repositories.id)
+        query = query.outerjoin(Blobs, Blobs.digest == link.digest).where(Repositories.name.in_(names))
+        rows = self.connection.execute(query.group_by(Repositories.name).order_by(Repositories.name))
+        return [_row(*row) for row in rows]
+
+    def namespaces(self, after: str, depth: int, reach: Reach) -> Iterator[tuple[str, str]]:
+        """Yield namespaces of *depth* components after *after*, in byte order, and where the next one begins.
+
+        A repository whose name has fewer components is a namespace of its own.
+        """
+        while found := self.names(after, reach, 1):
+            (name,) = found
+            namespace = "/".join(name.split("/")[:depth])
+            after = name if name == namespace else f"{namespace}/{_LAST}"
+            # Names such as a-b are between a and a/b: the namespace a was there before them.
+            if name == namespace or not self._is_repository(namespace, reach):
+                yield namespace, after
+
+    def _is_repository(self, name: str, reach: Reach) -> bool:
+        query = select(Repositories.id).where(Repositories.name == name, within(Repositories.name, reach))
+        return self.connection.scalar(query) is not None
+
+    def namespace(self, name: str, depth: int, reach: Reach) -> UsageRow:
+        """Return the usage of the repositories of *reach* in a namespace: each blob counts once."""
+        is_whole = name.count("/") == depth - 1
+
+        def within_it(column: QueryableAttribute[str]) -> ColumnElement[bool]:
+            return (_below(column, name) if is_whole else column == name) & within(column, reach)
+
+        link, holder = RepositoryBlobs, aliased(Repositories)
+        inside = select(link.digest).join(Repositories, Repositories.id == link.repository_id)
+        inside = inside.where(within_it(Repositories.name))
+        other = select(link.digest).join(holder, holder.id == link.repository_id)
+        other = other.where(link.digest == Blobs.digest, ~within_it(holder.name))
+        query = select(*_sums(other.exists())).where(Blobs.digest.in_(inside))
+        return _row(name, *self.connection.execute(query).one())
+
+    def total(self) -> UsageRow:
+        """Return what all repositories have; of every blob, all bytes are its own."""
+        linked = exists().where(RepositoryBlobs.digest == Blobs.digest)
+        query = select(func.count(), func.coalesce(func.sum(Blobs.size), 0)).where(linked)
+        blobs, size = self.connection.execute(query).one()
+        return _row("", blobs, size, size)
+
+    def unlinked(self) -> int:
+        """Return the bytes of blobs that no repository has, until the garbage collection deletes them."""
+        query = select(func.coalesce(func.sum(Blobs.size), 0)).where(Blobs.condemned_at.is_not(None))
+        return int(self.connection.scalar(query) or 0)
+
+
+def _row(name: str, *sums: Any) -> UsageRow:  # noqa: ANN401 -- PostgreSQL's sums are decimals
+    blobs, size, own = map(int, sums)
+    return UsageRow(name, blobs, size, own)
+
+
+def _sums(shared: ColumnElement[bool]) -> tuple[ColumnElement[int], ...]:
+    """Return the number of blobs, their bytes, and those of which *shared* does not hold."""
+    own = case((shared, 0), else_=Blobs.size)
+    sums = (func.coalesce(func.sum(each), 0) for each in (Blobs.size, own))
+    return (func.count(Blobs.digest), *sums)
+
+
+def _below(column: QueryableAttribute[str], name: str) -> ColumnElement[bool]:
+    """Return the condition that a name is *name*, or below it."""
+    return or_(column == name, (column > f"{name}/") & (column < name + _AFTER_SLASH))

@@ -1,0 +1,62 @@
+"""Usage: how many bytes repositories and namespaces have, and how many of them would go with them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+from dualreg.catalog.rows import UsageRow
+from dualreg.patterns import EVERYWHERE, Reach
+from dualreg.registry.state import State
+
+
+class UsagePage(NamedTuple):
+    """Usage by name, in byte order; *after* is where the next page begins, None if there is none."""
+
+    rows: Sequence[UsageRow]
+    after: str | None
+
+
+class Total(NamedTuple):
+    """What the store has: the *blobs* of repositories and their *bytes*, and bytes that are *garbage*."""
+
+    blobs: int
+    bytes: int
+    garbage: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Measures what is stored, as the catalog has it; editions and all else that was made here count, too."""
+
+    state: State
+
+    def repositories(self, *, after: str = "", limit: int, reach: Reach = EVERYWHERE) -> UsagePage:
+        """Return the usage of up to *limit* repositories of *reach*.
+
+        Args:
+            after: What the page before gave.
+        """
+        with self.state.catalog.read() as tx:
+            names = tx.usage.names(after, reach, limit + 1)
+            rows = tx.usage.repositories(names[:limit]) if limit else ()
+        return UsagePage(rows, names[limit - 1] if limit and len(names) > limit else None)
+
+    def namespaces(self, depth: int, *, after: str = "", limit: int, reach: Reach = EVERYWHERE) -> UsagePage:
+        """Return the usage of up to *limit* namespaces, each the first *depth* components of names.
+
+        Blobs count once in each, and are shared if repositories outside, or outside *reach*, have them.
+
+        Args:
+            after: What the page before gave.
+        """
+        with self.state.catalog.read() as tx:
+            found = [*islice(tx.usage.namespaces(after, depth, reach), limit + 1)]
+            rows = [tx.usage.namespace(name, depth, reach) for name, _ in found[:limit]]
+        return UsagePage(rows, found[limit - 1][1] if limit and len(found) > limit else None)
+
+    def total(self) -> Total:
+        """Return what all repositories have together; this counts all blobs."""
+        with self.state.catalog.read() as tx:
+            row = tx.usage.total()
+            return Total(row.blobs, row.bytes, tx.usage.unlinked())
