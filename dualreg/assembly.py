@@ -30,6 +30,7 @@ from dualreg.registry import Registry, Rules
 from dualreg.registry.children import ManifestRules
 from dualreg.registry.collections import Collections
 from dualreg.registry.marks import FileMark, FixedMark, Mark, Marker, Marks, NoteMark
+from dualreg.registry.signing import Policies, Policy
 from dualreg.registry.state import Retention, State
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.upstream import NoUpstream, Upstream
@@ -301,6 +302,16 @@ def upload_limits(settings: Settings) -> UploadLimits:
     shares, disk = parse_upload_limits(settings.upload_limits), disk_of(settings.store_folder)
     size = disk.f_blocks * disk.f_frsize
     return UploadLimits(shares.open or None, shares.bytes(size) or None, shares.total(size) or None)
+
+
+def policies_of(settings: Settings) -> Policies:
+    """Return by which keys signatures are verified.
+
+    Raises:
+        ValueError: a file that *settings* name cannot be read, or has no usable key or certificate.
+    """
+    tables = settings.signatures.items()
+    return Policies(tuple(Policy.read(name, *each.files) for name, each in tables))
 
 
 def manifest_rules(settings: Settings) -> ManifestRules:

@@ -28,6 +28,7 @@ COMMANDS = {
     "immutable": ("immutable:immutable", "Manage rules of immutable tags."),
     "repository": ("repository:repository", "Manage repositories."),
     "usage": ("usage:usage", "Show how many bytes repositories have."),
+    "image": ("image:image", "Show an image."),
     "images": ("images:images", "Check which clients can read images."),
     "derive": ("derive:derive", "Make editions of tagged images before clients ask for them."),
     "clients": ("clients:clients", "List recent V1 clients."),

@@ -11,6 +11,7 @@ from dualreg.image.digest import Digest
 from dualreg.messages import json_text, mask, safe_line
 
 _MIB = 1 << 20
+_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"))
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
@@ -21,6 +22,14 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 def amount(blobs: int, size: int) -> str:
     """Return ``2 blobs (1.5 MiB)``, given bytes."""
     return f"{counted(blobs, 'blob')} ({size / _MIB:,.1f} MiB)"
+
+
+def sized(size: int) -> str:
+    """Return a number of bytes as people read it: ``17 bytes``, ``1.5 MiB``."""
+    if size < 1 << 10:
+        return counted(size, "byte")
+    unit, name = next((each for each in _UNITS if size >= each[0]), (1 << 10, "KiB"))
+    return f"{size / unit:,.1f} {name}"
 
 
 def minute(at: datetime) -> str:

@@ -15,6 +15,7 @@ from dualreg.errors import RepositoryOwned
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.activity import Clients, Pulls
+from dualreg.registry.attachments import Attachments
 from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.chains import Chains
@@ -30,6 +31,7 @@ from dualreg.registry.imports import Imports
 from dualreg.registry.incoming import Incoming
 from dualreg.registry.index_entries import IndexEntries
 from dualreg.registry.inflating import InflatingSlots
+from dualreg.registry.inspection import Inspection
 from dualreg.registry.integrity import Integrity
 from dualreg.registry.kept import Kept
 from dualreg.registry.keys import Keys
@@ -208,6 +210,11 @@ class Registry:
     def immutability(self) -> Immutability:
         """What manages the rules of immutable tags."""
         return Immutability(self.state)
+
+    @property
+    def inspection(self) -> Inspection:
+        """What describes an image."""
+        return Inspection(self.bridge, Attachments(self.manifests, self.blobs, self.referrers))
 
     @property
     def kept(self) -> Kept:

@@ -116,8 +116,16 @@ def _located_in(table: object, file: Path, members: Mapping[str, str]) -> object
     if not isinstance(table, dict):
         return table
     return {
-        key: _located(each, file, members[key]) if key in members else each for key, each in table.items()
+        key: _located_each(each, file, members[key]) if key in members else each
+        for key, each in table.items()
     }
+
+
+def _located_each(value: object, file: Path, before: str) -> object:
+    """Return a path, or each of a list of them, as ``_located``."""
+    if isinstance(value, list):
+        return [_located(each, file, before) for each in value]
+    return _located(value, file, before)
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pydantic import (
 
 from dualreg.settings.layers import SettingsInvalid, describe, read_layers
 from dualreg.settings.mirrors import Mirrors
+from dualreg.settings.signatures import Signatures
 from dualreg.settings.upstreams import Peers, Upstreams
 from dualreg.settings.values import (
     UPLOAD_LIMITS,
@@ -58,7 +59,11 @@ _PREFIXED_PATHS = {
 }
 #: Settings that are tables: which of their members are paths, or in which a path may follow something else.
 _LOGIN, _LOCATION = {"password_file": "", "ca": ""}, "[a-z0-9-]+:(?!//)"
-_TABLES = {"upstreams": _LOGIN, "mirrors": {**_LOGIN, "pull": _LOCATION, "push": _LOCATION}}
+_TABLES = {
+    "upstreams": _LOGIN,
+    "mirrors": {**_LOGIN, "pull": _LOCATION, "push": _LOCATION},
+    "signatures": {"keys": "", "certificates": ""},
+}
 #: Settings that are only valid together.
 _PAIRS = (("tls_cert", "tls_key"), ("oidc_issuer", "oidc_rules"))
 #: Settings that each mode of ``auth`` requires.
@@ -168,6 +173,9 @@ class Settings(BaseModel):
     audit: str = Field(
         "",
         description="file that records writes and denials, - for standard output, or off",
+    )
+    signatures: Signatures = Field(
+        {}, description="keys by which signatures of images are verified; see docs/signatures.md"
     )
     delete: bool = Field(default=True, description="let clients delete tags, manifests and blobs")
     sparse_indexes: bool = Field(

@@ -359,7 +359,7 @@ def _plain(value: object) -> object:
         case timedelta():
             return format_duration(value)
         case tuple():
-            return [*value]
+            return [str(each) if isinstance(each, Path) else each for each in value]
         case Path():
             return str(value)
     return value
@@ -368,6 +368,7 @@ def _plain(value: object) -> object:
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Patterns = Annotated[Texts, AfterValidator(_patterns)]
 HomePath = Annotated[Path, BeforeValidator(_home)]
+HomePaths = Annotated[tuple[HomePath, ...], BeforeValidator(_listed)]
 Kept = Annotated[timedelta | None, BeforeValidator(_kept)]
 Window = Annotated[str, AfterValidator(_window)]
 Address = Annotated[str, AfterValidator(_address)]

@@ -241,6 +241,7 @@ class Seen:
         ):  # fmt: skip
             self.prints(line)
         self.prints("images check team/old --for v1")
+        self.prints("image show team/old:1")
         self._derive()
         (key,) = json.loads(self.invoke("key list --json"))
         self.invoke(f"key revoke {key['id']}")

@@ -1,0 +1,180 @@
+"""``dualreg image``: one image, in words."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from dualreg.assembly import policies_of
+from dualreg.cli.admin import prepared_registry
+from dualreg.cli.options import json_option, settings_options
+from dualreg.cli.output import counted, echo, echo_json, sized, table
+from dualreg.cli.readability import platform_option
+from dualreg.errors import RegistryError
+from dualreg.image.artifacts import Sort
+from dualreg.image.description import Description, Step
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.platform import Platform
+from dualreg.image.signatures.verdict import Validity
+from dualreg.registry.attachments import Attachment
+from dualreg.registry.inspection import Entry, Image, Inspected
+
+#: Characters of a command, and of a digest or an ID, in tables.
+_COMMAND, _SHORT = 90, 12
+
+
+@click.group()
+def image() -> None:
+    """Show an image."""
+
+
+@image.command()
+@click.argument("reference", metavar="REPOSITORY[:TAG|@DIGEST]")
+@platform_option()
+@json_option
+@settings_options
+def show(
+    reference: str, data: Path | None, config: Path | None, *, platform: Platform, as_json: bool
+) -> None:
+    """Show what an image is, how it was built, and what is attached to it.
+
+    The tag is latest unless one is given. Of an index, the image for --platform is shown. Signatures, bills
+    of materials, attestations and the reports of scanners are shown as clients pushed them. Signatures are
+    verified by the keys in the settings for the repository.
+    """
+    try:
+        with prepared_registry(data, config, alone=True) as (registry, settings):
+            repository, wanted = _parse(reference)
+            trust = policies_of(settings).trust(repository)
+            found = registry.inspection.inspect(repository, wanted, platform, trust)
+    except (RegistryError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        echo_json(found)
+    else:
+        _print(found, platform)
+
+
+def _parse(reference: str) -> tuple[RepositoryName, Tag | Digest]:
+    """Return the repository, and the tag or digest in it.
+
+    Raises:
+        RegistryError: the reference is malformed.
+    """
+    name, at, digest = reference.rpartition("@")
+    if at:
+        return RepositoryName.parse(name), Digest.parse(digest)
+    name, colon, tag = reference.rpartition(":")
+    return RepositoryName.parse(name if colon else reference), Tag.parse(tag if colon else "latest")
+
+
+def _print(found: Inspected, platform: Platform) -> None:
+    _facts("", [("digest", str(found.digest)), ("media type", found.media_type), *_of_manifest(found)])
+    if found.entries:
+        echo("")
+        table(("PLATFORM", "SIZE", "DIGEST"), [_entry_row(each) for each in found.entries])
+        _more(found, "entries")
+    if found.image:
+        _print_image(found.image)
+    elif found.entries:
+        echo(f"The repository has no image for {platform}; give another --platform.")
+    echo("")
+    if not found.attachments:
+        echo("Nothing is attached to it.")
+    for each in found.attachments:
+        about = "" if each.subject == found.digest else f", about {_short(each.subject)}"
+        echo(_attachment(each) + about)
+    _more(found, "attachments")
+
+
+def _of_manifest(found: Inspected) -> Iterator[tuple[str, str]]:
+    yield "artifact type", found.artifact_type
+    more = ", …" if "tags" in found.more else ""
+    yield "tags", ", ".join(found.tags) + more if found.tags else "none"
+    yield from ((f"annotation {name}", text) for name, text in found.annotations.items())
+
+
+def _more(found: Inspected, what: str) -> None:
+    if what in found.more:
+        echo(f"There are more {what}; only the first ones are shown.")
+
+
+def _entry_row(entry: Entry) -> tuple[str, str, str]:
+    name = entry.platform or "-"
+    if entry.about:
+        name = f"(attached to {_short(entry.about)})"
+    return name, "missing" if entry.size is None else sized(entry.size), str(entry.digest)
+
+
+def _print_image(image: Image) -> None:
+    echo("")
+    steps = image.steps
+    layers = sum(step.layer is not None for step in steps)
+    facts = [("image", str(image.digest)), ("size", f"{sized(image.size)} in {counted(layers, 'layer')}")]
+    if image.description:
+        facts += _of_config(image.description)
+    if image.v1_image:
+        how = "pushed by V1 clients" if image.pushed_chain else "as V1 clients see it"
+        facts.append(("V1 image", f"{image.v1_image}, {how}"))
+    _facts("", facts)
+    if steps:
+        echo("")
+        table(("CREATED", "SIZE", "LAYER", "COMMAND"), [_step_row(step) for step in steps])
+
+
+def _of_config(found: Description) -> Iterator[tuple[str, str]]:
+    yield "platform", found.platform
+    yield "created", found.created
+    yield "author", found.author
+    yield "entrypoint", _words(found.entrypoint)
+    yield "command", _words(found.command)
+    yield "user", found.user
+    yield "working directory", found.working_dir
+    yield from (("environment", each) for each in found.environment)
+    yield "ports", _words(found.ports)
+    yield "volumes", _words(found.volumes)
+    yield "stop signal", found.stop_signal
+    yield from ((f"label {name}", text) for name, text in found.labels.items())
+
+
+def _step_row(step: Step) -> tuple[str, str, str, str]:
+    command = " ".join(step.created_by.split())
+    cut = command if len(command) <= _COMMAND else f"{command[: _COMMAND - 1]}…"
+    size = "?" if step.size is None else sized(step.size)
+    name = step.image[:_SHORT] if step.image else _short(step.layer) if step.layer else "-"
+    return step.created[:10] or "-", size if step.layer else "-", name, cut or "-"
+
+
+def _attachment(found: Attachment) -> str:
+    """Return one line about an attachment."""
+    name = found.format if found.sort is Sort.OTHER else f"{found.sort} ({found.format})"
+    parts = [f"{name[0].upper()}{name[1:]}"]
+    if found.predicate_type and found.sort is not Sort.SIGNATURE:
+        parts.append(found.predicate_type)
+    parts += filter(None, (found.contents, found.tool and f"made by {found.tool}"))
+    if found.validity is Validity.VALID:
+        parts.append(f"valid, signed by {found.by}")
+    elif found.validity:
+        by = f", says to be by {found.by}" if found.by else ""
+        parts.append(f"{str(found.validity).upper()}{by}: {found.reason}")
+    elif found.reason:
+        parts.append(found.reason)
+    parts.append(f"in {found.tag}" if found.tag else f"in {found.digest}")
+    return "; ".join(parts)
+
+
+def _facts(indent: str, facts: list[tuple[str, str]]) -> None:
+    """Print names with values, but for empty ones."""
+    shown = [(name, value) for name, value in facts if value]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        echo(f"{indent}{name.ljust(width)}  {value}")
+
+
+def _words(words: tuple[str, ...]) -> str:
+    return " ".join(words)
+
+
+def _short(digest: Digest) -> str:
+    return digest.hex[:_SHORT]
