@@ -1,14 +1,14 @@
 """Rules of immutable tags. Older versions do not obey them.
 
 Revision ID: 0026
-Revises: 0032
+Revises: 0025
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0026"
-down_revision = "0032"
+down_revision = "0025"
 
 
 def upgrade() -> None:

@@ -1,13 +1,13 @@
 """Accounts that are disabled. Older versions let them log in.
 
-Revision ID: 0032
+Revision ID: 0025
 Revises: 0024
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0032"
+revision = "0025"
 down_revision = "0024"
 
 
