@@ -1,4 +1,4 @@
-"""SQL of everything that says who may do what, as a whole: for the copy of it beside the store."""
+"""SQL of everything that says who may do what, and which tags stay, as a whole: for its copy in the store."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from dualreg.catalog.tables import (
     GroupMembers,
     ImmutableTags,
     Permissions,
+    RetentionRules,
     Secrets,
     SigningKeys,
     Table,
@@ -22,7 +23,17 @@ from dualreg.catalog.tables import (
 #: The rules by which operators forbid changes; former versions had none of them.
 POLICIES: tuple[type[Table], ...] = (ImmutableTags,)
 #: The tables that contain it.
-TABLES: tuple[type[Table], ...] = (Accounts, GroupMembers, Permissions, Secrets, *POLICIES, SigningKeys)
+TABLES: tuple[type[Table], ...] = (
+    Accounts,
+    GroupMembers,
+    Permissions,
+    Secrets,
+    *POLICIES,
+    RetentionRules,
+    SigningKeys,
+)
+#: Those that copies of former versions do not have.
+_NEW = (*POLICIES, RetentionRules)
 #: The names of these tables.
 NAMES = frozenset(table.__tablename__ for table in TABLES)
 
@@ -32,7 +43,7 @@ Dump = Mapping[str, Sequence[Mapping[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class AccessQueries:
-    """Accounts, groups, permission rules, policies, API keys, tokens and signing keys, all at once."""
+    """Accounts, groups, rules, policies, API keys, tokens and signing keys, all at once."""
 
     connection: Connection
     now: datetime
@@ -56,7 +67,7 @@ class AccessQueries:
         for table in TABLES:
             self.connection.execute(delete(table))
             named = table.__tablename__
-            given = dump.get(named, ()) if table in POLICIES else dump[named]
+            given = dump.get(named, ()) if table in _NEW else dump[named]
             if rows := [_from_text(table, row) for row in given]:
                 self.connection.execute(insert(table), rows)
 

@@ -1,7 +1,6 @@
 """Catalog: transactions over the SQL database.
 
 Transactions are short: they last milliseconds, and never span the transfer of bytes from or to a client.
-``tests/contracts/catalog.py`` tests all queries against SQLite and PostgreSQL.
 """
 
 import sqlite3
@@ -46,6 +45,7 @@ from dualreg.catalog.policies import PolicyQueries
 from dualreg.catalog.rebuilding import RebuildQueries
 from dualreg.catalog.referrers import ReferrerQueries
 from dualreg.catalog.repositories import RepositoryQueries
+from dualreg.catalog.retention import RetentionQueries
 from dualreg.catalog.secrets import SecretQueries
 from dualreg.catalog.tags import TagQueries
 from dualreg.catalog.transcoded import TranscodedQueries
@@ -65,7 +65,6 @@ Queries = TypeVar("Queries")
 _CONFIRM = text("SELECT 1")
 #: Undoes what was done beside a transaction, if it fails.
 Undo = Callable[[], object]
-
 #: The base class of what a failing database raises, for example on a full disk.
 DatabaseFailure = SQLAlchemyError
 
@@ -163,6 +162,7 @@ class Transaction:
     accounts = _Noun(AccountQueries)
     permissions = _Noun(PermissionQueries, timed=False)
     policies = _Noun(PolicyQueries)
+    retention = _Noun(RetentionQueries, timed=False)
     secrets = _Noun(SecretQueries, timed=False)
     attempts = _Noun(AttemptQueries)
     deletions = _Noun(DeletionQueries)

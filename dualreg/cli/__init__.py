@@ -26,6 +26,7 @@ COMMANDS = {
     "token": ("secrets:token", "Manage tokens."),
     "access": ("access:access", "Manage permission rules."),
     "immutable": ("immutable:immutable", "Manage rules of immutable tags."),
+    "retention": ("retention:retention", "Manage the rules that say which tags stay."),
     "repository": ("repository:repository", "Manage repositories."),
     "usage": ("usage:usage", "Show how many bytes repositories have."),
     "image": ("image:image", "Show an image."),

@@ -1,11 +1,10 @@
 """``dualreg gc``: garbage, collected while serving."""
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -17,12 +16,13 @@ from dualreg.cli.admin import audited_registry
 from dualreg.cli.background import end_with
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import counted, echo, echo_json, minute, table
+from dualreg.cli.paced import paced
 from dualreg.cli.readonly import require_changeable
 from dualreg.maintenance.gc import Collected, Collection
 from dualreg.registry import Registry
 from dualreg.registry.kept import Keeping
 from dualreg.settings import Settings
-from dualreg.settings.values import format_duration, in_window
+from dualreg.settings.values import format_duration
 
 #: By how much clocks may always differ.
 _DIFFERENCE = timedelta(minutes=5)
@@ -56,11 +56,10 @@ def gc(
             return
         if not (dry_run or scheduled):
             require_changeable(settings)
-        pace = _pace(registry, settings, scheduled=scheduled, dry_run=dry_run)
-        collection = Collection(
-            registry, dry_run, settings.gc_empty_repositories, _keeping(settings), pace=pace
-        )
-        result = collection.run(full=full)
+        window = settings.gc_window if scheduled else ""
+        pace = paced(settings, writes_of(settings, catalog_of(registry)), window=window, dry_run=dry_run)
+        chosen = (settings.gc_empty_repositories, _keeping(settings))
+        result = Collection(registry, dry_run, *chosen, pace=pace).run(full=full)
         deleted = {"discarded": result.discarded, "blobs": result.blobs, "bytes": result.bytes}
         for image in () if dry_run else result.expired:
             record("expire", repository=image.repository, image=str(image.digest), used=image.used_at)
@@ -111,25 +110,6 @@ def _are_clocks_wrong(registry: Registry, settings: Settings) -> bool:
         text = "no garbage is collected: the clocks of this machine and of the database differ by"
         echo(f"{text} {difference.total_seconds():.0f} seconds", err=True)
     return is_wrong
-
-
-def _pace(registry: Registry, settings: Settings, *, scheduled: bool, dry_run: bool) -> Callable[[int], bool]:
-    """Return what delays steps so that there are ``gc_rate`` links or blobs per second.
-
-    It ends a collection that changes something when the registry is made read-only, and a scheduled one with
-    ``gc_window``.
-    """
-    due, rate, writes = time.monotonic(), settings.gc_rate, writes_of(settings, catalog_of(registry))
-
-    def pace(count: int) -> bool:
-        nonlocal due
-        time.sleep(max(0.0, due - time.monotonic()))
-        due = max(due, time.monotonic()) + (count / rate if rate else 0)
-        now = datetime.now().astimezone().time()
-        is_time = not scheduled or in_window(settings.gc_window, now)
-        return is_time and (dry_run or writes.marked() is None)
-
-    return pace
 
 
 def _print(result: Collected, settings: Settings, *, full: bool, dry_run: bool) -> None:

@@ -11,8 +11,8 @@ from dualreg.image.digest import Digest
 from dualreg.image.formats import Contents, Role
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.tag_schema import subject_prefix, tag_prefix
 from dualreg.migrate.findings import Broken, FindingKind
-from dualreg.migrate.tag_schema import subject_prefix, tag_prefix
 from dualreg.registry import Registry
 
 

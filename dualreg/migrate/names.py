@@ -9,7 +9,7 @@ from itertools import count
 
 from dualreg.errors import NameInvalid, TagInvalid
 from dualreg.image.names import LIBRARY, NAME_LIMIT, RepositoryName, Tag, in_library
-from dualreg.migrate.tag_schema import subject_prefix
+from dualreg.image.tag_schema import subject_prefix
 from dualreg.patterns import has_wildcard, matches, may_match_below
 
 _TAG_LENGTH = 128

@@ -44,6 +44,7 @@ from dualreg.registry.manifests import Manifests
 from dualreg.registry.negotiation import Negotiation
 from dualreg.registry.referrers import Referrers
 from dualreg.registry.repositories import Repositories
+from dualreg.registry.retention import TagRetention
 from dualreg.registry.state import State
 from dualreg.registry.sweep import Sweep
 from dualreg.registry.tags import Tags
@@ -220,6 +221,11 @@ class Registry:
     def kept(self) -> Kept:
         """What deletes images of upstreams again."""
         return Kept(self.state, self.manifests)
+
+    @property
+    def retention(self) -> TagRetention:
+        """What deletes the tags that no retention rule keeps."""
+        return TagRetention(self.state)
 
     def traffic(self, delay: timedelta | None = None) -> Traffic:
         """Return what counts for upstreams, and writes that *delay* later; None: only on ``flush``."""

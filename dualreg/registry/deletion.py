@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from dualreg.catalog.database import Transaction
+from dualreg.catalog.retention import DatedTag
 from dualreg.catalog.rows import RepositoryRow
 from dualreg.errors import ManifestInUse, ManifestUnknown, RepositoryUnknown
 from dualreg.image.digest import Digest
@@ -169,6 +170,28 @@ def clear_tags(state: State, name: RepositoryName) -> None:
             state.upstream.mark_deleted(tx, name)
             state.links.remove_tags(name, *tags)
         known, more = True, len(tags) == STEP
+
+
+def delete_unchanged(
+    state: State, name: RepositoryName, tags: Sequence[DatedTag], required: Collection[Tag]
+) -> frozenset[Tag]:
+    """Delete those of *tags* that are as they were, as ``TagRetention.delete``, if all *required* ones exist.
+
+    They are to be few, so that the transaction takes milliseconds.
+    """
+    with state.begin() as tx:
+        row = tx.repositories.lock(name, exclusive=True)
+        if row is None or not tx.retention.has_all(row.id, required):
+            return frozenset()
+        names = [tag.name for tag in tags]
+        found, staying = frozenset(tx.retention.lock(row.id, names)), tx.retention.about(row.id, names)
+        bound = state.policies.of(tx, row).bound(name, names)
+        going = [tag.name for tag in tags if tag in found and tag.name not in {*staying, *bound}]
+        if going:
+            tx.tags.remove(row.id, *going)
+            state.upstream.mark_deleted(tx, name, going)
+            state.links.remove_tags(name, *going)
+    return frozenset(going)
 
 
 def delete_repository(state: State, name: RepositoryName, *, force: bool) -> None:

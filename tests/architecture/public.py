@@ -242,6 +242,7 @@ class Seen:
             self.prints(line)
         self.prints("images check team/old --for v1")
         self.prints("image show team/old:1")
+        self._retain()
         self._derive()
         (key,) = json.loads(self.invoke("key list --json"))
         self.invoke(f"key revoke {key['id']}")
@@ -250,6 +251,13 @@ class Seen:
         self.invoke("account remove ci")
         for target in ("oci-layout", "registry-tree"):
             self.prints(f"export {target}:{self.folder / target}")
+
+    def _retain(self) -> None:
+        self.invoke("retention add team/saved --matching nothing")
+        self.prints("retention list")
+        for line in ("explain team/saved:1", "run --dry-run", "run"):
+            self.prints(f"retention {line}")
+        self.invoke("retention remove team/saved")
 
     def _derive(self) -> None:
         self.prints("derive team/one --schema2")

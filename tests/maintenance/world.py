@@ -13,6 +13,7 @@ from dualreg.auth.accounts import Accounts
 from dualreg.auth.keyring import Keyring
 from dualreg.auth.secrets import SecretKind
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.retention import RetentionRule
 from dualreg.catalog.tables import Repositories, Table
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
@@ -154,6 +155,8 @@ def administer(accounts: Accounts) -> None:
     accounts.revoke(SecretKind.KEY, revoked.id)
     accounts.set_password("alice", "another password")
     accounts.remove("gone")
+    with accounts.catalog.begin() as tx:
+        tx.retention.add(RetentionRule("team/*", "*", 100, timedelta(days=30), None, ("v*", "latest")))
     Keyring(accounts.catalog).rotate(timedelta(hours=1))
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -17,12 +18,15 @@ from sqlalchemy import event, insert
 
 from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.retention import RetentionRule
 from dualreg.catalog.tables import Blobs, Manifests, Repositories, RepositoryBlobs, Tags, V1Images
 from dualreg.catalog.upgrade import upgrade
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.maintenance.gc import Collection
+from dualreg.maintenance.retention import Retained, RetentionRun
+from dualreg.registry import Registry
 from dualreg.registry.state import Retention
 from dualreg.storage.base import StoredBlob
 from dualreg.storage.memory import MemoryStore
@@ -166,6 +170,23 @@ def test_a_collection_searches_indexes(world: tuple[Catalog, World], issued: lis
             step for step in plan(catalog, statement, parameters) if re.match("SCAN (?!chain|CONST)", step)
         ]
         assert slow == [], statement
+
+
+def test_retention_searches_indexes(world: tuple[Catalog, World], issued: list[tuple[str, Any]]) -> None:
+    """Its cost depends on the tags that rules are for, and on the number of repositories."""
+    catalog, _ = world
+    registry, name = build_registry(catalog, MemoryStore()), RepositoryName("team/retained")
+    for tag in ("one", "two", f"sha256-{ABSENT.removeprefix('sha256:')}"):
+        push_v2(registry, name, Tag(tag), builders.image(builders.layer({"a": b"a"})))
+    registry.retention.add(RetentionRule(name, newest=1))
+    issued.clear()
+    assert RetentionRun(registry).run().deleted == 2
+    statements = [*issued]
+    registry.retention.remove(name, "*")
+    assert any(statement.startswith("DELETE") for statement, _ in statements)
+    for statement, parameters in statements:
+        steps = plan(catalog, statement, parameters)
+        assert [step for step in steps if re.match("SCAN (?!CONST|retention_rules)", step)] == [], statement
 
 
 NAME = RepositoryName("team/garbage")
@@ -327,8 +348,50 @@ def test_a_page_costs_the_same_in_a_large_catalog(tmp_path: Path) -> None:
         assert 0 < taken < 1.01 * costs[2_400][path], path
 
 
+@pytest.mark.slow
+def test_retention_costs_the_same_in_a_large_catalog(tmp_path: Path) -> None:
+    """By page, of tags and of repositories; and it keeps none of what it has seen."""
+    costs = list[tuple[int, int]]()
+    for size in (2_400, LARGE):
+        catalog = filled(tmp_path, tags=size, repositories=size)
+        registry, work, middle = build_registry(catalog, Full()), Work(catalog), size // 2
+        after, last = (EPOCH + timedelta(seconds=middle), f"tag-{middle:07}"), f"team/{middle:07}"
+        with catalog.read() as tx:
+            costs.append(
+                (
+                    work.of_call(lambda: tx.retention.tags(1, after, 500)),  # noqa: B023 -- called at once
+                    work.of_call(lambda: tx.retention.repositories(last, 500)),  # noqa: B023 -- as above
+                )
+            )
+        registry.retention.add(RetentionRule("many/*", newest=10))
+        tracemalloc.start()
+        result = RetentionRun(registry, dry_run=True).run()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        catalog.close()
+        assert result == Retained(1, size, size - 10)
+        assert peak < 3 << 20
+    for small, large in zip(*costs, strict=True):
+        assert 0 < large < 1.01 * small
+
+
 #: Tags, and repositories, of the PostgreSQL catalog.
 ROWS = short_or_long(8_000, 20_000)
+
+
+#: No request, but what retention reads.
+RETENTION = "retention"
+
+
+def look_by_rules(registry: Registry) -> None:
+    """Read pages of repositories and tags, and whether tags exist, as retention does."""
+    middle = ROWS // 2
+    names = [Tag(f"tag-{middle:07}"), Tag(f"sha256-{middle:064x}.sig")]
+    with registry.state.catalog.read() as tx:
+        assert len(tx.retention.repositories(f"team/{middle:07}", 100)) == 100
+        assert len(tx.retention.tags(1, (EPOCH + timedelta(seconds=middle), names[0]), 100)) == 100
+        assert not tx.retention.has_all(1, names)
+        assert tx.retention.about(1, names) == {names[1]}
 
 
 @pytest.fixture(scope="module")
@@ -351,6 +414,7 @@ def large_postgresql() -> Iterator[Catalog]:
         *pages_of(ROWS, ROWS),
         "GET /v2/_catalog?last=u",
         "GET /v2/many/tags/_dualreg/tags?sort=-pushed&prefix=x",
+        RETENTION,
     ],
 )
 def test_postgresql_searches_indexes_too(large_postgresql: Catalog, request_: str) -> None:
@@ -361,11 +425,14 @@ def test_postgresql_searches_indexes_too(large_postgresql: Catalog, request_: st
         if event_[2].startswith("SELECT") and "FROM" in event_[2]:
             seen.append((event_[2], event_[3]))
 
-    client = client_of(build_registry(large_postgresql, Full()))
-    method, path = request_.split(" ")
+    registry = build_registry(large_postgresql, Full())
     event.listen(large_postgresql.engine, "before_cursor_execute", note)
     try:
-        assert client.open(path, method=method).status_code == 200
+        if request_ == RETENTION:
+            look_by_rules(registry)
+        else:
+            method, path = request_.split(" ")
+            assert client_of(registry).open(path, method=method).status_code == 200
     finally:
         event.remove(large_postgresql.engine, "before_cursor_execute", note)
     assert seen

@@ -18,6 +18,7 @@ v1_clients                              V1 clients that were seen, and when
 accounts · group_members · secrets      accounts, groups, API keys and refresh tokens
 permissions                             permission rules
 immutable_tags                          rules of tags that stay as they are
+retention_rules                         retention rules
 login_failures · login_successes        counters of failed logins, and where accounts have logged in
 forgotten                               what was deleted, and must not be imported on demand again
 service_state                           what the service notes about itself
@@ -50,7 +51,14 @@ from dualreg.catalog.tables.content import (
     V1Images,
     V1SentLayers,
 )
-from dualreg.catalog.tables.service import Deletions, ServiceState, SigningKeys, UpstreamCounters, V1Clients
+from dualreg.catalog.tables.service import (
+    Deletions,
+    RetentionRules,
+    ServiceState,
+    SigningKeys,
+    UpstreamCounters,
+    V1Clients,
+)
 
 __all__ = [
     "Accounts",
@@ -67,6 +75,7 @@ __all__ = [
     "Permissions",
     "Repositories",
     "RepositoryBlobs",
+    "RetentionRules",
     "Secrets",
     "ServiceState",
     "SigningKeys",

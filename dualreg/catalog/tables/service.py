@@ -58,6 +58,22 @@ class Deletions(Table):
     at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class RetentionRules(Table):
+    """Retention rules: which tags stay of those that match a pattern; durations in seconds.
+
+    NULL, or an empty text, means that a rule does not have the clause.
+    """
+
+    __tablename__ = "retention_rules"
+
+    repositories: Mapped[str] = mapped_column(NameColumn, primary_key=True)
+    tags: Mapped[str] = mapped_column(NameColumn, primary_key=True)
+    newest: Mapped[int | None] = mapped_column(BigInteger)
+    younger_than: Mapped[int | None] = mapped_column(BigInteger)
+    pulled_within: Mapped[int | None] = mapped_column(BigInteger)
+    matching: Mapped[str] = mapped_column(Text)
+
+
 class UpstreamCounters(Table):
     """What was counted of each upstream, by its URL, in requests and bytes."""
 

@@ -9,6 +9,7 @@ from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.facts import Facts
 from dualreg.image.platform import Platform
+from dualreg.image.tag_schema import subject_prefix, tag_prefix
 from dualreg.migrate.base import ImportOptions, count_repositories, split_findings
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.journal import EarlierRuns, Journal
@@ -19,7 +20,6 @@ from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import ManifestSource, SourceTag, lost_tag
 from dualreg.migrate.space import Content
 from dualreg.migrate.stopping import Stop
-from dualreg.migrate.tag_schema import subject_prefix, tag_prefix
 from dualreg.migrate.transfer import DigestVerifier, feed
 from dualreg.migrate.v2.crawl import Crawl, Known, Place
 from dualreg.migrate.v2.dates import image_created

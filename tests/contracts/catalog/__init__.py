@@ -12,6 +12,7 @@ from tests.contracts.catalog.policies import PoliciesContract
 from tests.contracts.catalog.rebuilding import RebuildingContract
 from tests.contracts.catalog.referrers import ReferrersContract
 from tests.contracts.catalog.repositories import RepositoriesContract
+from tests.contracts.catalog.retention import RetentionContract
 from tests.contracts.catalog.signing_keys import SigningKeysContract
 from tests.contracts.catalog.tags import TagsContract
 from tests.contracts.catalog.transcoded import TranscodedContract
@@ -40,6 +41,7 @@ class CatalogContract(
     PoliciesContract,
     DeletionsContract,
     NotesContract,
+    RetentionContract,
     RebuildingContract,
 ):
     """Everything that Transaction promises; a database's test class may override the fixture ``catalog``."""

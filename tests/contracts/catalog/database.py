@@ -21,6 +21,7 @@ from dualreg.catalog.tables import (
     Permissions,
     Repositories,
     RepositoryBlobs,
+    RetentionRules,
     Secrets,
     ServiceState,
     SigningKeys,
@@ -129,8 +130,8 @@ class DatabaseContract:
         known = {
             Accounts, Blobs, Deletions, GroupMembers, ImmutableTags, LoginFailures, LoginSuccesses,
             ManifestChildren, Manifests, ManifestViews, MissingChildren, Permissions, Repositories,
-            RepositoryBlobs, Secrets, ServiceState, SigningKeys, Tags, TranscodedLayers, Uploads,
-            UpstreamCounters, V1Clients, V1Images, V1SentLayers,
+            RepositoryBlobs, RetentionRules, Secrets, ServiceState, SigningKeys, Tags, TranscodedLayers,
+            Uploads, UpstreamCounters, V1Clients, V1Images, V1SentLayers,
         }  # fmt: skip
         assert {table.__tablename__ for table in known} == set(Table.metadata.tables)
         with catalog.read() as tx:

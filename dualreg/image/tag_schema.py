@@ -20,6 +20,18 @@ def subject_prefix(tag: str) -> str | None:
     return prefix if _PREFIX.fullmatch(prefix) else None
 
 
+def subject_range(tag: str) -> tuple[str, str] | None:
+    """Return between which texts the digest is that a tag is named after: from the first, before the second.
+
+    None if the tag is not named so. That of an SHA-512 is not known as a whole.
+    """
+    prefix = subject_prefix(tag)
+    if prefix is None:
+        return None
+    first = prefix.replace("-", ":", 1)
+    return first, f"{first}g"  # the letter after the last digit
+
+
 def tag_prefix(digest: Digest) -> str:
     """Return what the tags of images that are about *digest* start with."""
     return f"{digest.algorithm}-{digest.hex[:_HEX]}"
