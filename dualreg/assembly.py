@@ -30,7 +30,7 @@ from dualreg.registry import Registry, Rules
 from dualreg.registry.children import ManifestRules
 from dualreg.registry.collections import Collections
 from dualreg.registry.marks import FileMark, FixedMark, Mark, Marker, Marks, NoteMark
-from dualreg.registry.signing import Policies, Policy
+from dualreg.registry.signing import SigningPolicies, SigningPolicy
 from dualreg.registry.state import Retention, State
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.upstream import NoUpstream, Upstream
@@ -239,7 +239,8 @@ def open_registry(settings: Settings, *, alone: bool = False, serving: bool = Fa
     if (settings.legacy_source or settings.upstreams) and not alone:
         require = writes_of(settings, catalog).require_import
         upstream = upstream_of(settings, build_registry(catalog, store, settings), require)
-    return build_registry(catalog, store, settings, write_delay=_WRITE_DELAY, upstream=upstream)
+    registry = build_registry(catalog, store, settings, write_delay=_WRITE_DELAY, upstream=upstream)
+    return registry.requiring(signing_policies(settings)) if serving and settings.signatures else registry
 
 
 def build_registry(
@@ -304,14 +305,20 @@ def upload_limits(settings: Settings) -> UploadLimits:
     return UploadLimits(shares.open or None, shares.bytes(size) or None, shares.total(size) or None)
 
 
-def policies_of(settings: Settings) -> Policies:
-    """Return by which keys signatures are verified.
+def signing_policies(settings: Settings) -> SigningPolicies:
+    """Return by which keys signatures are verified, and what is refused without one.
 
     Raises:
         ValueError: a file that *settings* name cannot be read, or has no usable key or certificate.
     """
-    tables = settings.signatures.items()
-    return Policies(tuple(Policy.read(name, *each.files) for name, each in tables))
+    return SigningPolicies(
+        tuple(
+            SigningPolicy.read(
+                name, each.repositories, each.keys, each.certificates, mode=each.mode, on=each.on
+            )
+            for name, each in settings.signatures.items()
+        )
+    )
 
 
 def manifest_rules(settings: Settings) -> ManifestRules:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from dualreg.assembly import policies_of
+from dualreg.assembly import signing_policies
 from dualreg.cli.admin import prepared_registry
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import counted, echo, echo_json, sized, table
@@ -46,7 +46,7 @@ def show(
     try:
         with prepared_registry(data, config, alone=True) as (registry, settings):
             repository, wanted = _parse(reference)
-            trust = policies_of(settings).trust(repository)
+            trust = signing_policies(settings).trust(repository)
             found = registry.inspection.inspect(repository, wanted, platform, trust)
     except (RegistryError, ValueError) as error:
         raise click.ClickException(str(error)) from error

@@ -11,7 +11,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
-from dualreg.assembly import build_authority, catalog_of, open_catalog, open_registry
+from dualreg.assembly import build_authority, catalog_of, open_catalog, open_registry, signing_policies
 from dualreg.cli.addresses import addresses, check_addresses
 from dualreg.cli.admin import open_audit, prepare_or_fail
 from dualreg.cli.background import (
@@ -177,7 +177,7 @@ def _check_upstreams(settings: Settings) -> None:
 
 
 def _check_authority(settings: Settings) -> None:
-    """Refuse to serve with unusable files of accounts, rules or keys, on which each worker would fail.
+    """Refuse to serve with unusable files of accounts, rules or any keys, on which each worker would fail.
 
     Raises:
         click.ClickException: one is unusable.
@@ -185,6 +185,7 @@ def _check_authority(settings: Settings) -> None:
     catalog = open_catalog(settings)
     try:
         build_authority(settings, catalog)
+        signing_policies(settings)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     finally:

@@ -20,7 +20,7 @@ RegistryError, for the client: the request is refused
 ├── UploadBusy · SourceBusy · ServerBusy · ServerStopping  retry later
 ├── ViewsPending · LayersPending                         being prepared; retry later
 ├── TooManyRequests · TooManyUploads · TooManyStagedBytes  more than a client may send
-├── PreconditionFailed · BlobInUse · ManifestInUse · TagImmutable  the state does not allow it
+├── PreconditionFailed · BlobInUse · ManifestInUse · TagImmutable · Unsigned  the state does not allow it
 ├── Unauthenticated · Denied · TooManyAttempts           authentication and authorization
 ├── DiskReserved · ReadOnly                              nothing can be added for now
 ├── NamespaceUnknown · RepositoryOwned · UpstreamFailed  content of another registry
@@ -49,6 +49,7 @@ from dualreg.errors.content import (
     RepositoryUnknown,
     TagImmutable,
     TagUnknown,
+    Unsigned,
 )
 from dualreg.errors.faults import AuditUnavailable, BlobDamaged, BlobMissing, CatalogUnreachable
 from dualreg.errors.requests import (
@@ -142,6 +143,7 @@ __all__ = [
     "TooManyTags",
     "TooManyUploads",
     "Unauthenticated",
+    "Unsigned",
     "Unsupported",
     "UploadBusy",
     "UploadUnknown",

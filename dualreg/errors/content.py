@@ -127,6 +127,22 @@ class TagImmutable(RegistryError):
     rule: str
 
 
+class Unsigned(RegistryError):
+    """An image without a signature that a policy requires.
+
+    Attributes:
+        policy: The name of the table in the settings.
+        reason: What was found instead.
+    """
+
+    message = "the image has no valid signature"
+    details = "{repository}@{digest}: {reason} (policy {policy})"
+    repository: str
+    digest: str
+    policy: str
+    reason: str
+
+
 class PreconditionFailed(RegistryError):
     """The tag or manifest is not in the state that the client requires.
 

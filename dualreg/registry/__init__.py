@@ -24,6 +24,7 @@ from dualreg.registry.collections import Collections
 from dualreg.registry.derived import Derived
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.editions import Editions
+from dualreg.registry.finding import Finder
 from dualreg.registry.garbage import Garbage
 from dualreg.registry.health import Health
 from dualreg.registry.immutability import Immutability
@@ -45,6 +46,8 @@ from dualreg.registry.negotiation import Negotiation
 from dualreg.registry.referrers import Referrers
 from dualreg.registry.repositories import Repositories
 from dualreg.registry.retention import TagRetention
+from dualreg.registry.signatures import Signatures
+from dualreg.registry.signing import SigningPolicies
 from dualreg.registry.state import State
 from dualreg.registry.sweep import Sweep
 from dualreg.registry.tags import Tags
@@ -77,6 +80,7 @@ class Rules:
         transcoding_patience: How many seconds a request waits for layers that are transcoded in the
             background; None: nothing is done in the background.
         health_interval: For how many seconds the result of a health check is kept.
+        signing: Which images must be signed.
         require_room: Called before something large is made and stored; raises OSError if nothing may be.
     """
 
@@ -88,6 +92,7 @@ class Rules:
     transcoding_patience: float | None = None
     health_interval: float = 0.0
     require_room: Callable[[], None] = lambda: None
+    signing: SigningPolicies = field(default_factory=SigningPolicies)
 
 
 _DEFAULTS = Rules()
@@ -127,17 +132,16 @@ class Registry:
     @classmethod
     def build(cls, state: State, rules: Rules = _DEFAULTS) -> Self:
         """Return the services joined over *state*."""
-        integrity = Integrity(state)
-        documents = DocumentCache(state.store, integrity)
+        documents = DocumentCache(state.store, integrity := Integrity(state))
+        finder = Finder(state, documents, Blobs(state, integrity))
         uploads = Uploads(state, integrity, rules.upload_ttl, rules.uploads)
-        manifests = Manifests(state, documents, integrity, rules.manifests, rules.visibility)
-        inflating = InflatingSlots()
-        repairs = V1Repairs(state, documents, integrity, uploads)
+        signatures = Signatures(finder, rules.signing)
+        manifests = Manifests(state, documents, integrity, signatures, rules.manifests, rules.visibility)
+        inflating, repairs = InflatingSlots(), V1Repairs(state, documents, integrity, uploads)
         v1_images = V1Images(state, documents, uploads, repairs, SentLayers(state, documents, inflating))
         transcoding = Transcoding(state, uploads, rules.transcoding_patience, rules.require_room)
-        chains = Chains(
-            manifests, Layers(state.store, uploads, transcoding, inflating), V1Layers(transcoding)
-        )
+        layers = Layers(state.store, uploads, transcoding, inflating)
+        chains = Chains(manifests, layers, V1Layers(transcoding))
         views = V1Views(state, manifests, chains, v1_images)
         bridge = Bridge(state, uploads, manifests, v1_images, chains, views, rules.visibility)
         editions = Editions(manifests, IndexEntries(manifests), transcoding)
@@ -151,7 +155,7 @@ class Registry:
             repositories=Repositories(state),
             tags=Tags(state, Pulls(state.catalog, rules.write_delay), rules.visibility),
             manifests=manifests,
-            blobs=Blobs(state, integrity),
+            blobs=finder.blobs,
             uploads=uploads,
             incoming=Incoming(state, integrity, Leases(state, rules.upload_ttl, rules.uploads)),
             v1_images=v1_images,
@@ -166,6 +170,11 @@ class Registry:
             collections=Collections(state.catalog, state.store),
             linking=Linking(state, v1_images),
         )
+
+    @property
+    def signatures(self) -> Signatures:
+        """What refuses images without a signature."""
+        return self.manifests.signatures
 
     @property
     def editions(self) -> Editions:
@@ -215,7 +224,7 @@ class Registry:
     @property
     def inspection(self) -> Inspection:
         """What describes an image."""
-        return Inspection(self.bridge, Attachments(self.manifests, self.blobs, self.referrers))
+        return Inspection(self.bridge, Attachments(self.manifests.signatures.finder, self.referrers))
 
     @property
     def kept(self) -> Kept:
@@ -243,6 +252,10 @@ class Registry:
     def taking(self, manifests: ManifestRules) -> Self:
         """Return this registry with other rules of which manifests it takes."""
         return self.build(self.state, replace(self.rules, manifests=manifests))
+
+    def requiring(self, signing: SigningPolicies) -> Self:
+        """Return this registry with policies of which images must be signed."""
+        return self.build(self.state, replace(self.rules, signing=signing))
 
     def without_links(self) -> Self:
         """Return this registry with link files left as they are: only rows and bytes change."""

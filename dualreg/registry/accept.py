@@ -19,6 +19,9 @@ _DOCKER = re.compile(r"docker/(\d{1,4})\.(\d{1,4})[^ ]*(?: .*?os/(\w{1,20}) arch
 _CONTAINERD = re.compile(r"containerd/v?(\d{1,4})\.(\d{1,4})", re.ASCII)
 #: Its first release that reads zstd.  Source: containerd pull request 4809.
 _CONTAINERD_ZSTD = (1, 5)
+#: Programs that read a manifest to sign it, and run no image.
+#: Source: cosign, ``cmd/cosign/cli/options/registry.go``; notation, ``cmd/notation/registry.go``.
+_SIGNERS = ("cosign/", "notation/")
 #: The first release of Docker that reads zstd, and those that name no media types and read only schema 1.
 #: Source: moby pull request 44023; measured on 1.6 to 1.9.
 _FIRST_ZSTD, _FIRST_SCHEMA1, _FIRST_SCHEMA2 = (23, 0), (1, 6), (1, 10)
@@ -32,11 +35,13 @@ class Agent:
         schema1_by_default: Whether it reads only schema 1 unless it names other types: Docker 1.6 to 1.9.
         zstd: Whether it may read layers compressed with zstd.
         platform: The system that it wants images for.
+        signs: Whether it is a program that signs images.
     """
 
     schema1_by_default: bool = False
     zstd: bool = True
     platform: Platform = LINUX_AMD64
+    signs: bool = False
 
     @classmethod
     def of(cls, user_agent: str) -> "Agent":
@@ -44,6 +49,8 @@ class Agent:
 
         Builds of Docker without a release call themselves 0.0, and are as new as any.
         """
+        if user_agent.startswith(_SIGNERS):
+            return cls(signs=True)
         match = _DOCKER.match(user_agent)
         if match is None:
             return _containerd(user_agent)

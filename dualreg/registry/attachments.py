@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from dualreg.catalog.rows import ManifestRow
-from dualreg.errors import BlobDamaged, BlobMissing, BlobUnknown, DigestInvalid, ManifestUnknown
+from dualreg.errors import DigestInvalid
 from dualreg.image.artifacts import PREDICATE_TYPES, Artifact, Sort, artifact_of, predicate_format
 from dualreg.image.digest import Digest
 from dualreg.image.layered import Annotated, annotated_layers
@@ -18,12 +17,11 @@ from dualreg.image.reports import Report, read_report, report_of
 from dualreg.image.signatures import bundle, cosign, dsse, notation
 from dualreg.image.signatures.checking import Checking
 from dualreg.image.signatures.verdict import Checked, Malformed, Validity, Verdict
-from dualreg.registry.blobs import Blobs
-from dualreg.registry.manifests import Manifests
+from dualreg.registry.finding import Budget, Finder
 from dualreg.registry.referrers import Referrers
 
-#: Bytes of the largest document that is read, and of the largest that a signature may be.
-_DOCUMENT_LIMIT, SIGNATURE_LIMIT = 4 << 20, 1 << 20
+#: Bytes of the largest document that is read.
+_DOCUMENT_LIMIT = 4 << 20
 #: Annotations by which BuildKit marks an entry as about another one of the same index.
 #: Source: moby/buildkit, docs/attestations/attestation-storage.md.
 _REFERENCE_TYPE, _REFERENCE_DIGEST = "vnd.docker.reference.type", "vnd.docker.reference.digest"
@@ -79,19 +77,11 @@ class _Holder:
     created: str = ""
 
 
-@dataclass(slots=True)
-class Budget:
-    """How many bytes may still be read of documents that clients chose."""
-
-    left: int = 32 << 20
-
-
 @dataclass(frozen=True, slots=True)
 class Attachments:
     """Finds what is attached to images, and verifies what is signed."""
 
-    manifests: Manifests
-    blobs: Blobs
+    finder: Finder
     referrers: Referrers
 
     def walk(self, repository: RepositoryName, checking: Checking, budget: Budget) -> Iterator[Attachment]:
@@ -110,35 +100,24 @@ class Attachments:
         """Yield what an entry of an index states about another one, as BuildKit attaches it."""
         target = checking.target
         if reference_of(entry) == target.digest:
-            row = self.manifests.peek(repository, entry.descriptor.digest)
-            if row and (payload := self._payload(row, budget)):
+            row = self.finder.manifest(repository, entry.descriptor.digest)
+            if row and (payload := self.finder.payload(row.digest, row.size, budget)):
                 yield from self._read(
                     repository, _Holder(target.digest, row.digest, payload), checking, budget
                 )
 
     def _holders(self, repository: RepositoryName, subject: Digest, budget: Budget) -> Iterator[_Holder]:
         for tag in map(Tag, cosign.tags_of(subject)):
-            with suppress(ManifestUnknown):
-                row = self.manifests.find(repository, tag)
-                if payload := self._payload(row, budget):
-                    yield _Holder(subject, row.digest, payload, tag=tag)
+            row = self.finder.manifest(repository, tag)
+            if row and (payload := self.finder.payload(row.digest, row.size, budget)):
+                yield _Holder(subject, row.digest, payload, tag=tag)
         for found in self.referrers.all(repository, subject):
-            row = ManifestRow(0, found.digest, found.media_type, found.size)
             created = found.annotations.get(_CREATED) or found.pushed_at.isoformat(timespec="seconds")
             stated = _first(found.annotations, PREDICATE_TYPES)
-            payload = self._payload(row, budget)
+            payload = self.finder.payload(found.digest, found.size, budget)
             yield _Holder(
                 subject, found.digest, payload, found.artifact_type, stated, created=created[:_TEXT_LIMIT]
             )
-
-    def _payload(self, row: ManifestRow, budget: Budget) -> bytes:
-        """Return the bytes of a manifest; none if they are lost, or too much has been read."""
-        if not _take(budget, row.size):
-            return b""
-        try:
-            return self.manifests.payload(row)
-        except (BlobMissing, BlobDamaged):
-            return b""
 
     def _read(
         self, repository: RepositoryName, holder: _Holder, checking: Checking, budget: Budget
@@ -148,25 +127,12 @@ class Attachments:
             artifact = artifact_of(holder.artifact_type)
             yield _attachment(holder, artifact, None, problem="its content cannot be read")
         for layer in layers:
-            document = self.document(repository, layer, budget)
+            document = self.finder.document(repository, layer.descriptor.digest, budget, _DOCUMENT_LIMIT)
             if document is None:
                 artifact = artifact_of(holder.artifact_type, layer.descriptor.media_type)
                 yield _attachment(holder, artifact, layer, problem="too large to be read, or lost")
             else:
                 yield _described(holder, layer, document, checking)
-
-    def document(
-        self, repository: RepositoryName, layer: Annotated, budget: Budget, limit: int = _DOCUMENT_LIMIT
-    ) -> bytes | None:
-        """Return the content of a layer; None if it is too large, lost, or too much has been read."""
-        try:
-            digest = layer.descriptor.digest
-            blob = self.blobs.find(repository, digest) or self.blobs.stat(repository, digest)
-            if blob.size > limit or not _take(budget, blob.size):
-                return None
-            return self.manifests.documents.read(blob.digest)
-        except (BlobUnknown, BlobMissing, BlobDamaged):
-            return None
 
 
 def reference_of(entry: Annotated) -> Digest | None:
@@ -243,14 +209,6 @@ def _attachment(
         tool=report.tool if report else "",
         contents=report.contents if report else "",
     )
-
-
-def _take(budget: Budget, size: int) -> bool:
-    """Return whether so many bytes may be read; if so, they count as read."""
-    if size > budget.left:
-        return False
-    budget.left -= size
-    return True
 
 
 def _first(annotations: Mapping[str, str], names: Iterable[str]) -> str:

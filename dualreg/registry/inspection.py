@@ -20,8 +20,9 @@ from dualreg.image.platform import Platform, choose
 from dualreg.image.signatures.checking import Checking
 from dualreg.image.signatures.trust import Trust
 from dualreg.image.signatures.verdict import Target
-from dualreg.registry.attachments import Attachment, Attachments, Budget, reference_of
+from dualreg.registry.attachments import Attachment, Attachments, reference_of
 from dualreg.registry.bridge import Bridge
+from dualreg.registry.finding import Budget
 
 #: Tags, entries and attachments that are shown, of each at most.
 _LIMIT = 100

@@ -40,9 +40,9 @@ from dualreg.registry.preconditions import (
     load_for_precondition,
 )
 from dualreg.registry.provenance import PUSHED_NOW, Provenance
+from dualreg.registry.signatures import Signatures
 from dualreg.registry.state import Arriving, State
 from dualreg.registry.visibility import Visibility
-from dualreg.storage.link_tree import StagedLink
 from dualreg.storage.links import staged_manifest
 
 #: Indexes of which each process remembers the entry that clients get who cannot read indexes.
@@ -54,10 +54,12 @@ class Pushed(NamedTuple):
 
     Attributes:
         mismatches: Sizes that it states wrongly, or not at all; clients may fail on them.
+        warnings: What else the client is warned of.
     """
 
     manifest: Manifest
     mismatches: tuple[SizeMismatch, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Manifests:
     """Stores, finds and deletes manifests, and points tags at them.
 
     Attributes:
+        signatures: Which manifests tags may point at.
         rules: Which manifests are taken.
         visibility: Which tags V2 clients see.
     """
@@ -72,6 +75,7 @@ class Manifests:
     state: State
     documents: DocumentCache
     integrity: Integrity
+    signatures: Signatures
     rules: ManifestRules = field(default_factory=ManifestRules)
     visibility: Visibility = field(default_factory=Visibility)
     _chosen: LRUCache[Digest, Digest | None] = field(default_factory=lambda: LRUCache(_CHOSEN))
@@ -202,18 +206,18 @@ class Manifests:
             provenance: Where the manifest comes from, if not from the client that pushes it now.
 
         Raises:
-            ManifestInvalid, DigestMismatch, ReferencesMissing, PreconditionFailed, TagImmutable.
+            ManifestInvalid, DigestMismatch, ReferencesMissing, PreconditionFailed, TagImmutable, Unsigned.
             SizeMismatch if strict; ImageUnknown, ManifestUnknown: what it was made from no longer exists.
             ImageExists: V1 clients see the manifest as another image that was pushed, with its ID.
             RepositoryOwned: it is from upstream, and clients have pushed to the repository.
         """
         manifest = _parse_pushed(reference, media_type, payload)
+        ruling = self.signatures.check_push(repository, (*tags, reference), manifest, provenance)
         load_for_precondition(self.state.upstream, condition, repository, reference)
         at, origin = provenance.pushed_at or self.state.catalog.now(), provenance.origin
         rules = self._rules_of(repository, provenance)  # which may take a connection to the database
         pointed = Pointing.at_tags(self.state, repository, [*tags, reference], manifest.digest)
-        links = [staged_manifest(repository, manifest.digest, at), *pointed.files]
-        with self._arriving(repository, manifest, links) as arriving, self.state.begin() as tx:
+        with self._arriving(repository, manifest, pointed, at) as arriving, self.state.begin() as tx:
             row = self._ensure(tx, repository, manifest, condition, provenance)
             left = pointed.leave(tx, row)
             check_precondition(tx, condition, repository, reference, manifest.digest)
@@ -222,7 +226,7 @@ class Manifests:
             arriving.record(tx, row, left)
             self._record(tx, row, manifest, children, provenance, at=at)
             pointed.record(tx, row, origin, files=arriving.files, checked=provenance.upstream is not None)
-        return Pushed(manifest, children.mismatches)
+        return Pushed(manifest, children.mismatches, ruling.warnings)
 
     def _rules_of(self, repository: RepositoryName, provenance: Provenance) -> ManifestRules:
         """Return the rules for a manifest: one that was loaded, or derived of such, may lack its children.
@@ -235,9 +239,10 @@ class Manifests:
 
     @contextmanager
     def _arriving(
-        self, repository: RepositoryName, manifest: Manifest, links: Sequence[StagedLink]
+        self, repository: RepositoryName, manifest: Manifest, pointed: Pointing, at: datetime
     ) -> Iterator[Arriving]:
-        """Stage for the block the manifest, what is stored along with it, and *links* beside their own."""
+        """Stage for the block the manifest, what is stored along with it, and the link files of both."""
+        links = [staged_manifest(repository, manifest.digest, at), *pointed.files]
         documents = _documents_to_store(manifest)
         blobs = [BlobRow(digest, len(document)) for digest, document in documents.items()]
         with (
@@ -265,8 +270,9 @@ class Manifests:
             agent: The ``User-Agent`` of the client that pushed it, if it is to be recorded.
 
         Raises:
-            ManifestUnknown, PreconditionFailed, TagImmutable: nothing was changed.
+            ManifestUnknown, PreconditionFailed, TagImmutable, Unsigned: nothing was changed.
         """
+        self.signatures.check_retag(repository, digest)
         pointed = Pointing.at_tags(self.state, repository, [tag], digest, at)
         with self.state.links.staged(pointed.files), self.state.begin() as tx:
             row = tx.repositories.lock(repository, exclusive=condition.is_conditional)

@@ -7,7 +7,7 @@ By digest, every client gets the bytes that were pushed. By tag, it gets the for
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ from dualreg.registry.keys import Keys
 from dualreg.registry.loaded import load_children
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.provenance import MadeOf, Provenance
+from dualreg.registry.signatures import Ruling
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Representation:
         digest: The value of ``Docker-Content-Digest``; for schema 1, of the payload without signatures.
         size: Bytes of what ``read`` returns.
         row: The manifest that it is, byte for byte; None: it was generated, or signed anew.
+        ruling: What policies say of its pull.
     """
 
     media_type: str
@@ -60,6 +62,7 @@ class Representation:
     size: int
     read: Callable[[], bytes]
     row: ManifestRow | None = None
+    ruling: Ruling = field(default_factory=Ruling)
 
 
 class Outline(NamedTuple):
@@ -82,19 +85,34 @@ class Negotiation:
     )
     _lock: Lock = field(default_factory=Lock)
 
-    def find(self, repository: RepositoryName, reference: Tag | Digest, accept: Accept) -> Representation:
+    def find(
+        self, repository: RepositoryName, reference: Tag | Digest, accept: Accept, *, is_pull: bool = True
+    ) -> Representation:
         """Return the representation of *reference* that suits *accept*.
 
         By digest, that is always the manifest as it was pushed; by tag, what ``editions.suitable`` says.
 
+        Args:
+            is_pull: Whether the client gets the manifest itself, as no program does that only looks.
+
         Raises:
             ManifestUnknown.
+            Unsigned: a policy refuses it, whatever its form.
             ImageUnreadable: there is no form of the image that the client can read.
             LayersPending: there will be one; ``find_soon`` returns what is known of it.
 
         Source: OCI distribution-spec v1.1, "Pulling manifests"; distribution 2.3 to 2.8 for old clients.
         """
         row = self.manifests.find(repository, reference)
+        signatures = self.manifests.signatures
+        ruling = Ruling(applies=signatures.covers_pulls(repository))
+        if ruling.applies and is_pull and not accept.agent.signs:
+            ruling = signatures.check_pull(repository, row)
+        return replace(self._represent(repository, reference, row, accept), ruling=ruling)
+
+    def _represent(
+        self, repository: RepositoryName, reference: Tag | Digest, row: ManifestRow, accept: Accept
+    ) -> Representation:
         if isinstance(reference, Digest):
             return self._stored(repository, row)
         form, row = self._choose(repository, row, accept)
@@ -105,17 +123,17 @@ class Negotiation:
         return self._stored(repository, row)
 
     def find_soon(
-        self, repository: RepositoryName, reference: Tag | Digest, accept: Accept
+        self, repository: RepositoryName, reference: Tag | Digest, accept: Accept, *, is_pull: bool = True
     ) -> Representation | Outline:
         """Return the representation as ``find``, or an outline of it while layers are being transcoded."""
         with suppress(LayersPending):
-            return self.find(repository, reference, accept)
+            return self.find(repository, reference, accept, is_pull=is_pull)
         form, row = self._choose(repository, self.manifests.find(repository, reference), accept)
         if form is Form.SCHEMA1 and isinstance(reference, Tag):
             return Outline(media_types.SCHEMA1_SIGNED, outline(repository, reference))
         if form in _EDITIONS and row.media_type not in media_types.SCHEMA1_TYPES:
             return Outline(*self.editions.outline(row, Edition(form)))
-        return self.find(repository, reference, accept)  # the tag was moved meanwhile
+        return self.find(repository, reference, accept, is_pull=is_pull)  # the tag was moved meanwhile
 
     def _choose(
         self, repository: RepositoryName, row: ManifestRow, accept: Accept
@@ -161,12 +179,15 @@ class Negotiation:
         Raises:
             TagUnknown: as ``Bridge.resolve``.
             ImageUnreadable: V1 clients do not see it, and the reason is known.
+            Unsigned: a policy refuses it.
         """
         try:
-            return self.bridge.resolve(repository, tag)
+            image = self.bridge.resolve(repository, tag)
         except TagUnknown:
             self.explain(repository, tag)
             raise
+        self.manifests.signatures.check_image(repository, image)
+        return image
 
     def explain(self, repository: RepositoryName, tag: Tag | None = None) -> None:
         """Raise ImageUnreadable if the reason is known why V1 clients cannot see a tag, or any tag."""

@@ -1,7 +1,8 @@
-"""Signing: by which keys the signatures of a repository are verified."""
+"""Signing: by which keys the signatures of a repository are verified, and what is refused without one."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -9,26 +10,53 @@ from dualreg.image.names import RepositoryName
 from dualreg.image.signatures.trust import Trust, read_certificates, read_keys
 from dualreg.patterns import matches
 
+
+class Mode(StrEnum):
+    """What happens to an image without a valid signature."""
+
+    OFF = "off"
+    WARN = "warn"
+    REFUSE = "refuse"
+
+
+class On(StrEnum):
+    """Which requests a policy is about: pulls, or pushes of tags."""
+
+    PULL = "pull"
+    PUSH = "push"
+
+
 #: Bytes of the largest file of keys.
 _FILE_LIMIT = 1 << 20
 Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class SigningPolicy:
     """Whose signatures count in some repositories.
 
     Attributes:
         repositories: Patterns of their names.
+        mode: What happens without one of their signatures.
+        on: To which requests.
     """
 
     name: str
     repositories: tuple[str, ...]
     trust: Trust
+    mode: Mode = Mode.OFF
+    on: frozenset[On] = frozenset()
 
     @classmethod
     def read(
-        cls, name: str, repositories: tuple[str, ...], keys: Iterable[Path], certificates: Iterable[Path]
+        cls,
+        name: str,
+        repositories: tuple[str, ...],
+        keys: Iterable[Path],
+        certificates: Iterable[Path],
+        *,
+        mode: str = Mode.OFF,
+        on: str = "both",
     ) -> Self:
         """Return the policy with the keys and certificates in files.
 
@@ -39,7 +67,8 @@ class Policy:
             tuple(_read(name, keys, lambda path, pem: read_keys(path.name, pem))),
             tuple(_read(name, certificates, lambda _, pem: read_certificates(pem))),
         )
-        return cls(name, repositories, trust)
+        requests = frozenset(On) if on == "both" else frozenset({On(on)})
+        return cls(name, repositories, trust, Mode(mode), requests)
 
     def covers(self, repository: RepositoryName) -> bool:
         """Return whether the policy is about a repository."""
@@ -47,18 +76,26 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Policies:
+class SigningPolicies:
     """The policies of a registry."""
 
-    all: tuple[Policy, ...] = ()
+    all: tuple[SigningPolicy, ...] = ()
 
     def trust(self, repository: RepositoryName) -> Trust:
         """Return by what signatures of a repository are verified, for whatever policy."""
         return Trust.joined(each.trust for each in self.all if each.covers(repository))
 
+    def of(self, repository: RepositoryName, on: On) -> tuple[SigningPolicy, ...]:
+        """Return the policies that warn of or refuse such requests to a repository."""
+        return tuple(
+            each
+            for each in self.all
+            if each.mode is not Mode.OFF and on in each.on and each.covers(repository)
+        )
+
 
 def _read(name: str, paths: Iterable[Path], parse: Callable[[Path, bytes], Iterable[Read]]) -> Iterator[Read]:
-    """Yield what files contain; for the errors, see ``Policy.read``."""
+    """Yield what files contain; for the errors, see ``SigningPolicy.read``."""
     for path in paths:
         try:
             with path.open("rb") as file:

@@ -175,7 +175,7 @@ class Settings(BaseModel):
         description="file that records writes and denials, - for standard output, or off",
     )
     signatures: Signatures = Field(
-        {}, description="keys by which signatures of images are verified; see docs/signatures.md"
+        {}, description="which images must be signed, and by which keys; see docs/signatures.md"
     )
     delete: bool = Field(default=True, description="let clients delete tags, manifests and blobs")
     sparse_indexes: bool = Field(

@@ -1,8 +1,7 @@
 """Signatures: the tables ``[signatures.NAME]`` of the configuration file."""
 
 import re
-from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -18,7 +17,7 @@ def _of_repositories(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class SignatureSettings(BaseModel):
-    """By which keys the signatures of some repositories are verified."""
+    """By which keys the signatures of some repositories are verified, and what happens without one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,16 +27,16 @@ class SignatureSettings(BaseModel):
     keys: HomePaths = Field((), description="files of public keys in PEM, for cosign")
     certificates: HomePaths = Field((), description="files of certificates in PEM, for notation")
 
+    mode: Literal["off", "warn", "refuse"] = Field(
+        "off", description="what happens to images without a valid signature"
+    )
+    on: Literal["pull", "push", "both"] = Field("both", description="to which requests")
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.keys and not self.certificates:
             raise ValueError("expected keys or certificates")
         return self
-
-    @property
-    def files(self) -> tuple[tuple[str, ...], tuple[Path, ...], tuple[Path, ...]]:
-        """The patterns, the files of keys, and those of certificates."""
-        return self.repositories, self.keys, self.certificates
 
 
 def _named(tables: dict[str, SignatureSettings]) -> dict[str, SignatureSettings]:

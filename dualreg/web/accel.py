@@ -41,13 +41,17 @@ def create_blueprint() -> Blueprint:
 def get_pull() -> Response:
     """Return 204 if the sender may pull from ``?repository=``, and until when nginx may remember that.
 
-    Passwords are never checked: nginx hands on requests with one. All other answers are an empty 403, and
-    have no line in the audit log, since the request itself follows.
+    Passwords are never checked: nginx hands on requests with one, and all those to repositories whose images
+    must be signed. All other answers are an empty 403, and have no line in the audit log, since the request
+    itself follows.
     """
     scheme = request.headers.get("Authorization", "").partition(" ")[0].lower()
     if not _is_answered_by_nginx() or scheme not in ("", "bearer"):
         return empty_response(403, {})
-    authorize(RepositoryName.parse(request.args.get("repository", "")), Action.PULL)
+    repository = RepositoryName.parse(request.args.get("repository", ""))
+    if registry().signatures.covers_pulls(repository):
+        return empty_response(403, {})
+    authorize(repository, Action.PULL)
     left = (grant().identity.until or math.inf) - registry().now().timestamp()
     seconds = math.floor(min(left, MEMORY.seconds)) - _ROUNDING
     return empty_response(204, {"X-Accel-Expires": f"{max(seconds, 0)}"})

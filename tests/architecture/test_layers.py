@@ -101,6 +101,7 @@ HOMES: dict[str, set[str]] = {
         "dualreg.registry.listings",
         "dualreg.registry.manifests",
         "dualreg.registry.negotiation",
+        "dualreg.registry.signatures",
         "dualreg.registry.v1_layers",
         "dualreg.auth.keyring",
         "dualreg.auth.passwords",

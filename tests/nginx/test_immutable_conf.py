@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from dualreg.image.layer import EMPTY_LAYER
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.settings import Settings
 from dualreg.storage.filesystem import FilesystemStore
-from tests import builders
+from tests import builders, signers
 from tests.auth.conftest import PASSWORD, basic, bearer, ends
 from tests.nginx.site import Site, compared, nginx_site
 from tests.programs import dualreg_process, dualreg_server, until
@@ -30,6 +31,7 @@ from tests.protocol.clients.libtrust import signed
 from tests.protocol.clients.v2 import V2Client
 from tests.protocol.clients.wire import Wire
 from tests.protocol.test_schema1 import payload
+from tests.signers import key_of
 
 pytestmark = pytest.mark.client
 
@@ -334,3 +336,28 @@ def test_a_token_is_not_remembered_for_longer_than_it_is_valid(guarded: Guarded)
         served.append((now, guarded.site.send("GET", BLOB, token).status))
     assert {status for at, status in served if at < expires - 0.5} == {200}
     assert {status for at, status in served if at >= expires} == {401}
+
+
+def test_repositories_whose_images_must_be_signed(certificate: Path, tmp_path: Path) -> None:
+    """All requests to them are handed on, though nginx remembers the same manifest of another repository."""
+    key, data = key_of("ecdsa"), tmp_path / "data"
+    (tmp_path / "release.pub").write_bytes(signers.public_pem(key))
+    table = {"repositories": "team/*", "keys": str(tmp_path / "release.pub"), "mode": "refuse", "on": "pull"}
+    policies = json.dumps({"release": table})
+    with (
+        dualreg_process(data, x_accel_prefix="/_blobs", workers=1, signatures=policies) as (direct, _, _),
+        nginx_site("dualreg.conf", tmp_path / "nginx", certificate, direct, data) as site,
+    ):
+        client = V2Client(site.plain)
+        for name in (NAME, "other/app"):
+            client.push(name, "one", IMAGE)
+        other = MANIFEST.replace(NAME, "other/app")
+        assert [site.send("GET", path).status for path in (other, MANIFEST) * 3] == [200, 403] * 3
+        with closing(open_registry(Settings(data=data))) as registry:
+            signature = signers.cosign_bundle(IMAGE, key)
+            for content in signature.blobs:
+                registry.uploads.ingest(RepositoryName(NAME), [content])
+            registry.manifests.put(RepositoryName(NAME), signature.digest, "", signature.manifest)
+        signed_now = [site.send("GET", MANIFEST) for _ in range(3)]
+        assert [answer.status for answer in signed_now] == [200] * 3
+        assert site.send("GET", BLOB).status == 200

@@ -8,7 +8,7 @@ Source: docker-registry 0.9, ``toolkit.api_error``; the texts that clients know 
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from flask import Response, request
+from flask import Response, g, request
 
 from dualreg import errors
 from dualreg.errors import RegistryError
@@ -54,6 +54,7 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.BlobInUse: 405,
     errors.ManifestInUse: 405,
     errors.TagImmutable: 403,
+    errors.Unsigned: 403,
     errors.Unauthenticated: 401,
     errors.Denied: 403,
     errors.TooManyAttempts: 429,
@@ -92,6 +93,7 @@ _TEXTS: Mapping[tuple[type[RegistryError], str | None], str] = {
 def render(error: RegistryError) -> Response:
     """Return the V1 response to the error."""
     status = passed_status(error) or V1_ERRORS[type(error)]
+    g.refused = isinstance(error, errors.Unsigned)  # for the audit log, although the client is permitted
     if isinstance(error, errors.RangeInvalid):
         return empty_response(status, {})
     kind = type(error)

@@ -111,9 +111,12 @@ def put_checksum(repository: RepositoryName, image: ImageId) -> Response:
 
 @requires(Action.PULL)
 def get_ancestry(repository: RepositoryName, image: ImageId) -> Response:
-    """Return the IDs of the image and its ancestors, the base last."""
+    """Return the IDs of the image and its ancestors, the base last; clients need them for each pull."""
     rows = registry().v1_images.ancestry(repository, image)
-    return repeat_document(immutable(json_response([row.id for row in rows]), rows[-1].id + image))
+    until = registry().signatures.check_image(repository, image).until
+    return repeat_document(
+        immutable(json_response([row.id for row in rows]), rows[-1].id + image), until=until
+    )
 
 
 @requires(Action.PULL)

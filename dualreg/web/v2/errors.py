@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
-from flask import Response
+from flask import Response, g
 
 from dualreg import errors
 from dualreg.auth.access import Access, parse_scopes
@@ -63,6 +63,7 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.BlobInUse: Rendering("UNSUPPORTED", 405),
     errors.ManifestInUse: Rendering("DENIED", 405),
     errors.TagImmutable: Rendering("DENIED", 403),
+    errors.Unsigned: Rendering("DENIED", 403),
     errors.Unauthenticated: Rendering("UNAUTHORIZED", 401),
     errors.Denied: Rendering("DENIED", 403),
     errors.TooManyAttempts: Rendering("TOOMANYREQUESTS", 429),
@@ -90,6 +91,7 @@ _PASSED_CODES = {403: "DENIED", 404: "NAME_UNKNOWN", 429: "TOOMANYREQUESTS"}
 def render(error: RegistryError) -> Response:
     """Return the V2 response to the error: one entry, or one for each missing digest."""
     code, status = V2_ERRORS[type(error)]
+    g.refused = isinstance(error, errors.Unsigned)  # for the audit log, although the client is permitted
     if passed := passed_status(error):
         code, status = _PASSED_CODES.get(passed, code), passed
     entries = [_entry(code, str(each), _detail(each)) for each in _separate(error)]

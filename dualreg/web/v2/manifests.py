@@ -54,7 +54,8 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     """Return the manifest as pushed, or in a form that the client can read; to HEAD, its headers."""
     _require_here(name, reference)
     accept = _accept()
-    manifest = registry().negotiation.find_soon(name, reference, accept)
+    is_pull = request.method == "GET"
+    manifest = registry().negotiation.find_soon(name, reference, accept, is_pull=is_pull)
     if isinstance(manifest, Outline):
         return _send_late(name, reference, manifest)
     headers = {
@@ -75,8 +76,9 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     is_schema1 = manifest.media_type in SCHEMA1_TYPES
     if is_schema1 and isinstance(reference, Digest):
         add_warnings(response, _successor(name, reference, accept))
+    add_warnings(response, manifest.ruling.warnings)
     # What a client is warned of depends on it, and nginx does not look at that.
-    by_nginx = is_sent and isinstance(reference, Digest) and not is_schema1
+    by_nginx = is_sent and isinstance(reference, Digest) and not is_schema1 and not manifest.ruling.applies
     _let_repeat(response, manifest, freshness, by_nginx=by_nginx)
     if is_sent and isinstance(reference, Tag):
         record = partial(registry().tags.record_pull, name, reference)
@@ -131,6 +133,8 @@ def _let_repeat(
         until = registry().manifests.unchanged_until(row)
         if freshness:
             until = min(until or freshness.until, freshness.until)
+        if expires := manifest.ruling.until:
+            until = min(until or expires, expires)
         if by_nginx:
             until = let_remember(response, until)
         repeat_document(response, BlobRow(row.digest, row.size), until=until)
@@ -142,7 +146,7 @@ def put_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     media_type = strip_parameters(request.headers.get("Content-Type", ""))
     tags = _query_tags(reference)
     payload = read_limited(MANIFEST_LIMIT)
-    manifest, mismatches = registry().manifests.put(
+    manifest, mismatches, warnings = registry().manifests.put(
         name, reference, media_type, payload, tags=tags, condition=_precondition()
     )
     headers = manifest_headers(name, manifest.digest)
@@ -152,7 +156,7 @@ def put_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
         # Without this header, clients maintain a list of referrers under a fallback tag.
         headers["OCI-Subject"] = str(manifest.subject.digest)
     response = empty_response(201, headers)
-    add_warnings(response, _warnings(mismatches))
+    add_warnings(response, (*_warnings(mismatches), *warnings))
     return response
 
 
