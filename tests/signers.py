@@ -161,7 +161,7 @@ def envelope(key: Private, payload: bytes, payload_type: str = dsse.IN_TOTO) -> 
 
 def bundle_of(content: Mapping[str, Any], **material: Any) -> bytes:
     """Return a bundle with an envelope or a signature."""
-    material = material or {"publicKey": {"hint": "a2V5"}}
+    material = {"tlogEntries": [], **(material or {"publicKey": {"hint": "a2V5"}})}
     return json.dumps({"mediaType": BUNDLE, "verificationMaterial": material, **content}).encode()
 
 
