@@ -84,23 +84,38 @@ class ViewQueries:
         ]
         return {row[0]: Digest.parse(str(row[2])) for row in rows if kinds[row[0]] == row[1]}
 
-    def sources(self, repository_id: int, view: Digest, kinds: Collection[str]) -> tuple[Digest, ...]:
-        """Return the manifests whose view of one of *kinds* is a manifest, in the order of digests."""
+    def manifest(self, repository_id: int, manifest: Digest, *, kind: str) -> ManifestRow | None:
+        """Return the manifest that a manifest was made to; None if that is not recorded."""
+        values = {"repository": repository_id, "manifest": manifest, "kind": kind}
+        row = self.connection.execute(_manifest(), values).one_or_none()
+        return None if row is None else ManifestRow(*row)
+
+    def made(self, repository_id: int, manifest: Digest, prefix: str) -> dict[str, Digest]:
+        """Return the manifests that a manifest was made to, by kinds of view, which begin with *prefix*."""
+        query = select(ManifestViews.kind, ManifestViews.view).where(
+            ManifestViews.repository_id == repository_id,
+            ManifestViews.manifest == manifest,
+            ManifestViews.kind.startswith(prefix, autoescape=True),
+            ManifestViews.view.is_not(None),
+        )
+        return {kind: Digest.parse(str(view)) for kind, view in self.connection.execute(query)}
+
+    def sources(self, repository_id: int, view: Digest) -> tuple[Digest, ...]:
+        """Return the manifests that a manifest was made of, in the order of digests."""
         query = select(ManifestViews.manifest).where(
             ManifestViews.repository_id == repository_id,
-            ManifestViews.kind.in_(kinds),
+            ManifestViews.kind != V1,
             ManifestViews.view == str(view),
         )
         return tuple(self.connection.scalars(query.distinct().order_by(ManifestViews.manifest)))
 
     def is_made_of(self, repository_id: int, view: Digest, manifest: Digest) -> bool:
-        """Return whether a manifest is recorded as the view of another one."""
-        query = select(ManifestViews.manifest).where(
-            ManifestViews.repository_id == repository_id,
-            ManifestViews.manifest == manifest,
-            ManifestViews.kind != V1,
-            ManifestViews.view == str(view),
-        )
+        """Return whether a manifest was made of another one, or of what was made of that, and so on."""
+        views = ManifestViews
+        own = (views.repository_id == repository_id) & (views.kind != V1) & views.view.is_not(None)
+        made = select(views.view).where(own, views.manifest == manifest).cte("made", recursive=True)
+        made = made.union(select(views.view).join(made, views.manifest == made.c.view).where(own))
+        query = select(made.c.view).where(made.c.view == str(view))
         return self.connection.scalar(query.limit(1)) is not None
 
     def hide(self, repository_id: int, images: Iterable[ImageId]) -> list[tuple[Digest, ImageId]]:
@@ -199,6 +214,16 @@ def _find() -> Select[str | None]:
         ManifestViews.manifest == bindparam("manifest"),
         ManifestViews.kind == bindparam("kind"),
     )
+
+
+@cache
+def _manifest() -> Select[int, Digest, str, int]:
+    views = ManifestViews
+    same = (Manifests.repository_id == views.repository_id) & (Manifests.digest == views.view)
+    query = select(Manifests.repository_id, Manifests.digest, Manifests.media_type, Blobs.size)
+    query = query.join(views, same).join(Blobs, Blobs.digest == Manifests.digest)
+    own = (views.repository_id == bindparam("repository")) & (views.manifest == bindparam("manifest"))
+    return query.where(own, views.kind == bindparam("kind"))
 
 
 @cache

@@ -76,13 +76,6 @@ class Edition(StrEnum):
         """What that of an index is recorded as while some of its images are not available."""
         return f"{self.kind}{_PARTIAL}"
 
-    @classmethod
-    def kinds(cls) -> tuple[str, ...]:
-        """Return what editions are recorded as, and conversions of schema 1, in all releases."""
-        versions = range(1, RULES + 1)
-        made = [f"{each}-r{rules}{end}" for each in cls for rules in versions for end in ("", _PARTIAL)]
-        return (*map(str, cls), *made)
-
     def family(self, media_type: str) -> Family:
         """Return the family of its media types, given the one of what it is made of."""
         return {Edition.SCHEMA2: Family.DOCKER, Edition.OCI: Family.OCI}.get(self) or Family.of(media_type)

@@ -1,8 +1,10 @@
 """Conversions to and from Docker schema 1: of V1 chains, and of schema 2 and OCI images.
 
-Deterministic, like ``convert``: the results are payloads without signatures, which ``jws`` adds.
+Deterministic, like ``convert``: the results are payloads without signatures, which ``jws`` adds. They are the
+same in every release with the same RULES.
 """
 
+import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,6 +18,11 @@ from dualreg.image.manifest import Manifest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.v1_image import CHAIN_LIMIT, V1Image
 
+#: The version of these rules; editions are recorded with it, and those of other versions are kept.
+RULES = 1
+#: What begins the kind of view that such a manifest is recorded as, and letters that follow: for 65 bits.
+KIND = "s1-"
+_LETTERS = 13
 #: Hex digits of the ids that schema 1 clients accept; the oldest V1 images have fewer.
 _ID_DIGITS = 64
 #: The zero time, as Go writes it.
@@ -59,6 +66,15 @@ def schema1_from_image(manifest: Manifest, config: bytes, name: RepositoryName, 
     members |= ({"parent": parent} if parent else {}) | ({"throwaway": True} if _is_empty(entry) else {})
     entries.append((digest, dump(dict(sorted(members.items()))).decode()))
     return _payload(name, tag, document.get("architecture"), entries)
+
+
+def kind_for(tag: Tag) -> str:
+    """Return what the schema 1 edition of an image for a tag is recorded as.
+
+    The tag is part of the payload, and longer than a kind may be.
+    """
+    hashed = base64.b32encode(hashlib.sha256(f"{RULES} {tag}".encode()).digest()).decode()
+    return f"{KIND}{hashed[:_LETTERS].lower()}"
 
 
 def outline(name: RepositoryName, tag: Tag) -> bytes:

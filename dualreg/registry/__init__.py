@@ -46,6 +46,7 @@ from dualreg.registry.negotiation import Negotiation
 from dualreg.registry.referrers import Referrers
 from dualreg.registry.repositories import Repositories
 from dualreg.registry.retention import TagRetention
+from dualreg.registry.schema1_editions import Schema1Editions
 from dualreg.registry.signatures import Signatures
 from dualreg.registry.signing import SigningPolicies
 from dualreg.registry.state import State
@@ -81,7 +82,7 @@ class Rules:
             background; None: nothing is done in the background.
         health_interval: For how many seconds the result of a health check is kept.
         signing: Which images must be signed.
-        require_room: Called before something large is made and stored; raises OSError if nothing may be.
+        require_room: Called before layers or schema 1 are made and stored; raises OSError if nothing may be.
     """
 
     upload_ttl: timedelta = timedelta(hours=24)
@@ -120,13 +121,11 @@ class Registry:
     v1_images: V1Images
     v1_mounts: V1Mounts
     listings: Listings
-    referrers: Referrers
     bridge: Bridge
     derived: Derived
     negotiation: Negotiation
     clients: Clients
     health: Health
-    collections: Collections
     linking: Linking
 
     @classmethod
@@ -145,7 +144,8 @@ class Registry:
         views = V1Views(state, manifests, chains, v1_images)
         bridge = Bridge(state, uploads, manifests, v1_images, chains, views, rules.visibility)
         editions = Editions(manifests, IndexEntries(manifests), transcoding)
-        derived = Derived(state, bridge, editions)
+        schema1 = Schema1Editions(manifests, bridge, editions, Keys(state.catalog), rules.require_room)
+        derived = Derived(state, bridge, editions, schema1)
         integrity.restore = derived.restore
         return cls(
             state=state,
@@ -161,13 +161,11 @@ class Registry:
             v1_images=v1_images,
             v1_mounts=V1Mounts(state, documents, repairs),
             listings=Listings(state, inflating),
-            referrers=Referrers(state),
             bridge=bridge,
             derived=derived,
-            negotiation=Negotiation(manifests, bridge, editions, Keys(state.catalog)),
+            negotiation=Negotiation(manifests, bridge, editions, schema1),
             clients=Clients(state.catalog, rules.write_delay),
             health=Health(state, rules.health_interval),
-            collections=Collections(state.catalog, state.store),
             linking=Linking(state, v1_images),
         )
 
@@ -190,6 +188,16 @@ class Registry:
     def v1_layers(self) -> V1Layers:
         """What finds the layers of V1 images."""
         return self.bridge.chains.v1_layers
+
+    @property
+    def referrers(self) -> Referrers:
+        """What lists the referrers of manifests."""
+        return Referrers(self.state)
+
+    @property
+    def collections(self) -> Collections:
+        """What counts garbage collections."""
+        return Collections(self.state.catalog, self.state.store)
 
     @property
     def uses(self) -> Uses:

@@ -14,7 +14,6 @@ from dualreg.catalog.retention import DatedTag
 from dualreg.catalog.rows import RepositoryRow
 from dualreg.errors import ManifestInUse, ManifestUnknown, RepositoryUnknown
 from dualreg.image.digest import Digest
-from dualreg.image.editions import Edition
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.registry.immutability import require_all_movable, require_untied
 from dualreg.registry.policies import PolicySet
@@ -64,7 +63,7 @@ def _sources(
         row = tx.repositories.find(repository)
         if row is None or tx.tags.pointing_at(row.id, digest, limit=1):
             return ()
-        if sources := tx.views.sources(row.id, digest, Edition.kinds()):
+        if sources := tx.views.sources(row.id, digest):
             check_precondition(tx, condition, repository, digest)
         return sources
 
@@ -126,10 +125,10 @@ def _remove_manifest(state: State, tx: Transaction, repository: RepositoryRow, d
     """Delete a manifest, and what was derived from it alone, in a repository that is locked exclusively.
 
     The documents, and what the manifest names, become candidates of the garbage collection. So do the V1
-    images of a long chain that this step does not reach.
+    images of a long chain that this step does not reach, and further ones of many conversions.
     """
     view = tx.views.find(repository.id, digest)
-    derived = [blob.digest for blob in tx.derivations.conversions(repository.id, digest)]
+    derived = [blob.digest for blob in tx.derivations.conversions(repository.id, digest)][:STEP]
     gone = tx.manifests.remove(repository.id, digest)
     unused = tx.garbage.unused_manifests(repository.id, derived) if derived else ()
     if unused:

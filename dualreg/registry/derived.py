@@ -1,13 +1,13 @@
 """Derived blobs: what this registry made itself, and makes again if its files are lost or damaged.
 
 These are the JSONs of V1 views, manifests and configs that were made of V1 images or schema 1, editions of
-newer manifests, and layers that were compressed anew for them. The garbage collection of another registry
-over the same files knows none of them. A result is stored only under its own digest, so that what is made
-again is what was lost.
+newer manifests, of which some are schema 1, and layers that were compressed anew for them. The garbage
+collection of another registry over the same files knows none of them. A result is stored only under its own
+digest, so that what is made again is what was lost.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,8 +23,10 @@ from dualreg.image.convert import manifest_from_chain
 from dualreg.image.digest import Digest
 from dualreg.image.editions import Edition
 from dualreg.image.names import RepositoryName
+from dualreg.image.schema1 import KIND
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.editions import Editions
+from dualreg.registry.schema1_editions import Schema1Editions
 from dualreg.registry.state import State
 
 _log = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ class Derived:
     state: State
     bridge: Bridge
     editions: Editions
+    schema1: Schema1Editions
     _hopeless: TTLCache[Digest, None] = field(default_factory=lambda: TTLCache(_REMEMBERED, _PAUSE))
     _lock: Lock = field(default_factory=Lock)
     _active: local = field(default_factory=local)
@@ -172,6 +175,9 @@ class Derived:
         """Store the editions of a manifest, with the layers that are transcoded for them."""
         made = {Digest.of(each): each for each in self.editions.remake(repository.name, row)}
         self._forget_others(repository, row, made.keys())
+        schema1 = dict(self.schema1.remake(repository.name, row))
+        self._forget_schema1(repository, row, schema1)
+        made |= {Digest.of(each): each for each in schema1.values()}
         layers = [child.descriptor.digest for child in self.bridge.manifests.load(row).children]
         with self.state.catalog.read() as tx:
             transcoded = {blob.digest for blob in tx.transcoded.find(layers).values()}
@@ -188,3 +194,14 @@ class Derived:
                 view = tx.views.find(repository.id, row.digest, kind=edition.kind)
             if view and Digest.parse(view) not in made:
                 self.forget_view(repository.name, row.digest, edition.kind)
+
+    def _forget_schema1(self, repository: RepositoryRow, row: ManifestRow, made: Mapping[str, bytes]) -> None:
+        """Forget schema 1 of a manifest, by kinds, whose layers are lost and that is made otherwise now."""
+        holds = self.bridge.manifests.integrity.holds
+        with self.state.catalog.read() as tx:
+            known = tx.views.made(repository.id, row.digest, KIND)
+            others = {kind: known[kind] for kind, each in made.items() if Digest.of(each) != known.get(kind)}
+            named = {kind: tx.manifests.graph(repository.name, digest) for kind, digest in others.items()}
+        for kind, blobs in named.items():
+            if not all(map(holds, blobs)):
+                self.forget_view(repository.name, row.digest, kind)

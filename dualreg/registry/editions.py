@@ -218,7 +218,7 @@ class Editions:
             reasons = [each.reason for each in left_out if isinstance(each, ImageUnreadable)]
             raise ImageUnreadable(reason=reasons[0] if reasons else "images of its index are not available")
         is_final = images.complete and all(isinstance(each, ImageUnreadable) for each in left_out)
-        return self._store(repository, row, edition.kind if is_final else edition.partial_kind, made)
+        return self.store(repository, row, edition.kind if is_final else edition.partial_kind, *made)
 
     def outline(self, row: ManifestRow, edition: Edition) -> tuple[str, bytes]:
         """Return the media type and the first bytes of what ``make`` returns when the layers are ready."""
@@ -302,7 +302,7 @@ class Editions:
         gzipped = self._gzipped(repository, layers)
         for row, manifest in missing.items():
             document = image_edition(manifest, edition.of(row.media_type), gzipped)
-            made[row.digest] = self._store(repository, row, kinds[row.digest], document)
+            made[row.digest] = self.store(repository, row, kinds[row.digest], *document)
         return made
 
     def _gzipped(
@@ -321,16 +321,26 @@ class Editions:
             found = tx.manifests.find_all(repository, {*views.values()})
         return {digest: found[view] for digest, view in views.items() if view in found}
 
-    def _store(
-        self, repository: RepositoryName, row: ManifestRow, kind: str, document: tuple[str, bytes]
+    def store(
+        self,
+        repository: RepositoryName,
+        row: ManifestRow,
+        kind: str,
+        media_type: str,
+        payload: bytes,
+        *,
+        digest: Digest | None = None,
     ) -> ManifestRow:
         """Store and record a manifest that was made of another, unless it is; return it.
 
+        Args:
+            digest: Its digest, if that is not of all of *payload*: signatures do not count.
+
         Raises:
             BlobMissing: what it names is lost.
+            ManifestUnknown: what it was made of was deleted meanwhile.
         """
-        media_type, payload = document
-        digest = Digest.of(payload)
+        digest = digest or Digest.of(payload)
         if not self._is_made(repository, row, kind, digest):
             upstream = self.manifests.state.upstream.owner(repository)
             origin = Provenance(upstream=upstream, made_of=MadeOf(row.digest, kind))

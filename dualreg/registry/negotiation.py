@@ -1,17 +1,14 @@
 """Negotiation: which representation of a tagged image a client gets.
 
-By digest, every client gets the bytes that were pushed. By tag, it gets the form of the image that
-``registry.editions`` says it can read: for clients that read only schema 1, that is made and signed anew.
+By digest, every client gets the bytes of that digest. By tag, it gets the form of the image that
+``registry.editions`` says it can read: for clients that read only schema 1, a schema 1 edition.
 """
 
 import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from threading import Lock
 from typing import NamedTuple
-
-from cachetools import LRUCache, cachedmethod
 
 from dualreg.catalog.rows import BlobRow, ManifestRow, Origin
 from dualreg.errors import BlobDamaged, BlobMissing, LayersPending, ManifestUnknown, TagUnknown
@@ -20,30 +17,23 @@ from dualreg.image.convert import manifest_from_chain
 from dualreg.image.digest import Digest
 from dualreg.image.editions import Edition
 from dualreg.image.formats import Role
-from dualreg.image.jws import sign
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.platform import LINUX_AMD64, Platform
-from dualreg.image.schema1 import outline, schema1_from_chain, schema1_from_image
+from dualreg.image.schema1 import outline
 from dualreg.registry.accept import Accept
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.editions import Editions, Form
-from dualreg.registry.keys import Keys
 from dualreg.registry.loaded import load_children
 from dualreg.registry.manifests import Manifests
-from dualreg.registry.provenance import MadeOf, Provenance
+from dualreg.registry.schema1_editions import Generated, Schema1Editions
 from dualreg.registry.signatures import Ruling
 
 _log = logging.getLogger(__name__)
 
-#: Bytes of generated manifests that each process keeps, so that HEAD and GET return the same one; and what
-#: remembering that there is none counts as.
-_CAPACITY, _NONE_SIZE = 16 << 20, 1 << 10
 #: The forms that are editions.
 _EDITIONS = frozenset({Form.GZIP, Form.SCHEMA2, Form.OCI})
 #: Why a manifest whose bytes the store does not have is unknown.
 LOST = "its stored bytes are lost or damaged; push it again"
-#: The largest schema 1 payload, in bytes, that is generated; clients of that age refuse larger ones.
-_SCHEMA1_LIMIT = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +43,8 @@ class Representation:
     Attributes:
         digest: The value of ``Docker-Content-Digest``; for schema 1, of the payload without signatures.
         size: Bytes of what ``read`` returns.
-        row: The manifest that it is, byte for byte; None: it was generated, or signed anew.
+        row: The manifest that it is; None: it was generated, and is not stored.
+        blob: The bytes that ``read`` returns, in the store: for schema 1, the signed form.
         ruling: What policies say of its pull.
     """
 
@@ -62,6 +53,7 @@ class Representation:
     size: int
     read: Callable[[], bytes]
     row: ManifestRow | None = None
+    blob: BlobRow | None = None
     ruling: Ruling = field(default_factory=Ruling)
 
 
@@ -72,25 +64,21 @@ class Outline(NamedTuple):
     known: bytes
 
 
-@dataclass(frozen=True)  # without slots, which cachedmethod cannot work with
+@dataclass(frozen=True, slots=True)
 class Negotiation:
-    """Chooses or generates the manifest that a client gets."""
+    """Chooses the manifest that a client gets, and has it made."""
 
     manifests: Manifests
     bridge: Bridge
     editions: Editions
-    keys: Keys
-    _generated: LRUCache[tuple[RepositoryName, Tag, Digest, Digest], Representation | None] = field(
-        default_factory=lambda: LRUCache(_CAPACITY, getsizeof=lambda made: made.size if made else _NONE_SIZE)
-    )
-    _lock: Lock = field(default_factory=Lock)
+    schema1: Schema1Editions
 
     def find(
         self, repository: RepositoryName, reference: Tag | Digest, accept: Accept, *, is_pull: bool = True
     ) -> Representation:
         """Return the representation of *reference* that suits *accept*.
 
-        By digest, that is always the manifest as it was pushed; by tag, what ``editions.suitable`` says.
+        By digest, that is always the manifest of that digest; by tag, what ``editions.suitable`` says.
 
         Args:
             is_pull: Whether the client gets the manifest itself, as no program does that only looks.
@@ -162,16 +150,20 @@ class Negotiation:
         return self.editions.make(repository, row, edition, whole=whole)
 
     def successor(self, repository: RepositoryName, digest: Digest, accept: Accept) -> Digest | None:
-        """Return what a schema 1 manifest was converted to, of a type that a client names; None: nothing yet.
+        """Return what to pull instead of schema 1, of a type that a client names; None: nothing yet.
 
-        It is converted when a tag of it is first pulled by such a client.
+        That is what it was made of, or what it was converted to when such a client first pulled a tag of it.
         """
-        row = self.manifests.find(repository, digest)
         types = {media_types.DOCKER_MANIFEST: Edition.SCHEMA2, media_types.OCI_MANIFEST: Edition.OCI}
         named = [str(edition) for media_type, edition in types.items() if media_type in accept.types]
+        if not named:
+            return None
+        row = self.manifests.find(repository, digest)
         with self.manifests.state.catalog.read() as tx:
+            sources = tx.manifests.find_all(repository, tx.views.sources(row.repository_id, digest))
             found = (tx.views.find(row.repository_id, digest, kind=kind) for kind in named)
-            return next((Digest.parse(each) for each in found if each), None)
+            readable = [each.digest for each in sources.values() if each.media_type in accept.types]
+            return next((Digest.parse(each) for each in (*map(str, readable), *found) if each), None)
 
     def resolve(self, repository: RepositoryName, tag: Tag) -> ImageId:
         """Return the V1 image that a tag is seen as.
@@ -199,7 +191,7 @@ class Negotiation:
 
     def sign(self, payload: bytes) -> bytes:
         """Return the schema 1 *payload* signed with this registry's key."""
-        return sign(payload, self.keys.schema1, self.manifests.state.catalog.now())
+        return self.schema1.sign(payload)
 
     def signed(self, repository: RepositoryName, row: ManifestRow) -> bytes | None:
         """Return a schema 1 manifest with its signatures, as pushed; None of other manifests.
@@ -207,25 +199,35 @@ class Negotiation:
         If they are lost, it is signed with this registry's key, and stored so: its digest does not depend on
         signatures.
         """
+        blob, body = self._signed(repository, row)
+        return body if blob else None
+
+    def _signed(self, repository: RepositoryName, row: ManifestRow) -> tuple[BlobRow | None, bytes]:
+        """Return a schema 1 manifest as ``signed``, with the blob that it is; None and nothing of others."""
         found = self.manifests.signed(row)
         if found is None:
-            return None
+            return None, b""
         try:
-            return self.manifests.documents.read(found.digest)
+            return found, self.manifests.documents.read(found.digest)
         except (BlobMissing, BlobDamaged):
             body = self.sign(self.manifests.payload(row))
             self.manifests.put(repository, row.digest, row.media_type, body)
             _log.warning(
                 "%s: the signatures of %s were lost or damaged; it was signed again", repository, row.digest
             )
-            return body
+            return BlobRow(Digest.of(body), len(body)), body
 
     def _stored(self, repository: RepositoryName, row: ManifestRow) -> Representation:
-        """Return the manifest as it was pushed."""
-        if row.media_type in media_types.SCHEMA1_TYPES and (body := self.signed(repository, row)):
-            return Representation(row.media_type, row.digest, len(body), lambda: body)
+        """Return the manifest as it is stored."""
+        if row.media_type in media_types.SCHEMA1_TYPES:
+            blob, body = self._signed(repository, row)
+            if blob:
+                return Representation(row.media_type, row.digest, len(body), lambda: body, row, blob)
         self.require(row)
-        return Representation(row.media_type, row.digest, row.size, lambda: self.manifests.payload(row), row)
+        blob = BlobRow(row.digest, row.size)
+        return Representation(
+            row.media_type, row.digest, row.size, lambda: self.manifests.payload(row), row, blob
+        )
 
     def require(self, row: ManifestRow) -> None:
         """Raise ManifestUnknown unless the store has all bytes of a manifest."""
@@ -236,55 +238,15 @@ class Negotiation:
         self, repository: RepositoryName, tag: Tag, row: ManifestRow, platform: Platform
     ) -> Representation:
         image = self.editions.image_for(repository, row, platform)
-        readable = self._without_zstd(repository, image)
-        generated = self._generate(repository, tag, image, readable)
-        if generated is None:
+        made = self.schema1.make(repository, tag, image)
+        if made is None:
             self.editions.check_for_v1(repository, image, platform)
             reason = "this image cannot be expressed as schema 1"
             raise ManifestUnknown(reference=tag, reason=reason)  # after which Docker looks for it on V1
-        return generated
-
-    def _without_zstd(self, repository: RepositoryName, image: ManifestRow) -> ManifestRow:
-        """Return an image with gzip layers instead of zstd ones, which the repository has as long as it."""
-        if image.media_type in media_types.IMAGES:
-            return self.editions.make(repository, image, Edition.GZIP)
-        return image
-
-    # The lock is not held while the method runs, and a manifest over the capacity is returned but not kept.
-    @cachedmethod(
-        lambda self: self._generated,
-        key=lambda _, repository, tag, image, readable: (repository, tag, image.digest, readable.digest),
-        lock=lambda self: self._lock,
-    )
-    def _generate(
-        self, repository: RepositoryName, tag: Tag, image: ManifestRow, readable: ManifestRow
-    ) -> Representation | None:
-        """Return the image as signed schema 1, or None if that cannot express it.
-
-        It is kept, since signatures differ each time.
-
-        Args:
-            readable: The image without zstd layers.
-        """
-        payload = self._payload(repository, tag, image, readable)
-        if payload is None or len(payload) > _SCHEMA1_LIMIT:
-            return None
-        body = self.sign(payload)
-        return Representation(media_types.SCHEMA1_SIGNED, Digest.of(payload), len(body), lambda: body)
-
-    def _payload(
-        self, repository: RepositoryName, tag: Tag, image: ManifestRow, readable: ManifestRow
-    ) -> bytes | None:
-        """Return the image as unsigned schema 1, from pushed V1 JSONs if it has them, else its config.
-
-        None: schema 1 cannot express it.
-        """
-        load_children(self.manifests.state, repository, image.digest, Role.CONFIG)
-        with suppress(BlobMissing, BlobDamaged):  # the config is enough if the JSONs are lost
-            if chain := self.bridge.pushed_chain(repository, image):
-                return schema1_from_chain(chain, repository, tag)
-        read = self.bridge.chains.read_image(readable)
-        return read and schema1_from_image(*read, repository, tag)
+        if isinstance(made, Generated):
+            body = made.body
+            return Representation(media_types.SCHEMA1_SIGNED, made.digest, len(body), lambda: body)
+        return self._stored(repository, made)
 
     def _convert_schema1(
         self, repository: RepositoryName, tag: Tag, row: ManifestRow, edition: Edition
@@ -306,7 +268,4 @@ class Negotiation:
             return None
         converted = manifest_from_chain(chain, media_type=media_type)
         self.bridge.uploads.ingest(repository, [converted.config])
-        digest = Digest.of(converted.payload)
-        made_of = Provenance(made_of=MadeOf(row.digest, kind))
-        self.manifests.put(repository, digest, media_type, converted.payload, provenance=made_of)
-        return self.manifests.find(repository, digest)
+        return self.editions.store(repository, row, kind, media_type, converted.payload)

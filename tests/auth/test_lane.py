@@ -25,7 +25,7 @@ from dualreg.web.slots import Slots
 from tests.apps import answer_at_once
 from tests.auth.conftest import Guarded, basic, bearer
 from tests.builders import image, layer, v1_chain
-from tests.conftest import Clock
+from tests.conftest import Clock, GuardedStore
 from tests.directories import ON_POSTGRESQL
 from tests.properties.registries import push_v1, push_v2
 
@@ -538,8 +538,19 @@ def grants_alive() -> int:
     return sum(isinstance(each, Grant) for each in gc.get_objects())
 
 
-def test_generated_answers_are_not_repeated(asked: Asked) -> None:
-    """They are signed; and errors are for Flask to find out anew."""
+def test_errors_and_what_is_not_stored_are_not_repeated(
+    asked: Asked, store: GuardedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors are for Flask to find out anew, and so is schema 1 that a full disk does not keep."""
     assert not asked.is_repeated(f"/v2/{NAME}/manifests/absent")
     docker = {"User-Agent": "docker/1.6.2 go/go1.4", "Accept": ""}
-    assert not asked.is_repeated(f"/v2/{NAME}/manifests/one", **docker)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(store, "stage", fail)
+        assert not asked.is_repeated(f"/v2/{NAME}/manifests/one", **docker)
+    assert asked.is_repeated(f"/v2/{NAME}/manifests/one", **docker)
+    digest = asked.send(f"/v2/{NAME}/manifests/one", **docker).headers["Docker-Content-Digest"]
+    assert asked.is_repeated(f"/v2/{NAME}/manifests/{digest}", **docker)

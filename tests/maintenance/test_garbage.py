@@ -23,7 +23,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, UploadId
 from dualreg.maintenance.gc import Collected, Collection
 from dualreg.maintenance.rebuild import Rebuild
-from dualreg.registry import Registry, sweep
+from dualreg.registry import Registry, deletion, sweep
 from dualreg.registry.accept import Accept, Agent
 from dualreg.registry.state import Retention
 from dualreg.storage.links import blob_link
@@ -112,6 +112,55 @@ def test_editions_stay_and_go_with_their_image(registry: Registry, clock: Clock)
     for each in (image, other):
         registry.manifests.delete(NAME, each.digest)
     collect(registry, clock)
+    assert stored(registry) == set()
+
+
+def test_schema_1_stays_and_goes_with_its_image(
+    registry: Registry, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That for each tag, whether the tag is still there or not, and more than one step deletes."""
+    monkeypatch.setattr(deletion, "STEP", 2)
+    old = Accept(agent=Agent.of("docker/1.9.1"))
+    push_v2(registry, NAME, TAG, IMAGE)
+    tags = [Tag(f"t{number}") for number in range(5)]
+    registry.manifests.put(NAME, tags[0], IMAGE.media_type, IMAGE.manifest, tags=tags)
+    made = [registry.negotiation.find(NAME, tag, old) for tag in tags]
+    assert len({each.digest for each in made}) == len(tags)
+    registry.tags.delete(NAME, tags[0])
+    before = stored(registry)
+    collect(with_untagged(registry, DAY), clock, full=True)
+    assert stored(registry) == before
+    assert {each.digest for each in made} <= before
+    registry.manifests.delete(NAME, made[0].digest)
+    assert registry.manifests.peek(NAME, TAG) is None
+    collect(with_untagged(registry, DAY), clock)
+    assert stored(registry) == set()
+
+
+@pytest.mark.parametrize("origin", ["V1", "V2"])
+def test_schema_1_that_is_pushed_again_does_not_stay_for_ever(
+    registry: Registry, clock: Clock, origin: str
+) -> None:
+    """What modern clients get of it may be the image that it was made of, or what that was made to."""
+    old = Accept(agent=Agent.of("docker/1.9.1"))
+    newer = [Accept(frozenset([each])) for each in (media_types.DOCKER_MANIFEST, media_types.OCI_MANIFEST)]
+    if origin == "V1":
+        push_v1(registry, NAME, TAG, builders.v1_chain(*IMAGE.layers))
+    else:
+        push_v2(registry, NAME, TAG, IMAGE)
+    for _ in range(3):
+        schema1 = registry.negotiation.find(NAME, TAG, old)
+        registry.manifests.put(NAME, TAG, schema1.media_type, schema1.read())
+        for number, accept in enumerate(newer):
+            made = registry.negotiation.find(NAME, TAG, accept)
+            assert made.media_type not in media_types.SCHEMA1_TYPES
+            registry.manifests.put(NAME, Tag(f"other{number}"), made.media_type, made.read())
+            for each in (old, *newer):
+                registry.negotiation.find(NAME, Tag(f"other{number}"), each)
+        registry.manifests.put(NAME, TAG, made.media_type, made.read())
+    for tag in (TAG, Tag("other0"), Tag("other1")):
+        registry.tags.delete(NAME, tag)
+    collect(with_untagged(registry, DAY), clock, days=12)
     assert stored(registry) == set()
 
 

@@ -123,11 +123,15 @@ def _editions(client: FlaskClient) -> None:
 
 
 def pull_editions(client: FlaskClient) -> None:
-    """Pull the index of zstd images as clients that read other media types, or no zstd."""
-    for accept, agent in ((DOCKER_1_10, "docker/1.10.3"), (DOCKER, "docker/20.10.24")):
+    """Pull the index of zstd images as clients that read other media types, no zstd, or only schema 1."""
+    for accept, agent, media_type in (
+        (DOCKER_1_10, "docker/1.10.3", media_types.DOCKER_LIST),
+        (DOCKER, "docker/20.10.24", media_types.OCI_INDEX),
+        ((), "docker/1.9.1", media_types.SCHEMA1_SIGNED),
+    ):
         headers = {"Accept": ", ".join(accept), "User-Agent": agent}
         answer = client.get("/v2/team/zstd/manifests/index", headers=headers)
-        assert answer.content_type == (media_types.OCI_INDEX if accept == DOCKER else media_types.DOCKER_LIST)
+        assert answer.content_type == media_type
 
 
 def _changes(client: FlaskClient) -> None:

@@ -67,6 +67,31 @@ def test_old_clients_pull_over_v2(
 
 
 @every_release
+@pytest.mark.parametrize("pusher", ["0.9.1", "1.6.2", "1.9.1", "1.10.3", "schema 2", "OCI"])
+def test_old_clients_pull_by_the_digest_that_they_print(
+    served: Served, pushed: Callable[[str], str], pusher: str, generation: Generation
+) -> None:
+    """They verify that it is the digest of what was signed; the same image, also for every other release."""
+    client, name = Schema1Client(served.host, generation), pushed(pusher)
+    digest, by_tag = client.find_digest(name, "latest"), client.pull(name, "latest")
+    for release in SCHEMA1_RELEASES:
+        pulled = Schema1Client(served.host, release).pull_digest(name, digest, "latest")
+        assert (pulled.ids, pulled.layers) == (by_tag.ids, by_tag.layers)
+
+
+@every_release
+def test_a_digest_outlives_its_tag(served: Served, name: str, generation: Generation) -> None:
+    """The image that a release has pulled can be pulled again when the tag is another one, or gone."""
+    client = Schema1Client(served.host, generation)
+    V2Client(served.host).push(name, "latest", builders.image(NO_END))
+    digest = client.find_digest(name, "latest")
+    V2Client(served.host).push(name, "latest", builders.image(AUFS))
+    assert [*client.pull(name, "latest").layers] == [AUFS]
+    assert client.find_digest(name, "latest") != digest
+    assert [*client.pull_digest(name, digest, "latest").layers] == [NO_END]
+
+
+@every_release
 def test_ids_stay_what_v1_clients_know(served: Served, name: str, generation: Generation) -> None:
     """A V1 image has its ids in schema 1 too, and an image of schema 1 has them in V1."""
     chain = builders.v1_chain(NO_END, AUFS, seed=name)

@@ -17,7 +17,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.schema1 import schema1_from_image
-from dualreg.registry import Registry, layers, negotiation
+from dualreg.registry import Registry, layers, schema1_editions
 from dualreg.settings import Settings
 from tests import builders
 from tests.apps import client_of
@@ -284,7 +284,9 @@ def test_what_would_be_too_large_a_schema_1_is_none(
     put(client, image.manifest, "huge", **{"Content-Type": image.media_type})
     looked = []
     monkeypatch.setattr(
-        negotiation, "schema1_from_image", lambda *args: looked.append(args) or schema1_from_image(*args)
+        schema1_editions,
+        "schema1_from_image",
+        lambda *args: looked.append(args) or schema1_from_image(*args),
     )
     assert [get(client, "huge", OLD).status_code for _ in range(3)] == [404] * 3
     assert len(looked) == 1

@@ -13,6 +13,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.editions import images_only
 from dualreg.image.names import RepositoryName
 from dualreg.registry import index_entries
+from dualreg.registry.keys import Keys
 from tests import builders
 from tests.protocol.exchange import (
     REPOSITORY,
@@ -72,6 +73,32 @@ def test_reads(world: World, statements: list[str], name: str) -> None:
     response = world.client.open(world.fill(path), method=method, headers=TOKEN)
     assert response.status_code in (200, 204)
     assert len(statements) == budget, "\n".join(statements)
+
+
+def test_schema_1_is_stored_once(world: World, catalog: Catalog, statements: list[str]) -> None:
+    """By the first HEAD or GET of an old client, in one transaction; after that, by tag or digest, never."""
+    Keys(catalog).schema1.sign(b"")  # which makes the key
+    note = statements.append
+    event.listen(catalog.engine, "commit", lambda _: note("COMMIT"))
+
+    def ask(method: str, reference: str) -> str:
+        statements.clear()
+        path = world.fill(f"{{repo}}/manifests/{reference}")
+        answer = world.client.open(path, method=method, headers={"User-Agent": "docker/1.9.1", **TOKEN})
+        assert (answer.status_code, answer.content_type) == (200, media_types.SCHEMA1_SIGNED)
+        return answer.headers["Docker-Content-Digest"]
+
+    changes = ("INSERT", "UPDATE", "DELETE")
+    digest = ask("HEAD", "one")
+    assert sum("INTO manifest_views" in each for each in statements) == 1, "\n".join(statements)
+    first, *_, last = (at for at, each in enumerate(statements) if each.startswith(changes))
+    assert "COMMIT" not in statements[first:last]
+    for reference, budget in (("one", 3), (digest, 2)):
+        for method in ("GET", "HEAD"):
+            assert ask(method, reference) == digest
+            selects = [each for each in statements if each != "COMMIT"]
+            assert len(selects) <= budget, "\n".join(selects)
+            assert not any(each.startswith(changes) for each in selects)
 
 
 def test_many_manifests_are_one_question(world: World, catalog: Catalog, statements: list[str]) -> None:

@@ -10,7 +10,6 @@ from http import HTTPStatus
 from flask import Blueprint, Response, request
 
 from dualreg.auth.access import Action
-from dualreg.catalog.rows import BlobRow
 from dualreg.errors import ManifestUnknown, RequestInvalid, SizeMismatch, TooManyTags
 from dualreg.image.digest import Digest
 from dualreg.image.media_types import SCHEMA1_TYPES, strip_parameters
@@ -51,7 +50,7 @@ def register(blueprint: Blueprint) -> None:
 
 @requires(Action.PULL)
 def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
-    """Return the manifest as pushed, or in a form that the client can read; to HEAD, its headers."""
+    """Return the manifest as stored, or in a form that the client can read; to HEAD, its headers."""
     _require_here(name, reference)
     accept = _accept()
     is_pull = request.method == "GET"
@@ -129,15 +128,15 @@ def _let_repeat(
     response: Response, manifest: Representation, freshness: Freshness | None, *, by_nginx: bool
 ) -> None:
     """Let the response with a manifest be repeated, unless that was generated."""
-    if row := manifest.row:
-        until = registry().manifests.unchanged_until(row)
+    if manifest.row and manifest.blob:
+        until = registry().manifests.unchanged_until(manifest.row)
         if freshness:
             until = min(until or freshness.until, freshness.until)
         if expires := manifest.ruling.until:
             until = min(until or expires, expires)
         if by_nginx:
             until = let_remember(response, until)
-        repeat_document(response, BlobRow(row.digest, row.size), until=until)
+        repeat_document(response, manifest.blob, until=until)
 
 
 @requires(Action.PUSH)

@@ -58,6 +58,43 @@ class ViewsContract:
             tx.views.record(row.id, MANIFEST.digest, str(MANIFEST.digest), kind="oci")
             assert not tx.views.excluded(row.id, MANIFEST.digest, kind="oci")
 
+    def test_what_manifests_were_made_to(self, catalog: Catalog) -> None:
+        """One by its kind, several by what kinds begin with; and back, to all that one was made of."""
+        chain = [artifact(number) for number in range(4)]
+        first, second, third, other = (each.digest for each in chain)
+        with catalog.begin() as tx:
+            ids = [tx.repositories.ensure(name).id for name in (NAME, OTHER)]
+            for repository_id in ids:
+                for each in chain:
+                    record(tx, repository_id, each)
+            mine = ids[0]
+            tx.views.record(mine, first, image_id(1))
+            for manifest, kind, made in (
+                (first, "s1-a", second),
+                (first, "s1_b", third),
+                (second, "oci", third),
+                (third, "gzip-r1", second),
+                (other, "oci", third),
+            ):
+                tx.views.record(mine, manifest, str(made), kind=kind)
+            tx.views.record(mine, first, None, kind="s1-c")
+            found = tx.views.manifest(mine, first, kind="s1-a")
+            assert found == ManifestRow(mine, second, chain[1].media_type, len(chain[1].payload))
+            for kind in ("s1-c", "s1-d", "v1"):
+                assert tx.views.manifest(mine, first, kind=kind) is None
+            assert tx.views.manifest(ids[1], first, kind="s1-a") is None
+            assert tx.views.made(mine, first, "s1-") == {"s1-a": second}
+            assert tx.views.made(mine, first, "s1_") == {"s1_b": third}
+            assert tx.views.sources(mine, third) == tuple(sorted((first, second, other), key=str))
+            assert tx.views.sources(ids[1], third) == tx.views.sources(mine, first) == ()
+            made_of = [
+                (view, manifest)
+                for view in (first, second, third, other)
+                for manifest in (first, second, third, other)
+                if tx.views.is_made_of(mine, view, manifest)
+            ]
+            assert made_of == [(each, of) for each in (second, third) for of in (first, second, third, other)]
+
     def test_views_of_tags(self, catalog: Catalog) -> None:
         """Tags are seen as images; those that V1 clients cannot use, or nobody worked out, are left out."""
         unusable, unknown = artifact(1), artifact(2)

@@ -124,6 +124,24 @@ class Schema1Client:
             raise ProtocolError(f"signed {digest_of(payload)}, stored {answer.headers}")
         return digest_of(payload)
 
+    def find_digest(self, name: str, tag: str) -> str:
+        """Return the digest that the release prints after a pull of *tag*."""
+        answer = self._send("GET", f"/v2/{name}/manifests/{tag}")
+        need(answer, 200, "GET manifest")
+        stated = answer.headers["docker-content-digest"]
+        if digest_of(unsigned(answer.body)) != stated:
+            raise ProtocolError(f"{digest_of(unsigned(answer.body))} served as {stated}")
+        return stated
+
+    def pull_digest(self, name: str, digest: str, tag: str) -> Schema1Pulled:
+        """Pull the image of *digest*, which was that of *tag*; the release does not look for it on V1."""
+        self.ping()
+        answer = self._send("GET", f"/v2/{name}/manifests/{digest}")
+        need(answer, 200, "GET manifest")
+        if digest_of(self._payload(answer)) != digest:
+            raise ProtocolError(f"image verification failed for digest {digest}")
+        return self.read(name, tag, answer)
+
     def pull(self, name: str, tag: str) -> Schema1Pulled:
         """Pull the image of *tag*; over V1, if V2 does not have it."""
         self.ping()
