@@ -55,6 +55,16 @@ def matches(pattern: str, text: str) -> bool:
     return True
 
 
+def within(inner: str, outer: str) -> bool:
+    """Return whether every text that *inner* matches is matched by *outer*.
+
+    A wildcard of *inner* stands for any text, also for a character that *outer* does not contain. Only a
+    wildcard of *outer* takes that, and what takes one character takes any text. So it is enough to look at
+    one text. No name contains NUL.
+    """
+    return matches(outer, inner.replace(_WILDCARD, "\0"))
+
+
 def may_match_below(pattern: str, prefix: str) -> bool:
     """Return whether *pattern* matches a text that begins with *prefix*."""
     literal, wildcard, _ = pattern.partition(_WILDCARD)

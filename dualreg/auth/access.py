@@ -24,6 +24,10 @@ class Action(StrEnum):
     ADMIN = "admin"
 
 
+#: The action on permission rules: to change those within a pattern. It is not one on repositories: ``admin``
+#: does not include it, and no token has it.
+MANAGE = "manage"
+
 #: In a scope, all actions; as a name, all repositories.
 ALL = "*"
 
@@ -129,6 +133,7 @@ class Identity:
         password: Whether it was proved by a password.
         until: When the credential expires, in seconds since the epoch; None: unknown. Tokens issued for it
             expire no later.
+        key: The id of the API key that proved it; empty: something else did.
     """
 
     account: str = ""
@@ -136,6 +141,7 @@ class Identity:
     limits: tuple[Access, ...] | None = None
     password: bool = False
     until: float | None = None
+    key: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:

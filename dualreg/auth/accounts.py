@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from dualreg.auth.access import ALL, EVERYBODY, REPOSITORY, Action, parse_scopes
+from dualreg.auth.access import ALL, EVERYBODY, MANAGE, REPOSITORY, Action, parse_scopes
 from dualreg.auth.attempts import Limits, Locked, locked, unlock, unlock_address
 from dualreg.auth.passwords import Passwords
 from dualreg.auth.permissions import parse_rule
@@ -156,30 +156,42 @@ class Accounts:
         with self.catalog.read() as tx:
             return tx.accounts.memberships()
 
-    def add_key(self, name: str, *, limits: str, note: str, lifetime: timedelta | None) -> Secret:
+    def add_key(
+        self,
+        name: str,
+        *,
+        limits: str,
+        note: str,
+        lifetime: timedelta | None = None,
+        until: datetime | None = None,
+        parent: str = "",
+        count_limit: int | None = None,
+    ) -> Secret:
         """Return a new API key, whose text is not stored.
 
         Args:
             limits: Scopes that it is limited to; empty: all that the account may do.
+            lifetime, until: When it expires; neither: never.
+            parent: The id of a key that it ends with; empty: none.
+            count_limit: How many keys the account may have; None: any number.
         """
         if limits:
             _check_limits(limits)
         secret, now = Secret.generate(SecretKind.KEY), self.catalog.now()
-        row = SecretRow(
-            id=secret.id,
-            kind=SecretKind.KEY,
-            account=name,
-            hash=secret.hash,
-            limits=limits,
-            note=note,
-            service="",
-            binding="",
-            created_at=now,
-            expires_at=None if lifetime is None else now + lifetime,
-        )
+        ends = until if lifetime is None else now + lifetime
+        row = SecretRow(secret.id, SecretKind.KEY, name, secret.hash, limits, note, "", parent, now, ends)
         with self.catalog.begin() as tx:
+            if parent and not tx.secrets.lock(parent):
+                raise ValueError("the key that you use was revoked")
+            if count_limit is not None and len(tx.secrets.of(name, SecretKind.KEY)) >= count_limit:
+                raise ValueError(f"an account makes at most {count_limit} keys; revoke some")
             tx.secrets.add(row)
         return secret
+
+    def keys_of(self, name: str) -> Sequence[SecretRow]:
+        """Return the API keys of an account, without their texts, the oldest first."""
+        with self.catalog.read() as tx:
+            return tx.secrets.of(name, SecretKind.KEY)
 
     def secrets(self, kind: SecretKind) -> Sequence[SecretRow]:
         """Return all keys or refresh tokens, without their texts, the oldest first."""
@@ -187,12 +199,13 @@ class Accounts:
             return tx.secrets.list(kind)
 
     def revoke(self, kind: SecretKind, id_: str) -> SecretRow:
-        """Revoke a key or refresh token, and return it."""
+        """Revoke a key or refresh token, and the keys that were made with it; return it."""
         with self.catalog.begin() as tx:
             row = tx.secrets.find(id_)
             if row is None or row.kind != kind:
                 raise ValueError(f"no {kind} {id_}")
             tx.secrets.remove(id_)
+            tx.secrets.remove_bound(SecretKind.KEY, id_)
         return row
 
     def grant(self, who: str, pattern: str, actions: str) -> PermissionRow:
@@ -227,7 +240,9 @@ def _check_limits(limits: str) -> None:
     for scope in scopes:
         if scope.type != REPOSITORY or "{" in scope.name:
             raise ValueError(f"invalid scope {str(scope)!r} of a key; expected repository:PATTERN:ACTIONS")
-        parse_rule("limits", scope.name, ",".join(sorted(scope.actions - {ALL})) or Action.ADMIN)
+        rule = parse_rule("limits", scope.name, ",".join(sorted(scope.actions - {ALL})) or Action.ADMIN)
+        if MANAGE in rule.actions:
+            raise ValueError("manage cannot be an action of a key's scope; a key without a scope has it")
 
 
 def _unknown(name: str) -> ValueError:

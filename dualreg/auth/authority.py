@@ -23,6 +23,7 @@ from dualreg.auth.access import (
     parse_access_claim,
     parse_scopes,
 )
+from dualreg.auth.endings import Endings
 from dualreg.auth.keyring import ALGORITHM, Keyring
 from dualreg.auth.logins import Logins
 from dualreg.auth.permissions import RuleLookup, grant_by_rules
@@ -149,7 +150,7 @@ class Authority:
         """Return what a bearer token grants.
 
         Raises:
-            Unauthenticated: it is invalid or expired, or its account is disabled.
+            Unauthenticated: it is invalid or expired, or has ended: see ``Endings``.
         """
         if self.is_open:
             return self.anonymous()
@@ -160,11 +161,10 @@ class Authority:
                 claims = self.issuer.verify(token)
                 grant = _grant_of_claims(Identity(str(claims.get("sub", ""))), claims)
                 return replace(grant, settled=self._is_new(claims))
-            granted = _verify_own(token, self._access_tokens)
+            claims = self._access_tokens.verify(token)
         except TokenInvalid as error:
             raise _invalid_token(error) from error
-        self._require_enabled(granted.identity)
-        return granted
+        return self._grant_of_own(claims)
 
     def by_workload(self, token: str) -> Grant:
         """Return what a token of the OpenID Connect issuer, and of no other, grants.
@@ -193,14 +193,13 @@ class Authority:
         """Return the V1 session of a token; it allows everything if this registry is open.
 
         Raises:
-            Unauthenticated: the token is invalid or expired, or its account is disabled.
+            Unauthenticated: the token is invalid or expired, or has ended: see ``Endings``.
         """
         try:
             claims = self._session_tokens.verify(token)
         except TokenInvalid as error:
             raise _invalid_token(error) from error
-        grant = _grant_of_claims(_identity(claims), claims)
-        self._require_enabled(grant.identity)
+        grant = self._grant_of_own(claims)
         (access,) = grant.accesses  # as it was signed
         if self.is_open:
             grant = self.anonymous()
@@ -264,10 +263,23 @@ class Authority:
             return not self.is_open
         return self.logins is not None and self.logins.directory.find(identity.account) is not None
 
-    def _require_enabled(self, identity: Identity) -> None:
-        """Raise Unauthenticated if the account of a token of ours is disabled."""
-        if self.logins and identity.account:
-            self.logins.require_enabled(identity.account)
+    def _grant_of_own(self, claims: Mapping[str, Any]) -> Grant:
+        """Return what a verified token of this registry grants.
+
+        Raises:
+            Unauthenticated: it has ended, though it has not expired.
+        """
+        identity = _identity(claims)
+        if self._endings and identity.account:
+            self._endings.require_valid(identity.account, float(claims["iat"]))
+        return _grant_of_claims(identity, claims)
+
+    @cached_property
+    def _endings(self) -> Endings | None:
+        """What ends tokens of accounts; None: this registry has none."""
+        return (
+            Endings(self.logins.catalog, max(SESSION, self.lifetime) + self.leeway) if self.logins else None
+        )
 
     def _whole(self, grant: Grant) -> Grant:
         """Return all that the sender of a token of ours is granted by now."""
@@ -334,16 +346,6 @@ class Authority:
             lifetime = timedelta(seconds=min(lifetime.total_seconds(), left))
         token = sign(self.keyring.active(), now=self.now(), lifetime=lifetime, **claims)
         return Issued(token, accesses, lifetime)
-
-
-def _verify_own(token: str, verifier: Verifier) -> Grant:
-    """Return what a token of this registry grants.
-
-    Raises:
-        TokenInvalid: it cannot be verified.
-    """
-    claims = verifier.verify(token)
-    return _grant_of_claims(_identity(claims), claims)
 
 
 def _grant_of_claims(identity: Identity, claims: Mapping[str, Any]) -> Grant:

@@ -2,12 +2,10 @@
 
 import hashlib
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from dualreg.auth.access import Identity, parse_scopes
 from dualreg.auth.attempts import Attempts
 from dualreg.auth.directories import Directory
-from dualreg.auth.disabled import DisabledAccounts
 from dualreg.auth.passwords import Passwords
 from dualreg.auth.secrets import Secret, SecretKind
 from dualreg.catalog.database import Catalog
@@ -61,20 +59,7 @@ class Logins:
             raise _invalid()
         limits = parse_scopes([key.limits]) if key.limits else None
         until = key.expires_at.timestamp() if key.expires_at else None
-        return replace(self._identity(account), limits=limits, until=until)
-
-    def require_enabled(self, account: str) -> None:
-        """Check that an account, whose token was verified, has not been disabled meanwhile.
-
-        Raises:
-            Unauthenticated: it is disabled, for half a minute at least.
-        """
-        if account in self._disabled.names():
-            raise _disabled(account, error="invalid_token")
-
-    @cached_property
-    def _disabled(self) -> DisabledAccounts:
-        return DisabledAccounts(self.catalog)
+        return replace(self._identity(account), limits=limits, until=until, key=key.id)
 
     def with_current_groups(self, identity: Identity) -> Identity:
         """Return *identity* with the groups that it has now; those of workloads are fixed by their tokens."""
@@ -145,8 +130,8 @@ class Logins:
         return hashlib.sha256(((entry and entry.password_hash) or "").encode()).hexdigest()
 
 
-def _disabled(account: str, **more: str) -> Unauthenticated:
-    return Unauthenticated(reason=f"the account {account} is disabled", **more)
+def _disabled(account: str) -> Unauthenticated:
+    return Unauthenticated(reason=f"the account {account} is disabled")
 
 
 def _invalid() -> Unauthenticated:

@@ -4,15 +4,17 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from dualreg.auth.access import CATALOG, Access, Action, Grant, Identity
+from dualreg.auth.access import CATALOG, MANAGE, Access, Action, Grant, Identity
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import PermissionRow
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import matches
 from dualreg.reloading import ReloadingFile
 
+#: The actions of rules, in the order in which they are printed.
+ACTIONS = (*Action, MANAGE)
 #: Replaced by the name of the account.
-_ACCOUNT = "{account}"
+ACCOUNT = "{account}"
 _WHO = re.compile(r"@?[A-Za-z0-9][A-Za-z0-9._@+:/-]{0,127}", re.ASCII)
 _PATTERN = re.compile(r"(?:[a-z0-9._/*-]|\{account\}){1,255}", re.ASCII)
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*", re.ASCII)
@@ -34,13 +36,15 @@ def parse_rule(who: str, pattern: str, actions: str) -> PermissionRow:
         raise ValueError(f"invalid name {who!r}; expected an account, @GROUP, authenticated or anonymous")
     if _PATTERN.fullmatch(pattern) is None:
         raise ValueError(
-            f"invalid pattern {pattern!r}; expected a repository name, which may contain * and {_ACCOUNT}"
+            f"invalid pattern {pattern!r}; expected a repository name, which may contain * and {ACCOUNT}"
         )
-    if _ACCOUNT in pattern and who == "anonymous":
-        raise ValueError(f"invalid pattern {pattern!r}: anonymous clients have no {_ACCOUNT}")
+    if ACCOUNT in pattern and who == "anonymous":
+        raise ValueError(f"invalid pattern {pattern!r}: anonymous clients have no {ACCOUNT}")
     parsed = frozenset(actions.split(","))
-    if unknown := parsed - {*Action}:
-        raise ValueError(f"invalid action {min(unknown)!r}; expected {', '.join(Action)}")
+    if unknown := parsed - {*ACTIONS}:
+        raise ValueError(f"invalid action {min(unknown)!r}; expected {', '.join(ACTIONS)}")
+    if who == "anonymous" and MANAGE in parsed:
+        raise ValueError("anonymous clients cannot manage permission rules")
     return PermissionRow(who, pattern, parsed)
 
 
@@ -102,6 +106,11 @@ def matching_rule(
     return None
 
 
+def own_patterns(identity: Identity, rules: RuleLookup, action: str) -> Sequence[str]:
+    """Return the patterns on which *rules* give *identity* exactly that action."""
+    return [access.name for _, access in _applicable(identity, rules) if action in access.actions]
+
+
 def _applicable(identity: Identity, rules: RuleLookup) -> Iterator[tuple[PermissionRow, Access]]:
     """Yield the rules for *identity*, and what they allow it."""
     for rule in rules(identity.names):
@@ -115,6 +124,6 @@ def _expand(pattern: str, account: str) -> str | None:
 
     None if the name cannot be part of a repository's: an account whose name is a pattern would get more.
     """
-    if _ACCOUNT not in pattern:
+    if ACCOUNT not in pattern:
         return pattern
-    return pattern.replace(_ACCOUNT, account) if _COMPONENT.fullmatch(account) else None
+    return pattern.replace(ACCOUNT, account) if _COMPONENT.fullmatch(account) else None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, or_, select, update
 
 from dualreg.catalog.dialects import insert
 from dualreg.catalog.rows import AccountRow
@@ -34,10 +34,9 @@ class AccountQueries:
         return None if row is None else AccountRow(*row)
 
     def set_password(self, name: str, password_hash: str) -> None:
-        """Replace the hash of the password."""
-        self.connection.execute(
-            update(Accounts).where(Accounts.name == name).values(password_hash=password_hash)
-        )
+        """Replace the hash of the password, and note that it has changed now."""
+        changed = update(Accounts).where(Accounts.name == name)
+        self.connection.execute(changed.values(password_hash=password_hash, password_changed_at=self.now))
 
     def disable(self, name: str) -> None:
         """Note that the account is disabled from now on; one that is stays disabled since then."""
@@ -48,10 +47,13 @@ class AccountQueries:
         """Note that the account is not disabled."""
         self.connection.execute(update(Accounts).where(Accounts.name == name).values(disabled_at=None))
 
-    def disabled(self) -> frozenset[str]:
-        """Return the names of the accounts that are disabled."""
-        query = select(Accounts.name).where(Accounts.disabled_at.is_not(None))
-        return frozenset(self.connection.scalars(query))
+    def endings(self, after: datetime) -> Sequence[tuple[str, datetime | None]]:
+        """Return the accounts whose password has changed after *after*, with when; None: it is disabled."""
+        disabled = Accounts.disabled_at.is_not(None)
+        query = select(Accounts.name, Accounts.password_changed_at, disabled).where(
+            or_(disabled, Accounts.password_changed_at > after)
+        )
+        return [(name, None if gone else changed) for name, changed, gone in self.connection.execute(query)]
 
     def remove(self, name: str) -> bool:
         """Delete the account and its memberships; return whether it existed."""
@@ -91,4 +93,5 @@ _COLUMNS = (
     Accounts.robot,
     Accounts.created_at,
     Accounts.disabled_at,
+    Accounts.password_changed_at,
 )

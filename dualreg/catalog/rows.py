@@ -293,6 +293,7 @@ class AccountRow:
     Attributes:
         password_hash: A bcrypt hash; None for a robot.
         disabled_at: Since when it is disabled; None: it is not.
+        password_changed_at: When the password last changed; None: it is the first one, or that is not known.
     """
 
     name: str
@@ -300,6 +301,7 @@ class AccountRow:
     robot: bool
     created_at: datetime
     disabled_at: datetime | None = None
+    password_changed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +350,9 @@ class SecretRow:
         hash: The SHA-256 of the secret.
         limits: The scopes to which a key is limited; empty: no limit.
         service: The service for which a refresh token was issued.
-        binding: A fingerprint of the credentials for which a refresh token was issued.
+        binding: A fingerprint of the credentials for which a refresh token was issued; of a key, the id of
+            the key that it was made with, and ends with; empty: none.
+        used_at: When a key was last used, which is recorded with some delay; None: never, as far as is known.
     """
 
     id: str
@@ -361,3 +365,4 @@ class SecretRow:
     binding: str = field(repr=False)
     created_at: datetime
     expires_at: datetime | None
+    used_at: datetime | None = None

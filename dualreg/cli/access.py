@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from dualreg.auth.access import ANONYMOUS, EVERYBODY, Action, Identity
-from dualreg.auth.permissions import matching_rule
+from dualreg.auth.permissions import ACTIONS, matching_rule
 from dualreg.auth.workloads import parse_workload_rules
 from dualreg.catalog.rows import PermissionRow
 from dualreg.cli.admin import AdminSession, admin_session
@@ -26,36 +26,49 @@ def access() -> None:
 @click.argument("who")
 @click.argument("pattern")
 @click.argument("actions")
+@json_option
 @settings_options
-def grant(who: str, pattern: str, actions: str, data: Path | None, config: Path | None) -> None:
+def grant(
+    who: str, pattern: str, actions: str, data: Path | None, config: Path | None, *, as_json: bool
+) -> None:
     """Allow WHO to perform ACTIONS on repositories that match PATTERN.
 
     WHO is an account, @GROUP, authenticated, or anonymous. In PATTERN, * matches anything and {account} is
-    the name of the account. ACTIONS is a comma-separated list of pull, push, delete, and admin.
+    the name of the account. ACTIONS is a comma-separated list of pull, push, delete, admin,
+    and manage.
     """
     with admin_session(data, config) as session:
         _require_catalog_rules(session)
         rule = session.accounts.grant(who, pattern, actions)
         session.record("access grant", who=who, pattern=pattern, actions=actions)
         missing = _missing(session, who)
+    if missing:
+        echo(f"Warning: there is no {missing}.", err=True)
+    if as_json:
+        echo_json(rule)
+        return
     echo(_text(rule))
     if session.settings.auth == "none":
         echo("Rules take effect once the registry serves with auth = accounts or htpasswd.")
-    if missing:
-        echo(f"Warning: there is no {missing}.", err=True)
 
 
 @access.command()
 @click.argument("who")
 @click.argument("pattern")
 @click.argument("actions", required=False)
+@json_option
 @settings_options
-def revoke(who: str, pattern: str, actions: str | None, data: Path | None, config: Path | None) -> None:
+def revoke(
+    who: str, pattern: str, actions: str | None, data: Path | None, config: Path | None, *, as_json: bool
+) -> None:
     """Remove ACTIONS, or all actions, from the rule for WHO and PATTERN."""
     with admin_session(data, config) as session:
         _require_catalog_rules(session)
         left = session.accounts.ungrant(who, pattern, actions)
         session.record("access revoke", who=who, pattern=pattern, actions=actions or "all")
+    if as_json:
+        echo_json(left or PermissionRow(who, pattern, frozenset()))
+        return
     echo(f"Remaining rule: {_text(left)}" if left else f"Removed the rule {who} {pattern}.")
 
 
@@ -145,4 +158,4 @@ def _text(rule: PermissionRow) -> str:
 
 
 def _actions(rule: PermissionRow) -> str:
-    return ",".join(action for action in Action if action in rule.actions)
+    return ",".join(action for action in ACTIONS if action in rule.actions)

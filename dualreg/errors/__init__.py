@@ -22,6 +22,7 @@ RegistryError, for the client: the request is refused
 ├── TooManyRequests · TooManyUploads · TooManyStagedBytes  more than a client may send
 ├── PreconditionFailed · BlobInUse · ManifestInUse · TagImmutable · Unsigned  the state does not allow it
 ├── Unauthenticated · Denied · TooManyAttempts           authentication and authorization
+├── NotAllowed · KeyUnknown                              accounts, keys and permission rules
 ├── DiskReserved · ReadOnly                              nothing can be added for now
 ├── NamespaceUnknown · RepositoryOwned · UpstreamFailed  content of another registry
 └── Unsupported                                          disabled or not offered
@@ -55,10 +56,12 @@ from dualreg.errors.faults import AuditUnavailable, BlobDamaged, BlobMissing, Ca
 from dualreg.errors.requests import (
     Denied,
     ImageIdInvalid,
+    KeyUnknown,
     LayersPending,
     ListTooLong,
     NameInvalid,
     NamespaceUnknown,
+    NotAllowed,
     PageInvalid,
     ReadOnly,
     RepositoryOwned,
@@ -112,6 +115,7 @@ __all__ = [
     "ImageInvalid",
     "ImageUnknown",
     "ImageUnreadable",
+    "KeyUnknown",
     "LayersPending",
     "ListTooLong",
     "ManifestInUse",
@@ -121,6 +125,7 @@ __all__ = [
     "ManifestUnverified",
     "NameInvalid",
     "NamespaceUnknown",
+    "NotAllowed",
     "PageInvalid",
     "PreconditionFailed",
     "RangeInvalid",

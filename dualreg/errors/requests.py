@@ -163,6 +163,21 @@ class Denied(RegistryError):
     action: str
 
 
+class NotAllowed(RegistryError):
+    """An account asks for what it may not change, for *reason*."""
+
+    message = "not allowed"
+    reason: str
+
+
+class KeyUnknown(RegistryError):
+    """An account has no such API key."""
+
+    message = "unknown key"
+    details = "you have no key {id}; GET /api/v1/me/keys lists them"
+    id: str
+
+
 class TooManyAttempts(RegistryError):
     """Too many logins failed; retry in *retry_after* seconds."""
 

@@ -1,6 +1,6 @@
-"""Activity: which tags were pulled, and which V1 clients still come.
+"""Activity: which tags were pulled, which API keys are used, and which V1 clients still come.
 
-Both are recorded by requests that must not wait for the database, and neither is worth a transaction each. So
+All are recorded by requests that must not wait for the database, and none is worth a transaction each. So
 they are kept in memory and written together a little later; a crash loses the notes of the last seconds.
 """
 
@@ -33,6 +33,8 @@ _NAMELESS_LIMIT = 20
 #: How many times that all addresses of one network may have. Anybody can make up those of a /64, so
 #: what is beyond is counted together, as if the network were the address.
 _NETWORK_FACTOR = 20
+#: A key that was used is not noted again for so long: every commit ends what answers were remembered.
+_USE_PRECISION = timedelta(minutes=5)
 _OTHERS = "others"
 #: Rows of all addresses, and how long one is kept after the last request.
 _CLIENTS_LIMIT = 100_000
@@ -86,7 +88,7 @@ class WriteBehind(Generic[Key, Note]):
         try:
             self.flush()
         except DatabaseFailure as error:
-            _log.warning("cannot write when tags were pulled, and by whom: %s", failure_text(error))
+            _log.warning("cannot write what was pulled and used, and by whom: %s", failure_text(error))
         except Exception:  # noqa: BLE001 -- a busy or broken database must not end the thread unlogged
             _log.exception("failed to flush deferred writes")
 
@@ -115,6 +117,39 @@ class Pulls:
     def _write(self, pulls: Mapping[tuple[RepositoryName, Tag], datetime]) -> None:
         with self._catalog.begin() as tx:
             tx.tags.record_pulls(pulls)
+
+
+class KeyUses:
+    """When API keys were last used, to about five minutes."""
+
+    def __init__(self, catalog: Catalog, delay: timedelta | None = None) -> None:
+        """Write to *catalog*, *delay* after the first unwritten use; None: only on ``flush``."""
+        self._catalog = catalog
+        self._pending = WriteBehind(self._write, delay)
+        self._recent = dict[str, datetime]()
+
+    def record(self, key: str) -> None:
+        """Record that the key, by its id, was used now, unless that was recorded minutes ago."""
+        now = self._catalog.now()
+        known = self._recent.get(key)
+        if known and now - known < _USE_PRECISION:
+            return
+        if len(self._recent) >= _PENDING_LIMIT:
+            self._recent.clear()
+        self._recent[key] = now
+        self._pending.update(key, lambda _: now)
+
+    def flush(self) -> None:
+        """Write the pending uses, in one transaction."""
+        self._pending.flush()
+
+    def close(self) -> None:
+        """Write the pending uses, and none from now on."""
+        self._pending.close()
+
+    def _write(self, uses: Mapping[str, datetime]) -> None:
+        with self._catalog.begin() as tx:
+            tx.secrets.record_uses(uses)
 
 
 class Clients:

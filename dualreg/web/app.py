@@ -11,8 +11,19 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
 
 from dualreg import __version__
-from dualreg.assembly import authority_of, catalog_of, open_registry, prepare, writes_of
+from dualreg.assembly import (
+    accounts_of,
+    authority_of,
+    catalog_of,
+    open_registry,
+    prepare,
+    writes_of,
+)
 from dualreg.auth.audit import Audit
+from dualreg.auth.authority import Authority
+from dualreg.auth.delegation import Delegation
+from dualreg.auth.self_service import SelfService
+from dualreg.auth.workloads import parse_workload_rules
 from dualreg.errors import (
     BlobDamaged,
     BlobMissing,
@@ -24,10 +35,11 @@ from dualreg.errors import (
 )
 from dualreg.messages import safe_line
 from dualreg.registry import Registry
+from dualreg.registry.activity import KeyUses
 from dualreg.registry.negotiation import LOST
 from dualreg.settings import Settings
 from dualreg.settings.values import parse_rate
-from dualreg.web import accel, address, audit, context, cors, token, v1, v2
+from dualreg.web import accel, address, api, audit, context, cors, token, v1, v2
 from dualreg.web.forwarded import client_address
 from dualreg.web.lane import Lane
 from dualreg.web.late import LateAnswers
@@ -75,7 +87,10 @@ def create_app(settings: Settings, registry: Registry | None = None, rates: Rate
     log.ready()
     authority, writes = authority_of(registry, settings), writes_of(settings, catalog_of(registry))
     rates = rates or rates_of(settings)
-    parts = context.Parts(registry, authority, log, settings, slots, late, writes, rates, followers)
+    parts = context.Parts(
+        registry, authority, log, settings, slots, late, writes, rates, followers,
+        *_account_parts(registry, authority, settings),
+    )  # fmt: skip
     app = _Application("dualreg", static_folder=None)
     # A redirect to a normalized path would lose the body of an old Go client's PUT, and hide an invalid name
     # from our parser.
@@ -90,6 +105,26 @@ def create_app(settings: Settings, registry: Registry | None = None, rates: Rate
     app.before_request(audit.require)
     _follow_up(app)
     return app
+
+
+def _account_parts(
+    registry: Registry, authority: Authority, settings: Settings
+) -> tuple[KeyUses, SelfService, Delegation] | tuple[()]:
+    """Return the parts of registries that have accounts; others have none of them."""
+    if authority.logins is None:
+        return ()
+    uses = KeyUses(catalog_of(registry), registry.rules.write_delay)
+    own = SelfService(accounts_of(registry), authority.logins)
+    directory = authority.logins.directory
+    groups = frozenset(rule.group for rule in parse_workload_rules(settings.oidc_rules))
+    delegation = Delegation(
+        accounts_of(registry),
+        authority.rules,
+        lambda account: directory.find(account) is not None,
+        groups,
+        str(settings.permissions or ""),
+    )
+    return uses, own, delegation
 
 
 def rates_of(settings: Settings) -> Rates:
@@ -114,6 +149,7 @@ def _register_views(app: Flask, *, issues_tokens: bool) -> None:
     app.register_blueprint(accel.create_blueprint())
     if issues_tokens:
         app.register_blueprint(token.create_blueprint())
+        app.register_blueprint(api.create_blueprint())
     app.add_url_rule("/", view_func=_index)
     for path, view in v1.ROOT_VIEWS.items():
         app.add_url_rule(path, view_func=view)

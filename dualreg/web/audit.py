@@ -69,6 +69,7 @@ def record(denials: Denials, response: Response) -> Response:
             action=action,
             status=response.status_code,
             agent=request.user_agent.string[:_TEXT_LIMIT],
+            **g.get("facts", {}),
         )
     return response
 
@@ -86,4 +87,4 @@ def _event(status: int) -> str | None:
         return None if challenged else _DENIED
     writes = request.method not in READS or g.get("mounted")
     written = writes and status < HTTPStatus.BAD_REQUEST
-    return "write" if written and request.blueprint in ("v1", "v2") else None
+    return "write" if written and request.blueprint in ("v1", "v2", "api") else None

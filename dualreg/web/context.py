@@ -8,8 +8,11 @@ from flask import Flask, current_app
 
 from dualreg.auth.audit import Audit
 from dualreg.auth.authority import Authority
+from dualreg.auth.delegation import Delegation
+from dualreg.auth.self_service import SelfService
 from dualreg.errors import Unsupported
 from dualreg.registry import Registry
+from dualreg.registry.activity import KeyUses
 from dualreg.registry.writes import Writes
 from dualreg.settings import Settings
 from dualreg.web.late import LateAnswers
@@ -32,6 +35,9 @@ class Parts:
     writes: Writes = field(default_factory=Writes)
     rates: Rates = field(default_factory=Rates)
     followers: Slots = field(default_factory=lambda: Slots(1))
+    key_uses: KeyUses | None = None
+    self_service: SelfService | None = None
+    delegation: Delegation | None = None
 
 
 def install(parts: Parts, extensions: dict[str, object]) -> None:
@@ -42,6 +48,8 @@ def install(parts: Parts, extensions: dict[str, object]) -> None:
 def close(app: Flask) -> None:
     """Write what *app* has noted and not written yet, and close its registry and its audit log."""
     parts = parts_in(app.extensions)
+    if parts.key_uses:
+        parts.key_uses.close()
     parts.registry.close()
     parts.audit.close()
 
@@ -94,6 +102,21 @@ def rates() -> Rates:
 def writes() -> Writes:
     """Return what says whether content may be added or changed now."""
     return parts().writes
+
+
+def key_uses() -> KeyUses | None:
+    """Return what notes when API keys are used; None: there are none."""
+    return parts().key_uses
+
+
+def self_service() -> SelfService:
+    """Return what changes the account of a request; only registries with accounts have it."""
+    return cast("SelfService", parts().self_service)
+
+
+def delegation() -> Delegation:
+    """Return what changes permission rules for managers; only registries with accounts have it."""
+    return cast("Delegation", parts().delegation)
 
 
 def require_deletes() -> None:

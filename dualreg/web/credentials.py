@@ -17,7 +17,7 @@ from dualreg.auth.authority import Session
 from dualreg.errors import TooManyAttempts, Unauthenticated
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import Reach
-from dualreg.web.context import authority, rates
+from dualreg.web.context import authority, key_uses, rates
 from dualreg.web.forwarded import client_address
 from dualreg.web.rates import client_of
 from dualreg.web.responses import API_CHECKS
@@ -58,6 +58,8 @@ def counted(authenticate: Callable[[], Grant]) -> Grant:
         g.locked_out = isinstance(error, TooManyAttempts)
         raise
     _count(granted.identity.account)
+    if granted.identity.key and (uses := key_uses()):
+        uses.record(granted.identity.key)
     return granted
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from flask import current_app, g, request
 
 from dualreg.auth.access import CATALOG, Access, Action
-from dualreg.errors import Denied, Unauthenticated
+from dualreg.errors import Denied, NotAllowed, Unauthenticated
 from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry, writes
 from dualreg.web.credentials import grant
@@ -25,6 +25,7 @@ class Need(Enum):
 
     NOTHING = "nothing"
     LOGIN = "login"
+    ACCOUNT = "account"
     CATALOG = "catalog"
 
 
@@ -54,19 +55,36 @@ def enforce(locate: Callable[[Action], None]) -> None:
         locate: Finds the repository of the request, and authorizes an action on it.
 
     Raises:
-        Unauthenticated, Denied, TooManyAttempts, TooManyRequests, ReadOnly, DiskReserved, RepositoryOwned: it
-            must not run.
+        Unauthenticated, Denied, NotAllowed, TooManyAttempts, TooManyRequests, ReadOnly, DiskReserved,
+            RepositoryOwned: it must not run.
     """
     need = need_of(current_app.view_functions[request.endpoint or ""])
     if request.method == "OPTIONS" or need is Need.NOTHING:
         return
     if need is Need.LOGIN and grant().anonymous:
         raise Unauthenticated
+    if need is Need.ACCOUNT:
+        _require_account()
     if need is Need.CATALOG and not grant().lists():
         raise _challenge(str(CATALOG), "the list of repositories")
     if isinstance(need, Action):
         locate(need)
         _require_writable(need)
+
+
+def _require_account() -> None:
+    """Check that the request has the password or an API key of an account, and may change something.
+
+    Raises:
+        Unauthenticated, NotAllowed, ReadOnly: it must not run.
+    """
+    identity = grant().identity
+    if grant().bearer or not identity.account:
+        raise Unauthenticated(reason="log in with the password or an API key of an account; tokens do not do")
+    if not identity.password and not identity.key:
+        raise NotAllowed(reason="only accounts of this registry can do that")
+    if request.method not in READS:
+        writes().require_allowed()
 
 
 def _require_writable(action: Action) -> None:

@@ -234,7 +234,9 @@ class Seen:
             "usage team/one", "usage --depth 0",
             "access list", "access explain alice team/old pull", "access explain ci team/old pull",
             "account add bob --robot", "account disable bob", "account enable bob", "account unlock bob",
-            "group add team bob", "group remove team bob", "account remove eve", "account remove bob",
+            "group add team bob", "group remove team bob", "access grant bob x/* pull,manage",
+            "access revoke bob x/*", "key add bob --expires 1d", "token rotate --grace 2h",
+            "account remove eve", "account remove bob",
             "account list", "config show", "group list", "immutable list", "immutable explain team/old:v1",
             "key list",
             "repository show team/old", "repository show team/app",
@@ -245,7 +247,7 @@ class Seen:
         self._retain()
         self._derive()
         (key,) = json.loads(self.invoke("key list --json"))
-        self.invoke(f"key revoke {key['id']}")
+        self.invoke(f"key revoke {key['id']} --json")
         self.invoke("account unlock alice")
         self.invoke("account unlock --address 192.0.2.1")
         self.invoke("account remove ci")
@@ -278,6 +280,8 @@ class Seen:
             asked = "/token?service=dualreg&offline_token=true&scope=repository:team/old:pull"
             assert "refresh_token" in guarded.get(asked, headers=known).json
             assert guarded.get("/v1/repositories/team/old/images", headers=known).status_code == 200
+            key = guarded.post("/api/v1/me/keys", headers=known, json={}).json["id"]
+            assert guarded.delete(f"/api/v1/me/keys/{key}", headers=known).status_code == 204
         self.prints("token list")
         self.prints("clients")
         chosen = self.folder / "upstreams.toml"

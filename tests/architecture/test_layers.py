@@ -90,7 +90,7 @@ HOMES: dict[str, set[str]] = {
     "click": {"dualreg.cli"},
     "cachetools": {
         "dualreg.auth.attempts",
-        "dualreg.auth.disabled",
+        "dualreg.auth.endings",
         "dualreg.migrate.on_demand.lookup",
         "dualreg.migrate.on_demand.loader",
         "dualreg.migrate.sources.v2_remote",

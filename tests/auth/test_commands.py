@@ -115,6 +115,23 @@ def test_accounts_are_disabled_and_enabled(run: Run, tmp_path: Path) -> None:
         assert json.loads(run(f"{line} --json").output) == printed
 
 
+def test_keys_and_rules_print_json(run: Run) -> None:
+    """The same facts as the text."""
+    run("account add ci --robot")
+    made = json.loads(run("key add ci --expires 1d --json").output)
+    assert (made["account"], made["secret"][4:20]) == ("ci", made["id"])
+    (listed,) = json.loads(run("key list --json").output)
+    assert (listed["id"], listed["used_at"]) == (made["id"], None)
+    assert re.search(rf"{made['id']} +ci +\S+ +\S+ \S+ +- +- +-\n", run("key list").output)
+    rule = {"who": "ci", "pattern": "x/*", "actions": ["manage", "pull"]}
+    assert json.loads(run("access grant ci x/* pull,manage --json").output) == rule
+    assert run("access list").output.startswith("WHO  PATTERN  ACTIONS\nci   x/*      pull,manage\n")
+    assert json.loads(run("access revoke ci x/* pull --json").output) == rule | {"actions": ["manage"]}
+    assert json.loads(run("access revoke ci x/* --json").output) == rule | {"actions": []}
+    assert json.loads(run(f"key revoke {made['id']} --json").output) == {"account": "ci", "id": made["id"]}
+    assert json.loads(run("token rotate --grace 1h --json").output)["grace"] == "1h"
+
+
 def test_accounts_of_a_file_are_disabled_there(run: Run, tmp_path: Path, monkeypatch: Any) -> None:
     """The command says so; robots are the catalog's."""
     (tmp_path / "htpasswd").write_text("alice:$2b$04$" + "." * 53 + "\n")

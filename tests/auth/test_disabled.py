@@ -1,6 +1,7 @@
 """Accounts that are disabled: nothing that proves them is accepted, and all of it is again later."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import bcrypt
 import pytest
 
 from dualreg.auth.directories import HtpasswdDirectory
-from dualreg.auth.disabled import DisabledAccounts
+from dualreg.auth.endings import Endings
 from dualreg.catalog.database import Catalog
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.web import repeatable
@@ -26,8 +27,8 @@ MANIFEST = f"/v2/{NAME}/manifests/one"
 def let_a_minute_pass(guarded: Guarded, clock: Clock) -> None:
     """Let what the process remembers of accounts and grants be old."""
     clock.instant += repeatable._GRANT_AGE
-    assert guarded.authority.logins
-    guarded.authority.logins._disabled._cache.clear()
+    assert guarded.authority._endings
+    guarded.authority._endings._cache.clear()
 
 
 def form(**fields: str) -> dict[str, str]:
@@ -114,7 +115,7 @@ def test_others_go_on(guarded: Guarded, clock: Clock) -> None:
 
 def test_processes_read_them_once_in_half_a_minute(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests with tokens ask the catalog nothing else."""
-    own, reads, read = DisabledAccounts(guarded.registry.state.catalog), [], Catalog.read
+    own, reads, read = Endings(guarded.registry.state.catalog, timedelta(hours=6)), [], Catalog.read
 
     def count(*given: Any) -> Any:
         reads.append(given)
@@ -122,7 +123,7 @@ def test_processes_read_them_once_in_half_a_minute(guarded: Guarded, monkeypatch
 
     monkeypatch.setattr(Catalog, "read", count)
     guarded.accounts.add("alice", None)
-    assert [own.names() for _ in range(10)] == [frozenset()] * 10
+    assert [own.require_valid("alice", 0) for _ in range(10)] == [None] * 10
     assert len(reads) == 1
 
 

@@ -54,7 +54,7 @@ class TestPostgresql(CatalogContract):
         with catalog.engine.begin() as connection:
             connection.exec_driver_sql(
                 "TRUNCATE repositories, blobs, signing_keys, v1_clients, accounts, group_members, "
-                "permissions, secrets, login_failures, login_successes, forgotten, service_state, "
+                "permissions, secrets, key_uses, login_failures, login_successes, forgotten, service_state, "
                 "upstream_counters, immutable_tags, retention_rules CASCADE"
             )
         yield catalog

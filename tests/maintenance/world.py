@@ -171,6 +171,7 @@ UNKNOWN = {
     "v1_clients",
     "login_failures",
     "login_successes",
+    "key_uses",
     "forgotten",
     "service_state",
     "transcoded_layers",

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, literal, select
 
 from dualreg.image.names import RepositoryName
-from dualreg.patterns import LIKE_ESCAPE, Reach, matches, to_like
+from dualreg.patterns import LIKE_ESCAPE, Reach, matches, to_like, within
 from tests.properties.registries import fresh_registry
 
 _NAMES = st.text("ab/-_.", max_size=12)
@@ -18,6 +18,35 @@ _PATTERNS = st.text("ab/-_.*", max_size=12)
 def test_patterns_are_a_part_of_shell_patterns(pattern: str, name: str) -> None:
     """The standard library agrees about all that is accepted."""
     assert matches(pattern, name) is fnmatchcase(name, pattern)
+
+
+@settings(max_examples=300)
+@given(_PATTERNS, _PATTERNS, st.lists(_NAMES, max_size=6))
+@example("a*b", "a*", ["", "x"])
+@example("*a*", "*", ["b"])
+@example("a*b*a", "a*a", ["", "b"])
+@example("**", "*", ["a"])
+@example("a*", "a*b", ["b", ""])
+def test_what_is_within_a_pattern_matches_it(inner: str, outer: str, texts: list[str]) -> None:
+    """Every text that the inner one matches; if it is not within, one of them is not matched."""
+    pieces = iter([*texts, *["b"] * inner.count("*")])
+    name = "".join(next(pieces) if each == "*" else each for each in inner)
+    assert matches(inner, name)
+    if within(inner, outer):
+        assert matches(outer, name)
+        return
+    beyond = inner.replace("*", "x")  # which no pattern here contains
+    assert matches(inner, beyond)
+    assert not matches(outer, beyond)
+
+
+@given(_PATTERNS, _PATTERNS, _PATTERNS)
+def test_being_within_is_an_order(first: str, second: str, third: str) -> None:
+    """Each is within itself and ``*``, and what is within something that is within another is within that."""
+    assert within(first, first)
+    assert within(first, "*")
+    if within(first, second) and within(second, third):
+        assert within(first, third)
 
 
 @given(st.text("ab/_%!*\\'", max_size=8), st.text("ab/_%!*\\'", max_size=8))

@@ -98,6 +98,6 @@ def test_a_catalog_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert [(each.levelno, each.message) for each in caplog.records] == [
         (
             logging.WARNING,
-            "cannot write when tags were pulled, and by whom: catalog error: no such table: v1_clients",
+            "cannot write what was pulled and used, and by whom: catalog error: no such table: v1_clients",
         )
     ]

@@ -16,6 +16,7 @@ transcoded_layers ──► blobs             the gzip editions of layers
 signing_keys                            keys that sign tokens and generated schema 1 manifests
 v1_clients                              V1 clients that were seen, and when
 accounts · group_members · secrets      accounts, groups, API keys and refresh tokens
+key_uses                                when API keys were last used
 permissions                             permission rules
 immutable_tags                          rules of tags that stay as they are
 retention_rules                         retention rules
@@ -31,6 +32,7 @@ from dualreg.catalog.tables.accounts import (
     Accounts,
     GroupMembers,
     ImmutableTags,
+    KeyUses,
     LoginFailures,
     LoginSuccesses,
     Permissions,
@@ -66,6 +68,7 @@ __all__ = [
     "Deletions",
     "GroupMembers",
     "ImmutableTags",
+    "KeyUses",
     "LoginFailures",
     "LoginSuccesses",
     "ManifestChildren",

@@ -19,6 +19,7 @@ class Accounts(Table):
     robot: Mapped[bool] = mapped_column(Boolean)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     disabled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    password_changed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class GroupMembers(Table):
@@ -64,6 +65,15 @@ class Secrets(Table):
     binding: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class KeyUses(Table):
+    """When API keys were last used, by their ids. Changes of ``secrets`` itself are copied to the store."""
+
+    __tablename__ = "key_uses"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    used_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class LoginFailures(Table):

@@ -57,6 +57,8 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.Unsigned: 403,
     errors.Unauthenticated: 401,
     errors.Denied: 403,
+    errors.NotAllowed: 403,
+    errors.KeyUnknown: 404,
     errors.TooManyAttempts: 429,
     errors.SourceBusy: 429,
     errors.ServerBusy: 429,

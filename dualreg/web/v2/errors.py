@@ -66,6 +66,8 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.Unsigned: Rendering("DENIED", 403),
     errors.Unauthenticated: Rendering("UNAUTHORIZED", 401),
     errors.Denied: Rendering("DENIED", 403),
+    errors.NotAllowed: Rendering("DENIED", 403),
+    errors.KeyUnknown: Rendering("UNKNOWN", 404),
     errors.TooManyAttempts: Rendering("TOOMANYREQUESTS", 429),
     errors.SourceBusy: Rendering("TOOMANYREQUESTS", 429),
     errors.ServerBusy: Rendering("TOOMANYREQUESTS", 429),

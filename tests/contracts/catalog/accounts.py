@@ -30,10 +30,58 @@ class AccountsContract:
             assert tx.accounts.memberships() == [("dev", "alice"), ("ops", "alice")]
             assert [tx.accounts.leave("ops", "alice") for _ in range(2)] == [True, False]
             tx.accounts.set_password("alice", "new")
-            assert tx.accounts.find("alice") == replace(alice, password_hash="new")
+            assert tx.accounts.find("alice") == replace(
+                alice, password_hash="new", password_changed_at=clock()
+            )
             assert [tx.accounts.remove("alice") for _ in range(2)] == [True, False]
             assert tx.accounts.memberships() == []
             assert "hash" not in repr(alice)
+
+    def test_disabled_accounts_and_new_passwords(self, catalog: Catalog, clock: Clock) -> None:
+        """What tokens end with: since when an account is disabled is kept, and passwords are forgotten."""
+        began = clock()
+        with catalog.begin() as tx:
+            for name in ("alice", "bob", "carol"):
+                tx.accounts.add(name, "hash")
+            tx.accounts.disable("alice")
+            tx.accounts.set_password("bob", "new")
+        clock.advance(timedelta(hours=1))
+        with catalog.begin() as tx:
+            tx.accounts.disable("alice")
+            tx.accounts.disable("nobody")
+            assert [row.disabled_at for row in tx.accounts.list()] == [began, None, None]
+            assert sorted(tx.accounts.endings(began - timedelta(1))) == [("alice", None), ("bob", began)]
+            assert tx.accounts.endings(began) == [("alice", None)]
+            tx.accounts.enable("alice")
+            assert tx.accounts.endings(began) == []
+
+    def test_uses_of_keys_and_keys_of_keys(self, catalog: Catalog, clock: Clock) -> None:
+        """Uses are those of keys that there are; keys go with the key that they are bound to, in turn."""
+
+        def key(id_: str, binding: str, account: str = "alice") -> SecretRow:
+            return SecretRow(id_, "key", account, "h", "", "", "", binding, clock(), None)
+
+        rows = [key("1", ""), key("2", "1"), key("3", "2"), key("4", ""), key("5", "4", "bob")]
+        with catalog.begin() as tx:
+            for row in rows:
+                tx.secrets.add(row)
+            tx.secrets.record_uses({"1": clock(), "gone": clock()})
+        clock.advance(timedelta(minutes=1))
+        with catalog.begin() as tx:
+            tx.secrets.record_uses({"3": clock(), "1": clock()})
+            assert [(row.id, row.used_at) for row in tx.secrets.of("alice", "key")] == [
+                ("1", clock()),
+                ("2", None),
+                ("3", clock()),
+                ("4", None),
+            ]
+            assert tx.secrets.of("alice", "refresh") == []
+            assert [tx.secrets.lock(each) for each in ("1", "gone")] == [True, False]
+            tx.secrets.remove("1")
+            tx.secrets.remove_bound("key", "1")
+            assert [row.id for row in tx.secrets.list("key")] == ["4", "5"]
+            tx.secrets.record_uses({"4": clock()})
+            assert [row.used_at for row in tx.secrets.list("key")] == [clock(), None]
 
     def test_permission_lines(self, catalog: Catalog) -> None:
         """One for each who and pattern, to which actions are added; found by any name of somebody."""

@@ -1,0 +1,66 @@
+"""Bodies of the API: JSON objects with known members, all of them text or lists of text."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flask import request
+
+from dualreg.errors import RequestInvalid
+from dualreg.web.body import read_limited
+
+_BODY_LIMIT = 64 << 10
+
+
+def read_object(*required: str, optional: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    """Return the members of the body; optional ones that are missing or null are left out.
+
+    Raises:
+        RequestInvalid: it is no such object, lacks a required member, or has one that is not known.
+        ManifestTooLarge, BodyTruncated, ServerBusy: see ``read_limited``.
+    """
+    if request.mimetype != "application/json":
+        raise RequestInvalid(reason="send JSON, with the header Content-Type: application/json")
+    try:
+        document = json.loads(read_limited(_BODY_LIMIT))
+    except (ValueError, RecursionError) as error:
+        raise RequestInvalid(reason="the body is not JSON") from error
+    if not isinstance(document, dict):
+        raise RequestInvalid(reason="the body is not a JSON object")
+    if unknown := sorted(document.keys() - {*required, *optional}):
+        raise RequestInvalid(reason=f"unknown member {unknown[0][:100]!r}")
+    members = {name: value for name, value in document.items() if value is not None}
+    if missing := [name for name in required if name not in members]:
+        raise RequestInvalid(reason=f"{missing[0]} is missing")
+    return members
+
+
+def text(members: Mapping[str, Any], name: str) -> str:
+    """Return a member that is text; empty if it is missing.
+
+    Raises:
+        RequestInvalid: it is something else, or text that no file can hold.
+    """
+    value = members.get(name, "")
+    if not isinstance(value, str) or not _is_unicode(value):
+        raise RequestInvalid(reason=f"{name} is not text")
+    return value
+
+
+def texts(members: Mapping[str, Any], name: str) -> list[str]:
+    """Return a member that is a list of text; empty if it is missing.
+
+    Raises:
+        RequestInvalid: it is something else.
+    """
+    values = members.get(name, [])
+    if not isinstance(values, list) or not all(
+        isinstance(each, str) and _is_unicode(each) for each in values
+    ):
+        raise RequestInvalid(reason=f"{name} is not a list of text")
+    return values
+
+
+def _is_unicode(value: str) -> bool:
+    """Return whether a text can be written: JSON has half characters."""
+    return not any("\ud800" <= each <= "\udfff" for each in value)

@@ -1,0 +1,75 @@
+"""``/api/v1/me/keys``: one's own API keys."""
+
+from datetime import timedelta
+
+from flask import Blueprint, Response, g
+
+from dualreg.catalog.rows import SecretRow
+from dualreg.errors import RequestInvalid
+from dualreg.settings import parse_duration
+from dualreg.web.api.bodies import read_object, text
+from dualreg.web.context import self_service
+from dualreg.web.credentials import grant
+from dualreg.web.guard import Need, requires
+from dualreg.web.responses import empty_response, json_response
+
+
+def register(blueprint: Blueprint) -> None:
+    """Add the routes."""
+    blueprint.get("/me/keys")(get_keys)
+    blueprint.post("/me/keys")(post_key)
+    blueprint.delete("/me/keys/<key>")(delete_key)
+
+
+@requires(Need.ACCOUNT)
+def get_keys() -> Response:
+    """Return the keys, the oldest first, with when they expire and when they were last used."""
+    return json_response({"keys": [_document(row) for row in self_service().keys(grant().identity)]})
+
+
+@requires(Need.ACCOUNT)
+def post_key() -> Response:
+    """Make a key, and return its text, which is not shown again."""
+    members = read_object(optional=("expires", "note", "scope"))
+    note, scope = text(members, "note"), text(members, "scope")
+    secret, until = self_service().add_key(
+        grant().identity, limits=scope, note=note, lifetime=_lifetime(text(members, "expires"))
+    )
+    g.facts = {"key": secret.id}
+    document = {
+        "id": secret.id,
+        "note": note,
+        "scope": scope or None,
+        "expires_at": until.isoformat() if until else None,
+        "secret": secret.text,
+    }
+    return json_response(document, status=201)
+
+
+@requires(Need.ACCOUNT)
+def delete_key(key: str) -> Response:
+    """Revoke a key, and those that were made with it."""
+    self_service().revoke_key(grant().identity, key)
+    g.facts = {"key": key}
+    return empty_response(204, {})
+
+
+def _lifetime(duration: str) -> timedelta | None:
+    """Return a duration such as ``90d``; None: as long as possible."""
+    if not duration:
+        return None
+    try:
+        return parse_duration(duration)
+    except ValueError as error:
+        raise RequestInvalid(reason=f"expires: {error}") from error
+
+
+def _document(row: SecretRow) -> dict[str, object]:
+    return {
+        "id": row.id,
+        "note": row.note,
+        "scope": row.limits or None,
+        "created_at": row.created_at.isoformat(),
+        "expires_at": row.expires_at.isoformat() if row.expires_at else None,
+        "used_at": row.used_at.isoformat() if row.used_at else None,
+    }
