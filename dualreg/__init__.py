@@ -10,6 +10,7 @@
     stores          the table of the kinds of stores, for settings and drivers
     migrate/        import from other registries, export to them: plan, run, verify, report, rollback
     upstreams/      other registries behind this one, whose content is fetched when a client asks for it
+    monitoring/     metrics: what the processes of a server count, and the page for Prometheus
     remote/         the HTTP client of other registries and key servers: authentication, retries, limits
     maintenance/    housekeeping while the registry serves
     web/            HTTP: Flask blueprints for V1 and V2, thin

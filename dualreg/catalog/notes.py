@@ -30,6 +30,8 @@ class Note(StrEnum):
     MIRRORED = "mirrored"
     #: The number of the last collection of garbage.
     COLLECTIONS = "collections"
+    #: What collections of garbage have deleted, in all (``registry.collections``).
+    COLLECTED_TOTALS = "collected-totals"
     #: Why the registry is read-only, and since when, if that is not kept in the store (``registry.marks``).
     READ_ONLY = "read-only"
     #: When the last collection that the server started has begun.

@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlalchemy import Connection, func, inspect, select
 
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.figures import count_rows
 from dualreg.catalog.integrity import file_of
 from dualreg.catalog.tables import Table
 
@@ -36,17 +37,13 @@ def look(catalog: Catalog) -> Overview:
     with catalog.read() as tx:
         existing = {*inspect(tx.connection).get_table_names()}
         rows = count_rows(tx.connection, *(name for name in Table.metadata.tables if name in existing))
-        file = file_of(engine.url.render_as_string(hide_password=False))
-        return Overview(engine.dialect.name, _files(file) if file else _database(tx.connection), rows)
+        return Overview(engine.dialect.name, size_of(catalog, tx.connection), rows)
 
 
-def count_rows(connection: Connection, *names: str) -> Mapping[str, int]:
-    """Return the number of rows of tables, by name, counted by one statement."""
-    if not names:
-        return {}
-    tables = [Table.metadata.tables[name] for name in names]
-    counts = [select(func.count()).select_from(table).scalar_subquery() for table in tables]
-    return dict(zip(names, map(int, connection.execute(select(*counts)).one()), strict=True))
+def size_of(catalog: Catalog, connection: Connection) -> int:
+    """Return the size of a catalog in bytes, as in ``Overview``, given one of its connections."""
+    file = file_of(catalog.engine.url.render_as_string(hide_password=False))
+    return _files(file) if file else _database(connection)
 
 
 def _files(path: Path) -> int:

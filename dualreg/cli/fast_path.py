@@ -38,7 +38,14 @@ class Answer(NamedTuple):
 
 
 class FastPath:
-    """Answers requests, if that takes no wait."""
+    """Answers requests, if that takes no wait.
+
+    Attributes:
+        count: Called with each request that was answered, if it is set: with its environment, status, seconds
+            and bytes of the body that were sent.
+    """
+
+    count: Callable[[dict[str, Any], int, float, int], None] | None = None
 
     def __init__(self, lane: Lane, cfg: Any, log: Any) -> None:  # noqa: ANN401 -- gunicorn's
         """Answer what *lane* repeats, as a worker with this configuration and log would."""
@@ -95,6 +102,9 @@ class FastPath:
 
     def _end(self, environ: dict[str, str], ready: Ready, head: int, began: float, sent: int) -> None:
         ready.release()
+        if self.count:
+            seconds = time.perf_counter() - began
+            self.count(environ, int(ready.status[:3]), seconds, max(sent - head, 0))
         if not self._log.access_log_enabled:
             return
         request = SimpleNamespace(headers=plain_requests.headers_of(environ))

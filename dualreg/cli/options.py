@@ -57,6 +57,11 @@ def environment() -> Mapping[str, str]:
     return os.environ
 
 
+def export(name: str, value: str) -> None:
+    """Set a variable of the environment, for a library that reads it, in this process and its children."""
+    os.environ[name] = value
+
+
 def announce_registry(settings: Settings) -> None:
     """Print on standard error which registry is meant: its data directory, and what chose it."""
     echo(f"Registry: {settings.data.absolute()} ({settings.origin('data')})", err=True)

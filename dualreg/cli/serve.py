@@ -21,6 +21,7 @@ from dualreg.cli.background import (
     background_mirrors,
 )
 from dualreg.cli.descriptors import needed, raise_limit
+from dualreg.cli.metrics_folder import make_metrics_folder, remove_metrics, retire_metrics
 from dualreg.cli.notifying import notify_service_manager, notify_watchdog
 from dualreg.cli.options import Command, load_settings, settings_options, with_options
 from dualreg.cli.output import echo
@@ -216,7 +217,9 @@ def _announce(settings: Settings) -> None:
     url = address if address.startswith("unix:") else f"{scheme}://{address}"
     notify_service_manager("READY=1", f"STATUS=Serving on {url}")
     if own := settings.monitoring_bind:
-        echo(f"Answering /livez and /readyz on {own if own.startswith('unix:') else f'http://{own}'}")
+        echo(
+            f"Answering /livez, /readyz and /metrics on {own if own.startswith('unix:') else f'http://{own}'}"
+        )
     if settings.follow:
         echo(f"Serving {settings.follow.absolute()} read-only to Docker V1, V2 and OCI clients on {url}")
         return
@@ -281,7 +284,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         for name, value in gunicorn_settings(self._settings).items():
             self.cfg.set(name, value)
         self.cfg.set("when_ready", lambda _: self._start())
-        self.cfg.set("on_exit", lambda _: self._stop())
+        self.cfg.set("on_exit", self._stop)
         self.cfg.set("worker_exit", lambda _, __: self._close())
 
     def load(self) -> Flask:
@@ -306,14 +309,21 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         except RuntimeError as error:
             raise click.ClickException(str(error)) from error
 
-    def _stop(self) -> None:
+    def _stop(self, arbiter: Arbiter) -> None:
         for each in reversed(self._background):
             each.stop()
+        remove_metrics(arbiter)
 
     def _start(self) -> None:
         _announce(self._settings)
         for each in self._background:
             each.start()
+
+
+def _share(arbiter: Arbiter, settings: Settings) -> None:
+    """Give workers what they find at their application's server."""
+    arbiter.app.client_timeout = settings.client_timeout.total_seconds()
+    arbiter.app.metrics_folder = make_metrics_folder(settings)
 
 
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:
@@ -329,7 +339,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
     https = {"certfile": f"{settings.tls_cert}", "keyfile": f"{settings.tls_key}"}
 
     def on_starting(arbiter: Arbiter) -> None:
-        arbiter.app.client_timeout = settings.client_timeout.total_seconds()
+        _share(arbiter, settings)
 
     return {
         "bind": addresses(settings),
@@ -337,6 +347,8 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "threads": settings.threads,
         "worker_class": Worker,
         "on_starting": on_starting,
+        "child_exit": retire_metrics,
+        "on_exit": remove_metrics,
         "timeout": 0,
         "graceful_timeout": 30,
         "keepalive": 75,

@@ -54,7 +54,7 @@ class ServerLog(Logger):  # type: ignore[misc]  # gunicorn is untyped
             "q": "",
             "r": safe_line(f"{environ['REQUEST_METHOD']} {path} {environ['SERVER_PROTOCOL']}"),
             "s": str(resp.status).partition(" ")[0],
-            "b": _bytes_sent(resp, environ),
+            "b": bytes_sent(resp, environ),
             "f": safe_line(environ.get("HTTP_REFERER", "-")[:_TEXT_LIMIT]),
             "a": safe_line(environ.get("HTTP_USER_AGENT", "-")[:_TEXT_LIMIT]),
             "L": f"{request_time.total_seconds():.6f}",
@@ -73,7 +73,7 @@ class ServerLog(Logger):  # type: ignore[misc]  # gunicorn is untyped
         """Read no credentials."""
 
 
-def _bytes_sent(resp: Any, environ: Mapping[str, Any]) -> int:  # noqa: ANN401 -- gunicorn's, untyped
+def bytes_sent(resp: Any, environ: Mapping[str, Any]) -> int:  # noqa: ANN401 -- gunicorn's, untyped
     """Return how much of the body was sent; gunicorn does not count what sendfile sends."""
     if resp.sent or FILE not in environ:
         return int(resp.sent)

@@ -15,13 +15,12 @@ from functools import partial
 from socket import socket
 from typing import Any
 
-from flask import Response
-from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER
 
-from dualreg.cli.connection import Connection, MonitoringConnection, Refused, serialize
+from dualreg.cli.connection import Connection, Refused, serialize
 from dualreg.cli.descriptors import waiting_connections
 from dualreg.cli.fast_path import Answer, FastPath
-from dualreg.cli.monitoring import Monitor
+from dualreg.cli.monitored import MonitoredWorker
 from dualreg.cli.pacing import PacedSocket
 from dualreg.web.app import refusal
 
@@ -52,7 +51,7 @@ _FAILURE = 500
 _MESSAGE_LIMIT = 200
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
+class Worker(MonitoredWorker):
     """Gives a connection a thread only while there is something to do for it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 -- gunicorn's
@@ -67,8 +66,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         self._turn = 0.0
         self._look_at = 0.0
         self._fast_path: FastPath | None = None
-        self._monitor: Monitor | None = None
-        self._own_listener: Any = None
 
     def init_process(self) -> None:
         """Serve until stopped."""
@@ -79,9 +76,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     def run(self) -> None:
         """Handle events until the worker stops."""
         self._fast_path = FastPath.of(self.wsgi, self.cfg, self.log)
-        self._monitor = Monitor.of(self.wsgi, lambda: bool(self._stop[0]), self.method_queue.defer)
-        self._own_listener = self._monitor and self._monitor.own_listener(self.sockets)
+        self._begin_monitoring()
         super().run()
+        self._end_monitoring()
 
     def init_signals(self) -> None:
         """Leave Ctrl-C, which a terminal sends to all processes, to the main one."""
@@ -104,8 +101,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             return  # or another process was faster
         self.nr_conns += 1
         try:
-            kind = MonitoringConnection if listener is self._own_listener else Connection
-            connection = kind(self.cfg, client, address, listener.getsockname(), self._window)
+            connection = self._kind_of_connection(listener)(
+                self.cfg, client, address, listener.getsockname(), self._window
+            )
         except OSError:
             self.nr_conns -= 1
             client.close()
@@ -162,8 +160,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             return
         self._look_at = now + _INTERVAL
         super().notify()
-        if self._monitor:
-            self._monitor.look()
+        self._look_after_monitoring()
         if not self.alive and not force:
             self.set_accept_enabled(False)  # the server may have begun to stop after this worker
         for connection in [each for each in self._waiting if force or each.deadline <= now]:
@@ -251,6 +248,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         self._linger(connection, self._refusal(connection.asked, refused))
 
     def _refusal(self, asked: bytes, refused: Refused) -> bytes:
+        self._count_refusal(asked, refused.status)
         headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
         return serialize(refusal(self.wsgi, asked, refused.status, refused.message, headers), asked)
 
@@ -291,19 +289,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         except OSError as error:
             self.log.debug("Closing connection. %s", error)
             self._drop(connection)
-
-    def _answer_monitoring(self, connection: Connection) -> bool:
-        """Answer the request that has arrived if it is for monitoring, now or later; return whether it is."""
-        asked = connection.asked
-
-        def send(response: Response) -> None:
-            self._linger(connection, serialize(response, asked))
-
-        if not self._monitor or not self._monitor.takes(asked, own=connection.monitored):
-            return False
-        self._forget(connection)
-        self._monitor.answer(asked, send)
-        return True
 
     def _answer_at_once(self, connection: Connection) -> bool:
         """Answer the request that has arrived if that takes no wait; return whether it did.

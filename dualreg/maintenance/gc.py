@@ -7,6 +7,7 @@
 5. Blobs that have had no link for long enough go, with their bytes.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -70,7 +71,7 @@ class Collection:
         Args:
             full: First look at everything, for what was never noted.
         """
-        result = Collected()
+        result, began = Collected(), time.monotonic()
         if not self.pace(0):
             result.complete = False
             return result
@@ -81,7 +82,18 @@ class Collection:
         if full and not self.dry_run:
             result.complete = result.complete and self._note_all(result)
         result.complete = result.complete and self._review(result) and self._delete(result)
+        if not self.dry_run:
+            self._note(result, time.monotonic() - began)
         return result
+
+    def _note(self, result: Collected, seconds: float) -> None:
+        self.registry.collections.note_result(
+            seconds,
+            blobs=result.blobs,
+            bytes=result.bytes,
+            uploads=result.discarded,
+            is_complete=result.complete,
+        )
 
     def _expire(self, result: Collected) -> bool:
         """Delete images of upstreams that are due; return False if it was ended."""

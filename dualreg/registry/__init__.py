@@ -5,7 +5,7 @@ Every method of a service opens its own short transaction, and no bytes move ins
 checked by the callers; how bytes and rows are kept is up to ``storage`` and ``catalog``.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -24,6 +24,7 @@ from dualreg.registry.collections import Collections
 from dualreg.registry.derived import Derived
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.editions import Editions
+from dualreg.registry.figures import Figures
 from dualreg.registry.finding import Finder
 from dualreg.registry.garbage import Garbage
 from dualreg.registry.health import Health
@@ -43,6 +44,7 @@ from dualreg.registry.listings import Listings
 from dualreg.registry.loaded import Loaded
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.negotiation import Negotiation
+from dualreg.registry.observing import Observe, observe
 from dualreg.registry.referrers import Referrers
 from dualreg.registry.repositories import Repositories
 from dualreg.registry.retention import TagRetention
@@ -210,6 +212,11 @@ class Registry:
         return Usage(self.state)
 
     @property
+    def figures(self) -> Figures:
+        """What finds out how much there is."""
+        return Figures(self.state.catalog, self.collections)
+
+    @property
     def garbage(self) -> Garbage:
         """What deletes garbage."""
         return Garbage(self.state)
@@ -311,6 +318,10 @@ class Registry:
     def is_local(self) -> bool:
         """Return whether rows and bytes are looked up without asking another machine or process."""
         return self.state.catalog.is_local and self.state.store.is_local()
+
+    def observe(self, drivers: Sequence[str], transaction: Observe, operation: Observe) -> None:
+        """Report what catalog and store do; see ``observing.observe``."""
+        observe(self.state, drivers, transaction, operation)
 
     def close(self) -> None:
         """Write deferred notes, and close every connection to the catalog.

@@ -4,8 +4,10 @@ A catalog that was restored from a backup does not know what was pushed since, a
 that. Such a catalog is recognized by its number, which is lower than that of the store.
 """
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.notes import Note
@@ -15,6 +17,27 @@ from dualreg.storage.base import PrivateFiles
 NAME = "collections"
 #: Servers do not look at their clocks at the same moment.
 _ALMOST = 0.9
+
+
+class Totals(NamedTuple):
+    """What collections that have ended did, in all; those of a catalog that was made anew are not in it.
+
+    Attributes:
+        complete, stopped: How many left nothing that was due, and how many did.
+        blobs, bytes, uploads: What they deleted, and the uploads that they discarded.
+        ended_at: When the last one ended, in seconds since 1970; 0: none has.
+        seconds: How long that one took.
+        is_complete: Whether it left nothing that was due.
+    """
+
+    complete: int = 0
+    stopped: int = 0
+    blobs: int = 0
+    bytes: int = 0
+    uploads: int = 0
+    ended_at: float = 0.0
+    seconds: float = 0.0
+    is_complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +68,32 @@ class Collections:
         with self.catalog.begin() as tx:
             tx.notes.write(Note.COLLECTED, began.isoformat())
 
+    def note_result(self, seconds: float, *, blobs: int, bytes: int, uploads: int, is_complete: bool) -> None:
+        """Add what a collection that took so many *seconds* has done to the totals."""
+        with self.catalog.begin() as tx:
+            known = _totals(tx.notes.lock(Note.COLLECTED_TOTALS))
+            totals = Totals(
+                known.complete + is_complete,
+                known.stopped + (not is_complete),
+                known.blobs + blobs,
+                known.bytes + bytes,
+                known.uploads + uploads,
+                tx.now.timestamp(),
+                seconds,
+                is_complete,
+            )
+            tx.notes.write(Note.COLLECTED_TOTALS, json.dumps(totals._asdict()))
+
+    def totals(self) -> Totals:
+        """Return what collections that have ended did."""
+        with self.catalog.read() as tx:
+            return _totals(tx.notes.read(Note.COLLECTED_TOTALS))
+
+    def started(self) -> int:
+        """Return how many collections have begun."""
+        with self.catalog.read() as tx:
+            return int(tx.notes.read(Note.COLLECTIONS) or 0)
+
     def catch_up(self) -> None:
         """Give a store that knows of fewer collections the number of the catalog."""
         with self.catalog.read() as tx:
@@ -71,3 +120,7 @@ class Collections:
         """
         content = self.files.read_private(NAME) or b""
         return int(content) if content.isdigit() else 0
+
+
+def _totals(note: str | None) -> Totals:
+    return Totals(**json.loads(note)) if note else Totals()

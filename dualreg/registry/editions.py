@@ -4,6 +4,7 @@
 the one that it was made of, so that it is made once, can be pulled by its digest, and is kept as long.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -118,7 +119,11 @@ def _edition(accept: Accept, nature: Nature, readable: frozenset[Family]) -> For
 
 @dataclass(frozen=True)
 class Editions:
-    """Makes editions of images, and finds those that were made."""
+    """Makes editions of images, and finds those that were made.
+
+    Attributes:
+        made: How many this process has made, by what they are recorded as.
+    """
 
     manifests: Manifests
     entries: IndexEntries
@@ -127,6 +132,7 @@ class Editions:
     _indexes: LRUCache[ManifestRow, _Platforms] = field(
         default_factory=lambda: LRUCache(_CAPACITY, getsizeof=lambda there: 1000 + len(repr(there)))
     )
+    made: Counter[str] = field(default_factory=Counter)
     _lock: Lock = field(default_factory=Lock)
 
     def form(self, repository: RepositoryName, row: ManifestRow, accept: Accept) -> Form:
@@ -348,6 +354,7 @@ class Editions:
                 self.manifests.put(repository, digest, media_type, payload, provenance=origin)
             except ReferencesMissing as error:  # that is not a mistake of the client that pulls
                 raise BlobMissing(error.digests[0]) from error
+            self.made[kind] += 1
         return self.manifests.find(repository, digest)
 
     def _is_made(self, repository: RepositoryName, row: ManifestRow, kind: str, made: Digest) -> bool:

@@ -34,6 +34,11 @@ class Flights:
         self._flights = dict[Hashable, Future[None]]()
         self._lock = Lock()
 
+    @property
+    def count(self) -> int:
+        """How much work there is, in progress or waiting."""
+        return len(self._flights)
+
     def start(self, key: Hashable, work: Callable[[], object]) -> Future[None]:
         """Return the work for a key that is in progress or, if there is none, start *work*."""
         with self._lock:

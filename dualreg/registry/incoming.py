@@ -27,6 +27,8 @@ from dualreg.registry.processes import has_ended
 from dualreg.registry.state import State
 from dualreg.storage.base import FileBacked, read_chunks
 
+#: What threads are called that fetch a blob, or watch who does.
+DOWNLOAD = "download"
 #: After how many bytes what has arrived is made durable; and where readers see no others, as in a bucket.
 _STEP, _SHORT_STEP = 64 << 20, 8 << 20
 #: After how many seconds it is, if fewer have arrived.

@@ -6,7 +6,7 @@ that does not answer. So the check is made in a thread of its own, and only whil
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from time import monotonic
 from types import MappingProxyType
 
@@ -53,6 +53,14 @@ class Readiness:
         if found is None:
             return None
         return found[0] if now - found[1] < _OLD else _UNKNOWN
+
+    def look(self, patience: float) -> Failures | None:
+        """Return what ``failures`` does, after a check that is waited for up to *patience* seconds."""
+        if not self.is_fresh:
+            done = Event()
+            self.refresh(done.set)
+            done.wait(patience)
+        return self.failures()
 
     def refresh(self, done: Callable[[], None]) -> None:
         """Check again in the background, unless that is going on; call *done* there at its end."""

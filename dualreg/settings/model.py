@@ -80,7 +80,10 @@ class Settings(BaseModel):
 
     bind: Address = Field("127.0.0.1:5000", description="address to serve on: HOST:PORT, PORT or unix:PATH")
     monitoring_bind: Address = Field(
-        "", description="separate address for /livez and /readyz: HOST:PORT, PORT or unix:PATH"
+        "", description="separate address for /livez, /readyz, /metrics: HOST:PORT, PORT or unix:PATH"
+    )
+    metrics_networks: Proxies = Field(
+        "", description="addresses and networks that get /metrics from the main address; default: none"
     )
     data: Path = Field(Path("dualreg-data"), description="directory of the default store and database")
     store: StoreUrl = Field(

@@ -49,6 +49,11 @@ class _MovingLinks:
         self._first, self._second = first, second
         self._both = first, second
 
+    @property
+    def parts(self) -> tuple[Store, Store]:
+        """The store that is written to, and the other one."""
+        return self._both
+
     def read_link(self, path: str) -> LinkFile | None:
         return self._first.read_link(path) or self._second.read_link(path)
 

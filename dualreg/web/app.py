@@ -45,7 +45,7 @@ from dualreg.web.lane import Lane
 from dualreg.web.late import LateAnswers
 from dualreg.web.outages import LimitedLog, outage_of
 from dualreg.web.rates import Rates
-from dualreg.web.responses import add_warnings
+from dualreg.web.responses import ROUTE, add_warnings
 from dualreg.web.slots import FOLLOWERS, Slots
 
 #: The first part of the path in a request line.
@@ -100,6 +100,7 @@ def create_app(settings: Settings, registry: Registry | None = None, rates: Rate
     context.install(parts, app.extensions)
     app.wsgi_app = Lane(app.wsgi_app, app.extensions, v2.kind_of_agent)  # type: ignore[method-assign]  # as Flask documents
     _register_views(app, issues_tokens=parts.authority.issues)
+    app.url_value_preprocessor(_note_route)
     app.url_value_preprocessor(v1.enforce_mode)
     app.before_request(address.check_host)
     app.before_request(audit.require)
@@ -158,6 +159,13 @@ def _register_views(app: Flask, *, issues_tokens: bool) -> None:
     app.register_error_handler(BlobDamaged, _lost)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, partial(_internal_error, LimitedLog(_log.error)))
+
+
+def _note_route(endpoint: str | None, values: object) -> None:
+    """Let the server count the request by its route."""
+    del endpoint, values
+    if request.url_rule:
+        request.environ[ROUTE] = request.url_rule.rule
 
 
 def _index() -> Response:

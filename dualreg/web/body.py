@@ -13,6 +13,7 @@ from dualreg.errors import BodyTruncated, ManifestTooLarge, ServerStopping, Size
 from dualreg.storage.base import CHUNK_SIZE
 from dualreg.web.context import slots, writes
 from dualreg.web.forwarded import client_address
+from dualreg.web.responses import RECEIVED
 from dualreg.web.slots import SMALL_BODY
 
 #: When a client may send the rest of a body that a server cut off because it stops, in seconds.
@@ -45,6 +46,8 @@ def body_chunks(*, length: int | None = None) -> Iterator[bytes]:
                     writes().require_room(received=received)
         except _Cut as error:
             raise _truncated(received) from error
+        finally:
+            request.environ[RECEIVED] = received
     # gunicorn ends a truncated Content-Length body like a complete one.
     if declared is not None and received != declared:
         raise _truncated(received, declared)

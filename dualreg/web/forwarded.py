@@ -46,6 +46,11 @@ def address_of(environ: Mapping[str, Any], trusted_proxies: str) -> str:
     return peer
 
 
+def is_among(address: str, networks: str) -> bool:
+    """Return whether a client's address is known, and in a list of addresses and networks."""
+    return bool(address) and _is_trusted(address, networks)
+
+
 def is_https() -> bool:
     """Return whether the client uses HTTPS, as far as we or trusted proxies know.
 

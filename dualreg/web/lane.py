@@ -28,7 +28,7 @@ from dualreg.web.context import Parts, parts_in
 from dualreg.web.forwarded import address_of
 from dualreg.web.rates import client_of
 from dualreg.web.repeatable import REPEATED_AT_ONCE, Asker, Environ, Repeat, take_repeat
-from dualreg.web.responses import API_CHECKS, FILE
+from dualreg.web.responses import API_CHECKS, FILE, ROUTE
 from dualreg.web.slots import SMALL_RESPONSE, call_on_close
 
 Application = Callable[[Environ, Any], Iterable[bytes]]
@@ -82,6 +82,7 @@ class _Answer(NamedTuple):
     headers: tuple[tuple[str, str], ...]
     length: int | None
     repeat: Repeat
+    route: str
 
     def has_end(self, environ: Environ) -> bool:
         """Return whether a client knows where the answer ends, although it is not sent in chunks."""
@@ -175,6 +176,7 @@ class Lane:
             if visit is None or (found := self._find(visit)) is None:
                 return None
             asker, answer = found
+            environ[ROUTE] = answer.route
             body = answer.repeat.body()
             if body is None or len(body) > REPEATED_AT_ONCE or not answer.has_end(environ):
                 return None
@@ -235,6 +237,7 @@ class Lane:
         if (found := self._find(visit)) is None:
             return None
         asker, answer = found
+        environ[ROUTE] = answer.route
         try:
             body = _open(answer.repeat, environ)
             if body is None:
@@ -282,7 +285,8 @@ class Lane:
             taken = take_repeat(environ)
             if taken and status.startswith(_REPEATED):
                 repeat, asker = taken
-                self._keep(visit, asker, _Answer(status, tuple(headers), _length(headers), repeat))
+                route = environ.get(ROUTE, "")
+                self._keep(visit, asker, _Answer(status, tuple(headers), _length(headers), repeat, route))
             return start_response(status, headers, *more)
 
         return self.application(environ, keep)

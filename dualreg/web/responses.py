@@ -10,6 +10,8 @@ from dualreg.errors import RegistryError, UpstreamFailed
 
 #: Where the WSGI environment has a file that the server may send itself: its reader and the first byte.
 FILE = "dualreg.file"
+#: Where it has the route that took the request, and how many bytes of its body were received.
+ROUTE, RECEIVED = "dualreg.route", "dualreg.received"
 #: Methods that change nothing.
 READS = ("GET", "HEAD", "OPTIONS")
 #: By which clients find out whether the V2 API is served, and how to log in.

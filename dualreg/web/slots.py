@@ -57,6 +57,11 @@ class Slots:
             self._held[network] += 1
         return _Taken(partial(self._release, network)).release
 
+    @property
+    def taken(self) -> int:
+        """How many are taken."""
+        return self._held.total()
+
     def _release(self, network: str) -> None:
         with self._lock:
             self._held -= Counter((network,))  # which forgets those that hold none

@@ -40,6 +40,7 @@ LAYERS: dict[str, set[str]] = {
         "waiting",
     },
     "registry": {"errors", "image", "storage", "catalog", "patterns", "messages", "networks"} | {"waiting"},
+    "monitoring": {"catalog", ""},
     "maintenance": {"errors", "image", "storage", "catalog", "registry", "ownership"},
     "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns", "transports"}
     | {"ownership", "messages"},
@@ -71,7 +72,7 @@ LAYERS: dict[str, set[str]] = {
     "web": {"errors", "image", "storage", "catalog", "registry", "auth", "settings", "patterns"}
     | {"messages", "networks", ""},
     "cli": {"errors", "image", "remote", "storage", "catalog", "registry", "auth", "maintenance", "migrate"}
-    | {"settings", "stores", "transports", "web", "assembly", "patterns", "proxies"}
+    | {"settings", "stores", "transports", "web", "assembly", "patterns", "proxies", "monitoring"}
     | {"reloading", "messages", ""},
     "__main__": {"cli"},
     "": set(),
@@ -87,6 +88,7 @@ HOMES: dict[str, set[str]] = {
     "psycopg": {"dualreg.catalog.postgresql"},
     "gunicorn": {"dualreg.cli"},
     "pydantic": {"dualreg.settings"},
+    "prometheus_client": {"dualreg.monitoring"},
     "click": {"dualreg.cli"},
     "cachetools": {
         "dualreg.auth.attempts",

@@ -6,6 +6,7 @@ from tests.contracts.catalog.clients import ClientsContract
 from tests.contracts.catalog.database import DatabaseContract
 from tests.contracts.catalog.deletions import DeletionsContract
 from tests.contracts.catalog.derivations import DerivationsContract
+from tests.contracts.catalog.figures import FiguresContract
 from tests.contracts.catalog.manifests import ManifestsContract
 from tests.contracts.catalog.notes import NotesContract
 from tests.contracts.catalog.policies import PoliciesContract
@@ -43,5 +44,6 @@ class CatalogContract(
     NotesContract,
     RetentionContract,
     RebuildingContract,
+    FiguresContract,
 ):
     """Everything that Transaction promises; a database's test class may override the fixture ``catalog``."""

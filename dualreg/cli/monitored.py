@@ -1,0 +1,88 @@
+"""Monitored: what a worker does for its monitoring, beside what it does for clients."""
+
+from typing import Any
+
+from flask import Response
+from gunicorn.workers.gthread import ThreadWorker
+
+from dualreg.cli.connection import Connection, MonitoringConnection, serialize
+from dualreg.cli.fast_path import Answer
+from dualreg.cli.monitoring import Monitor
+
+
+class MonitoredWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
+    """Answers what is for monitoring, in its loop; ``Worker`` has the rest."""
+
+    _monitor: Monitor | None = None
+    _own_listener: Any = None
+
+    def _begin_monitoring(self) -> None:
+        folder, defer = getattr(self.app, "metrics_folder", None), self.method_queue.defer
+        self._monitor = Monitor.of(self.wsgi, folder, self.pid, lambda: bool(self._stop[0]), defer)
+        self._own_listener = self._monitor and self._monitor.own_listener(self.sockets)
+        if meter := self._monitor and self._monitor.meter:
+            self.log.access = meter.access(self.log.access)
+            if self._fast_path:
+                self._fast_path.count = meter.count_at_once
+
+    def _kind_of_connection(self, listener: object) -> type[Connection]:
+        return MonitoringConnection if listener is self._own_listener else Connection
+
+    def _look_after_monitoring(self) -> None:
+        """Do what is to be done about every second."""
+        if self._monitor:
+            gauges = {
+                "threads": self.cfg.threads,
+                "threads_busy": min(self._busy, self.cfg.threads),
+                "requests_in_flight": len(self._handled),
+                "connections_waiting": len(self._waiting),
+            }
+            self._monitor.look(gauges)
+
+    def _end_monitoring(self) -> None:
+        """Write what was counted, at the end of the process."""
+        if self._monitor and self._monitor.meter:
+            self._monitor.meter.flush()
+
+    def _count_refusal(self, asked: bytes, status: int) -> None:
+        if self._monitor and self._monitor.meter:
+            self._monitor.meter.count_refusal(asked, status)
+
+    def _answer_monitoring(self, connection: Connection) -> bool:
+        """Answer the request that has arrived if it is for monitoring, now or later; return whether it is."""
+        asked = connection.asked
+
+        def send(response: Response) -> None:
+            self._send_last(connection, serialize(response, asked))
+
+        monitor, own, head = self._monitor, connection.monitored, connection.arrived
+        if not monitor or not monitor.takes(head, connection.peer, own=own):
+            return False
+        self._forget(connection)
+        monitor.answer(head, send)
+        return True
+
+    def _gauges(self) -> dict[str, int]:
+        """Return what this worker is doing, by the names of metrics."""
+        return {
+            "threads": self.cfg.threads,
+            "threads_busy": min(self._busy, self.cfg.threads),
+            "requests_in_flight": len(self._handled),
+            "connections_waiting": len(self._waiting),
+        }
+
+    def _send_last(self, connection: Connection, data: bytes) -> None:
+        """Send the last answer on a connection; a spare thread sends what does not fit at once."""
+        try:
+            sent = connection.answer(data)
+        except OSError:
+            self._close(connection)
+            return
+        if sent == len(data):
+            self._linger(connection)
+            return
+
+        def send_rest(connection: Connection) -> bool:
+            return not connection.send_rest(Answer(data, lambda _: None), sent)
+
+        self._submit(connection, send_rest, spare=True)

@@ -1,0 +1,23 @@
+"""Observing: how long the catalog and the store of a registry take, for metrics."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from dualreg.catalog import observed as catalog
+from dualreg.registry.state import State
+from dualreg.storage import observed as storage
+
+#: Called with the driver, what was done, how many seconds it took, and whether it failed.
+Observe = Callable[[str, str, float, bool], None]
+
+
+def observe(state: State, drivers: Sequence[str], transaction: Observe, operation: Observe) -> None:
+    """Have every transaction and every operation of a store reported from now on.
+
+    Args:
+        drivers: The names of the stores that are served as one, in their order.
+    """
+    catalog.observe(state.catalog, partial(transaction, state.catalog.engine.dialect.name))
+    stores: Sequence[object] = getattr(state.store, "parts", (state.store,))
+    for driver, store in zip(drivers, stores, strict=True):
+        storage.observe(store, partial(operation, driver))
