@@ -82,7 +82,7 @@ def test_the_own_address_serves_nothing_else(tmp_path: Path) -> None:
     env = {f"DUALREG_{name}": f"{value}" for name, value in settings.items()}
     with running([DUALREG, "serve", "--data", tmp_path / "data"], log, env) as process:
         wait_for(lambda: served(host), process, log)
-        assert f"Answering /livez and /readyz on unix:{bind}\n" in log.read_text()
+        assert f"Answering /livez, /readyz and /metrics on unix:{bind}\n" in log.read_text()
         for path, status in (("/readyz", 200), ("/v2/", 404), ("/", 404)):
             with closing(socket.socket(socket.AF_UNIX)) as client:
                 client.connect(f"{bind}")
