@@ -48,6 +48,7 @@ from dualreg.catalog.repositories import RepositoryQueries
 from dualreg.catalog.retention import RetentionQueries
 from dualreg.catalog.secrets import SecretQueries
 from dualreg.catalog.tags import TagQueries
+from dualreg.catalog.tasks import TaskQueries
 from dualreg.catalog.transcoded import TranscodedQueries
 from dualreg.catalog.uploads import UploadQueries
 from dualreg.catalog.upstreams import UpstreamQueries
@@ -162,6 +163,7 @@ class Transaction:
     accounts = _Noun(AccountQueries)
     permissions = _Noun(PermissionQueries, timed=False)
     policies = _Noun(PolicyQueries)
+    tasks = _Noun(TaskQueries)
     retention = _Noun(RetentionQueries, timed=False)
     secrets = _Noun(SecretQueries, timed=False)
     attempts = _Noun(AttemptQueries)

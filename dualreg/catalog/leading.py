@@ -38,6 +38,7 @@ class Duty(StrEnum):
     SCRUBBING = "scrubbing"
     IMPORT = "import"
     MIRRORING = "mirroring"
+    RETENTION = "retention"
 
 
 class LeadLost(SQLAlchemyError):

@@ -51,6 +51,7 @@ class Note(StrEnum):
     POLICIES = "policies"
     #: As the terms above.
     MIRRORING_TERM = "mirroring-term"
+    RETENTION_TERM = "retention-term"
 
 
 #: Notes of work that was interrupted, and the command that goes on with it. The catalog is not served then.

@@ -38,6 +38,10 @@ COMMANDS = {
     "fsck": ("fsck:fsck", "Check the store and the catalog against each other."),
     "backup": ("backup:backup", "Back up the registry to DIRECTORY while it is serving."),
     "restore": ("backup:restore", "Restore the registry from the backup in DIRECTORY."),
+    "tasks": (
+        "tasks:tasks",
+        "List the tasks of the service: when each was run last and is run next, and what came of it.",
+    ),
     "gc": ("garbage:gc", "Delete what nothing uses."),
     "why": ("why:why", "Show what keeps a blob or manifest."),
     "readonly": ("readonly:readonly", "Make the registry read-only."),

@@ -11,14 +11,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from datetime import time as time_of_day
 from threading import Thread
 
 from dualreg.cli.options import environment
 from dualreg.cli.output import echo
 from dualreg.settings import CONFIG_VARIABLE, PREFIX, Settings
+from dualreg.settings.schedules import parse_schedule
 from dualreg.settings.values import chosen, format_duration, in_window
 
 #: Settings that a child gets from the server, from whatever origin; it has no others.
@@ -34,6 +36,7 @@ _SHARED_BY_GC = (
     "gc_window",
     "gc_rate",
     "gc_empty_repositories",
+    "retention_schedule",
 )
 _SHARED_BY_FOLLOWER = ("follow", "follow_interval", "follow_verify")
 _SHARED_CONNECTIONS = "database_connections"
@@ -48,6 +51,8 @@ _GRACE = 5.0
 _PARENT_POLL = 0.5
 #: Seconds after the start of the server at which garbage is first collected, at the latest.
 _FIRST_COLLECTION = 60.0
+#: Seconds between two looks at whether a task that is due less often is due: it may have been missed.
+_LONGEST_LOOK = 3600.0
 #: Seconds by which the clock may be corrected without being set.
 _JUMP = 60.0
 
@@ -118,7 +123,7 @@ def background_update(settings: Settings) -> BackgroundCommand:
 
 
 class Schedule:
-    """Says when garbage is collected: every *interval*, in a window; times are in seconds."""
+    """Says when a task may be due: every *interval*, in a window; times are in seconds."""
 
     def __init__(
         self,
@@ -126,20 +131,35 @@ class Schedule:
         grace: float,
         window: str,
         *,
+        at: time_of_day | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Begin soon; an *interval* of 0 means never. The *window* is as the setting ``gc_window``."""
+        """Begin soon; an *interval* of 0 means never. The *window* is as the setting ``gc_window``.
+
+        Args:
+            at: A time of day at which it is due, too.
+        """
         self._interval, self._grace, self._window = interval, grace, window
         self._monotonic, self._wall = monotonic, wall
         self._due = monotonic() + min(interval, _FIRST_COLLECTION)
         self._offset = wall() - monotonic()
+        self._at, self._looked, self._barred = at, self._local(), monotonic()
+
+    def _local(self) -> datetime:
+        return datetime.fromtimestamp(self._wall()).astimezone()
+
+    def _has_come(self) -> bool:
+        """Return whether the time of day has come since the last call."""
+        before, self._looked = self._looked, self._local()
+        now = self._looked
+        return self._at is not None and before < datetime.combine(now.date(), self._at, now.tzinfo) <= now
 
     def is_due(self) -> bool:
-        """Return whether a collection is due; if so, the next one is due an interval later."""
-        now = self._monotonic()
-        is_open = in_window(self._window, datetime.fromtimestamp(self._wall()).astimezone().time())
-        if not (self._interval and now >= self._due and is_open):
+        """Return whether it is due; if so, it is due again an interval later."""
+        now, has_come = self._monotonic(), self._has_come()
+        is_open = in_window(self._window, self._local().time())
+        if not (self._interval and (now >= self._due or has_come) and is_open and now >= self._barred):
             return False
         self._due = now + self._interval
         return True
@@ -152,51 +172,72 @@ class Schedule:
         offset = self._wall() - self._monotonic()
         jump, self._offset = offset - self._offset, offset
         if jump > _JUMP:
-            self._due = max(self._due, self._monotonic() + self._grace)
+            self._barred = self._monotonic() + self._grace
         return jump > _JUMP
 
 
-class BackgroundCollection:
-    """Runs a garbage collection whenever one is due; one at a time."""
+class BackgroundTask:
+    """Runs a command whenever it may be due, one at a time; the command finds out whether it is."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Collect as *settings* say."""
-        self._settings = settings
-        interval, grace = settings.gc_interval.total_seconds(), settings.gc_grace.total_seconds()
-        self._schedule = Schedule(interval, grace, settings.gc_window)
+    def __init__(
+        self, settings: Settings, what: str, schedule: Schedule, *command: str, also: Sequence[str] = ()
+    ) -> None:
+        """Run *command* by *schedule*, with what the server has of *settings*; messages call it *what*.
+
+        Args:
+            also: Further settings that it gets.
+        """
+        self._settings, self._what, self._schedule, self._command = settings, what, schedule, command
+        self._also = also
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Do nothing: the first collection is not due yet."""
+        """Do nothing: it is not due yet."""
 
     def keep_running(self) -> None:
-        """Start a collection if one is due; to be called about every second."""
+        """Start the command if it may be due; to be called about every second."""
         if self._schedule.has_jumped():
-            echo("the clock was set forward; no garbage is collected for the time of gc_grace", err=True)
+            echo(f"the clock was set forward; no {self._what} for the time of gc_grace", err=True)
             self.stop()
         if self._process and (status := self._process.poll()) is not None:
             if status > 0:
-                echo(f"the garbage collection failed with status {status}", err=True)
+                echo(f"the {self._what} failed with status {status}", err=True)
             self._process = None
         if self._process is None and self._schedule.is_due():
             try:
-                self._process = _start_child(self._settings, "gc", "--scheduled")
+                self._process = _start_child(self._settings, *self._command, also=self._also)
             except OSError as error:
-                echo(f"cannot start the garbage collection: {error}", err=True)
+                echo(f"cannot start the {self._what}: {error}", err=True)
 
     def stop(self) -> None:
-        """Stop a collection; it may be stopped at any step."""
+        """Stop the command; it may be stopped at any step."""
         if self._process:
             self._process.terminate()
             self._process.wait()
             self._process = None
 
 
-def _start_child(settings: Settings, *command: str) -> "subprocess.Popen[bytes]":
+def background_tasks(settings: Settings) -> tuple[BackgroundTask, ...]:
+    """Return what collects garbage and deletes tags as *settings* say."""
+    grace, given = settings.gc_grace.total_seconds(), settings.retention_schedule
+    parsed = parse_schedule(given) if given else timedelta()
+    at = parsed if isinstance(parsed, time_of_day) else None
+    interval = parsed.total_seconds() if isinstance(parsed, timedelta) else _LONGEST_LOOK
+    retention = Schedule(min(interval, _LONGEST_LOOK), grace, "", at=at)
+    garbage = Schedule(settings.gc_interval.total_seconds(), grace, settings.gc_window)
+    return (
+        BackgroundTask(settings, "garbage collection", garbage, "gc", "--scheduled"),
+        BackgroundTask(
+            settings, "retention", retention, "retention", "run", "--scheduled", also=["legacy_source"]
+        ),
+    )
+
+
+def _start_child(settings: Settings, *command: str, also: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
     """Start a command with the settings of the server, and a lower priority."""
     process = subprocess.Popen(  # noqa: S603 -- ourselves, with the operator's settings
         [sys.executable, "-m", "dualreg", *command],
-        env=child_environment(settings),
+        env=child_environment(settings, *also),
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for the server alone
     )
@@ -206,10 +247,16 @@ def _start_child(settings: Settings, *command: str) -> "subprocess.Popen[bytes]"
     return process
 
 
-def child_environment(settings: Settings) -> dict[str, str]:
-    """Return an environment that gives a child the settings of the server, and no others."""
+def child_environment(settings: Settings, *also: str) -> dict[str, str]:
+    """Return an environment that gives a child the settings of the server, and *also*, and no others."""
     others = {name: value for name, value in environment().items() if not name.startswith(PREFIX)}
-    names = (*_SHARED, _SHARED_CONNECTIONS, *_SHARED_BY_GC, *(_SHARED_BY_FOLLOWER if settings.follow else ()))
+    names = (
+        *_SHARED,
+        _SHARED_CONNECTIONS,
+        *_SHARED_BY_GC,
+        *(_SHARED_BY_FOLLOWER if settings.follow else ()),
+        *also,
+    )
     values = {name: getattr(settings, name) for name in names}
     shared = {f"{PREFIX}{name.upper()}": _as_text(value) for name, value in values.items()}
     return {**others, **shared, f"{PREFIX}DATA": str(settings.data.absolute()), CONFIG_VARIABLE: os.devnull}

@@ -1,31 +1,24 @@
 """``dualreg gc``: garbage, collected while serving."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 
 import click
 
 from dualreg.assembly import catalog_of, writes_of
-from dualreg.catalog.clock import utc_now
-from dualreg.catalog.leading import Duty, lead
-from dualreg.cli.admin import audited_registry
-from dualreg.cli.background import end_with
+from dualreg.catalog.leading import Duty
+from dualreg.cli.admin import Record, audited_registry
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, echo, echo_json, minute, table
+from dualreg.cli.output import amount, counted, echo, echo_json, minute, table
 from dualreg.cli.paced import paced
 from dualreg.cli.readonly import require_changeable
+from dualreg.cli.turns import Task, run_scheduled
 from dualreg.maintenance.gc import Collected, Collection
 from dualreg.registry import Registry
 from dualreg.registry.kept import Keeping
 from dualreg.settings import Settings
+from dualreg.settings.schedules import Timing
 from dualreg.settings.values import format_duration
-
-#: By how much clocks may always differ.
-_DIFFERENCE = timedelta(minutes=5)
 
 
 @click.command()
@@ -47,32 +40,62 @@ def gc(
     if full and dry_run:
         raise click.UsageError("--full only notes what later collections delete; use it without --dry-run")
     if scheduled:
-        end_with(os.getppid())
-    with (
-        audited_registry(data, config, alone=True, announce=not scheduled) as (registry, settings, record),
-        _turn(registry, settings) if scheduled else nullcontext(True) as is_due,  # noqa: FBT003 -- a value
-    ):
-        if not is_due:
-            return
-        if not (dry_run or scheduled):
+        run_scheduled(TASK, data, config)
+        return
+    with audited_registry(data, config, alone=True) as (registry, settings, record):
+        if not dry_run:
             require_changeable(settings)
-        window = settings.gc_window if scheduled else ""
-        pace = paced(settings, writes_of(settings, catalog_of(registry)), window=window, dry_run=dry_run)
-        chosen = (settings.gc_empty_repositories, _keeping(settings))
-        result = Collection(registry, dry_run, *chosen, pace=pace).run(full=full)
-        deleted = {"discarded": result.discarded, "blobs": result.blobs, "bytes": result.bytes}
-        for image in () if dry_run else result.expired:
-            record("expire", repository=image.repository, image=str(image.digest), used=image.used_at)
-        if not dry_run and any((*deleted.values(), *result.repositories)):
-            record("gc", **deleted)
-        if not (result.complete or scheduled):
+        result = _collect(registry, settings, record, dry_run=dry_run, full=full)
+        if not result.complete:
             require_changeable(settings)
     if as_json:
         repositories = {name: released._asdict() for name, released in result.repositories.items()}
         expired = [each._asdict() for each in result.expired]
         echo_json(asdict(result) | {"repositories": repositories, "expired": expired})
-    elif not scheduled:
+    else:
         _print(result, settings, full=full, dry_run=dry_run)
+
+
+def _collect(
+    registry: Registry,
+    settings: Settings,
+    record: Record,
+    window: str = "",
+    *,
+    dry_run: bool = False,
+    full: bool = False,
+) -> Collected:
+    """Collect garbage, and record what was deleted."""
+    pace = paced(settings, writes_of(settings, catalog_of(registry)), window=window, dry_run=dry_run)
+    chosen = (settings.gc_empty_repositories, _keeping(settings))
+    result = Collection(registry, dry_run, *chosen, pace=pace).run(full=full)
+    deleted = {"discarded": result.discarded, "blobs": result.blobs, "bytes": result.bytes}
+    for image in () if dry_run else result.expired:
+        record("expire", repository=image.repository, image=str(image.digest), used=image.used_at)
+    if not dry_run and any((*deleted.values(), *result.repositories)):
+        record("gc", **deleted)
+    return result
+
+
+def _work(registry: Registry, settings: Settings, record: Record, window: str) -> str:
+    """Collect garbage as a task."""
+    began = registry.now()
+    result = _collect(registry, settings, record, window)
+    registry.collections.note_end(began)
+    text = f"discarded {counted(result.discarded, 'upload')}, deleted {amount(result.blobs, result.bytes)}"
+    return text if result.complete else f"{text}; stopped before the end"
+
+
+#: The collections of the server. An older version in service at the same time notes only when one began.
+TASK = Task(
+    "gc",
+    Duty.COLLECTION,
+    lambda settings: Timing(
+        format_duration(settings.gc_interval) if settings.gc_interval else "", settings.gc_window
+    ),
+    _work,
+    is_wanted=lambda registry, settings: registry.collections.is_due(settings.gc_interval),
+)
 
 
 def _keeping(settings: Settings) -> dict[str, dict[str, Keeping]]:
@@ -82,34 +105,6 @@ def _keeping(settings: Settings) -> dict[str, dict[str, Keeping]]:
         keeping = Keeping(each.keep, each.keep_size or None)
         found.setdefault(each.url, {})[pattern.removesuffix("*")] = keeping
     return found
-
-
-@contextmanager
-def _turn(registry: Registry, settings: Settings) -> Iterator[bool]:
-    """Collect for all instances in the block; yield False if another one does, or did within the interval.
-
-    Raises:
-        LeadLost: in the block, by the next transaction after another instance has taken over.
-    """
-    with lead(catalog_of(registry), Duty.COLLECTION) as led:
-        if led is None or _are_clocks_wrong(registry, settings):
-            yield False
-            return
-        with led.fenced():
-            began, is_due = registry.now(), registry.collections.is_due(settings.gc_interval)
-            yield is_due
-            if is_due:
-                registry.collections.note_end(began)
-
-
-def _are_clocks_wrong(registry: Registry, settings: Settings) -> bool:
-    """Return whether the clock of the database or that of this machine is wrong, so that ages are, too."""
-    difference = abs(registry.now() - utc_now())
-    is_wrong = difference > max(settings.gc_grace / 2, _DIFFERENCE)
-    if is_wrong:
-        text = "no garbage is collected: the clocks of this machine and of the database differ by"
-        echo(f"{text} {difference.total_seconds():.0f} seconds", err=True)
-    return is_wrong
 
 
 def _print(result: Collected, settings: Settings, *, full: bool, dry_run: bool) -> None:

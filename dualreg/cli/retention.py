@@ -9,6 +9,7 @@ from threading import Event
 import click
 
 from dualreg.assembly import catalog_of, writes_of
+from dualreg.catalog.leading import Duty
 from dualreg.catalog.retention import RetentionRule
 from dualreg.cli.admin import Record, audited_registry, prepared_registry
 from dualreg.cli.options import json_option, settings_options
@@ -16,6 +17,7 @@ from dualreg.cli.output import Columns, counted, echo, echo_json, minute, table
 from dualreg.cli.paced import paced
 from dualreg.cli.progress import interruptible, progress, stoppable
 from dualreg.cli.readonly import require_changeable
+from dualreg.cli.turns import Task, run_scheduled
 from dualreg.errors import RegistryError, TagUnknown
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.maintenance.retention import Retained, RetentionRun
@@ -24,6 +26,7 @@ from dualreg.registry import Registry
 from dualreg.registry.retention import parse_patterns
 from dualreg.registry.verdicts import Clause, Keep, Verdict
 from dualreg.settings import Settings
+from dualreg.settings.schedules import Timing
 from dualreg.settings.values import format_duration, parse_duration
 
 _HEADINGS = ("TAG", "PUSHED", "PULLED", "STAYS", "WHY")
@@ -180,14 +183,23 @@ def _explained(verdict: Verdict) -> dict[str, object]:
 @retention.command()
 @click.argument("pattern", default="*")
 @click.option("--dry-run", is_flag=True, help="Only list what would be deleted.")
+@click.option(
+    "--scheduled", is_flag=True, hidden=True, help="Run for the server, as retention_schedule says."
+)
 @json_option
 @settings_options
-def run(pattern: str, data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool) -> None:
+def run(
+    pattern: str, data: Path | None, config: Path | None, *, dry_run: bool, scheduled: bool, as_json: bool
+) -> None:
     """Delete the tags that no rule keeps, in the repositories that match PATTERN.
 
     Manifests and blobs stay until the garbage is collected; manifests without a tag stay for as long as
-    gc_untagged gives. Safe while the registry is serving. With --json, each tag is one line.
+    gc_untagged gives. Safe while the registry is serving, which does the same by retention_schedule. With
+    --json, each tag is one line.
     """
+    if scheduled:
+        run_scheduled(TASK, data, config)
+        return
     try:
         check_pattern(pattern)
     except ValueError as error:
@@ -210,6 +222,25 @@ def run(pattern: str, data: Path | None, config: Path | None, *, dry_run: bool, 
         _summarize(result, settings, dry_run=dry_run)
 
 
+def _work(registry: Registry, settings: Settings, record: Record, window: str) -> str:
+    """Delete tags as a task."""
+    writes = writes_of(settings, catalog_of(registry))
+    pace, deleted = paced(settings, writes, window=window, gently=True), _Deleted(record)
+    result = RetentionRun(registry, deleted=deleted.add, pace=pace).run()
+    text = f"deleted {counted(result.deleted, 'tag')} of {result.tags}"
+    return text if result.complete else f"{text}; stopped before the end"
+
+
+#: The runs of the server.
+TASK = Task(
+    "retention",
+    Duty.RETENTION,
+    lambda settings: Timing(settings.retention_schedule),
+    _work,
+    alone=False,
+)
+
+
 def _until(stop: Event, pace: Callable[[int], bool]) -> Callable[[int], bool]:
     return lambda count: pace(count) and not stop.is_set()
 
@@ -217,8 +248,8 @@ def _until(stop: Event, pace: Callable[[int], bool]) -> Callable[[int], bool]:
 class _Deleted:
     """Lists tags that were deleted, and records them in the audit log."""
 
-    def __init__(self, record: Record | None, *, as_json: bool) -> None:
-        """Do not record anything if *record* is None, in a dry run."""
+    def __init__(self, record: Record | None, *, as_json: bool | None = None) -> None:
+        """Do not record anything if *record* is None, in a dry run; list nothing if *as_json* is None."""
         self._record, self._as_json = record, as_json
         self._columns = Columns("TAG", "PUSHED", "PULLED", "RULE")
 
@@ -232,6 +263,8 @@ class _Deleted:
             if self._record:
                 reason = f"not kept by {'; '.join(rules)}"
                 self._record("retention run", **placed, **times, reason=reason)
+            if self._as_json is None:
+                continue
             if self._as_json:
                 echo_json(placed | times | {"rules": rules}, indent=None)
             else:

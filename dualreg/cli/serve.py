@@ -15,10 +15,11 @@ from dualreg.assembly import build_authority, catalog_of, open_catalog, open_reg
 from dualreg.cli.addresses import addresses, check_addresses
 from dualreg.cli.admin import open_audit, prepare_or_fail
 from dualreg.cli.background import (
-    BackgroundCollection,
     BackgroundCommand,
+    BackgroundTask,
     background_import,
     background_mirrors,
+    background_tasks,
 )
 from dualreg.cli.descriptors import needed, raise_limit
 from dualreg.cli.metrics_folder import make_metrics_folder, remove_metrics, retire_metrics
@@ -102,7 +103,7 @@ def serve(data: Path | None, config: Path | None, **flags: object) -> None:
     check_to_serve(settings)
     prepare_or_fail(settings)
     run_server(
-        settings, background_import(settings), background_mirrors(settings), BackgroundCollection(settings)
+        settings, background_import(settings), background_mirrors(settings), *background_tasks(settings)
     )
 
 
@@ -117,7 +118,7 @@ def check_to_serve(settings: Settings) -> None:
     _certificate(settings)
 
 
-def run_server(settings: Settings, *background: BackgroundCommand | BackgroundCollection) -> None:
+def run_server(settings: Settings, *background: BackgroundCommand | BackgroundTask) -> None:
     """Serve the registry, which was prepared, until interrupted, with processes beside the server.
 
     Raises:
@@ -234,7 +235,7 @@ def _announce(settings: Settings) -> None:
 class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn is untyped
     """gunicorn's main process, which keeps background processes running as it does its workers."""
 
-    def __init__(self, app: "_Server", *background: BackgroundCommand | BackgroundCollection) -> None:
+    def __init__(self, app: "_Server", *background: BackgroundCommand | BackgroundTask) -> None:
         self._background = background
         self._stop = app.stop
         super().__init__(app)
@@ -271,7 +272,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         rates: Shared by the workers.
     """
 
-    def __init__(self, settings: Settings, *background: BackgroundCommand | BackgroundCollection) -> None:
+    def __init__(self, settings: Settings, *background: BackgroundCommand | BackgroundTask) -> None:
         self._settings = settings
         self.stop = mmap(-1, 1)  # shared with them
         self.rates = rates_of(settings)

@@ -54,6 +54,7 @@ from dualreg.registry.signing import SigningPolicies
 from dualreg.registry.state import State
 from dualreg.registry.sweep import Sweep
 from dualreg.registry.tags import Tags
+from dualreg.registry.tasks import Tasks
 from dualreg.registry.traffic import Traffic
 from dualreg.registry.transcoding import Transcoding
 from dualreg.registry.upload_limits import UploadLimits
@@ -250,6 +251,11 @@ class Registry:
     def retention(self) -> TagRetention:
         """What deletes the tags that no retention rule keeps."""
         return TagRetention(self.state)
+
+    @property
+    def task_runs(self) -> Tasks:
+        """What records runs of tasks."""
+        return Tasks(self.state.catalog)
 
     def traffic(self, delay: timedelta | None = None) -> Traffic:
         """Return what counts for upstreams, and writes that *delay* later; None: only on ``flush``."""

@@ -1,56 +1,17 @@
 """Mirror rules: the tables ``[mirrors.NAME]`` of the configuration file."""
 
 import re
-from datetime import datetime, time, timedelta
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from dualreg.settings.values import HomePath, Patterns, Texts, json_tables, parse_duration
+from dualreg.settings.schedules import ScheduleText
+from dualreg.settings.values import HomePath, Patterns, Texts, json_tables
 from dualreg.transports import Location, LocationInvalid, Use, parse_location
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
 _PREFIX = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*", re.ASCII)
 _PLATFORM = re.compile(r"[a-z0-9*]+/[a-z0-9*]+(?:/[a-z0-9*]+)?", re.ASCII)
-_TIME = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]", re.ASCII)
-_DAY = timedelta(days=1)
-
-
-def parse_schedule(text: str) -> timedelta | time:
-    """Return what a schedule such as ``6h`` or ``03:30`` means: every so often, or daily at that time.
-
-    Raises:
-        ValueError: it is malformed.
-    """
-    try:
-        return time.fromisoformat(text) if _TIME.fullmatch(text) else parse_duration(text)
-    except ValueError as error:
-        raise ValueError("expected a duration such as 6h, or a time of day such as 03:30") from error
-
-
-def next_run(
-    schedule: str, last: datetime | None, now: datetime, *, since: datetime | None = None
-) -> datetime | None:
-    """Return when a rule is due; *now*, if that is over. None: it has no schedule.
-
-    Args:
-        last: When it was last begun; None: never. Aware, as *now* is, in whose zone times of day are.
-        since: From when on times of day count if it was never begun; None: from now on.
-    """
-    if not schedule:
-        return None
-    parsed = parse_schedule(schedule)
-    if isinstance(parsed, timedelta):
-        return now if last is None else max(last + parsed, now)
-    after = (last or since or now).astimezone(now.tzinfo)
-    today = datetime.combine(after.date(), parsed, now.tzinfo)
-    return max(today if today > after else today + _DAY, now)
-
-
-def _schedule(text: str) -> str:
-    if text and parse_schedule(text) == timedelta(0):
-        raise ValueError("expected 1s or more")
-    return text
 
 
 def _platforms(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -81,7 +42,7 @@ class MirrorRule(BaseModel):
     prefix: Annotated[str, AfterValidator(_prefix)] = Field(
         "", description="what names of repositories begin with in this registry"
     )
-    schedule: Annotated[str, AfterValidator(_schedule)] = Field(
+    schedule: ScheduleText = Field(
         "", description="how often, or at which time of day, the server copies; default: never"
     )
     username: str = Field("", description="login at the other registry")

@@ -18,6 +18,7 @@ from pydantic import (
 
 from dualreg.settings.layers import SettingsInvalid, describe, read_layers
 from dualreg.settings.mirrors import Mirrors
+from dualreg.settings.schedules import ScheduleText
 from dualreg.settings.signatures import Signatures
 from dualreg.settings.upstreams import Peers, Upstreams
 from dualreg.settings.values import (
@@ -248,6 +249,10 @@ class Settings(BaseModel):
     gc_rate: int = Field(0, ge=0, description="links and blobs that a collection handles per second; 0: any")
     gc_empty_repositories: bool = Field(
         default=False, description="let a collection delete repositories without content"
+    )
+    retention_schedule: ScheduleText = Field(
+        "24h",
+        description="how often, or at which time of day, the server deletes tags by retention rules",
     )
     access_log: bool = Field(default=True, description="log a line for each request to standard output")
 

@@ -260,6 +260,8 @@ class Seen:
         for line in ("explain team/saved:1", "run --dry-run", "run"):
             self.prints(f"retention {line}")
         self.invoke("retention remove team/saved")
+        self.prints("tasks run gc")
+        self.prints("tasks")
 
     def _derive(self) -> None:
         self.prints("derive team/one --schema2")

@@ -145,6 +145,7 @@ HARMLESS = {
     "RLock",
     "Rendering",
     "String",
+    "Task",
     "TypeVar",
     "bytes.fromhex",
     "click.Path",

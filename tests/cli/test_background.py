@@ -1,6 +1,6 @@
 """When the server collects garbage."""
 
-from datetime import datetime
+from datetime import datetime, time
 
 import pytest
 
@@ -65,6 +65,16 @@ def test_no_collection_follows_a_clock_that_was_set_forward(seconds: float, *, j
     assert schedule.has_jumped() is jumps
     assert bool(clocks.due(schedule, 24)) is not jumps
     assert clocks.due(schedule, 2)
+
+
+def test_a_time_of_day_comes_once_a_day() -> None:
+    """Beside the looks for what was missed; not within the grace after the clock was set forward."""
+    clocks = Clocks()
+    schedule = Schedule(HOUR, DAY, "", at=time(3, 30), monotonic=lambda: clocks.seconds, wall=clocks.wall)
+    assert clocks.due(schedule, 24)[:6] == [1, 61, 121, 181, 210, 270]
+    clocks.set_by = DAY
+    assert clocks.due(schedule, 24) == []
+    assert clocks.due(schedule, 24)[:6] == [1, 61, 121, 181, 212, 272]  # two minutes less passed than that
 
 
 def test_a_collection_knows_how_long_images_of_upstreams_stay() -> None:

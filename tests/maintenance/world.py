@@ -175,6 +175,7 @@ UNKNOWN = {
     "forgotten",
     "service_state",
     "transcoded_layers",
+    "tasks",
 }
 #: Columns that the tree does not say, or only nearly: a blob may be linked again.
 _COLUMNS = {"repositories.id", "repositories.created_at", "blobs.created_at", "blobs.verified_at"}

@@ -19,7 +19,8 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.mirrored import MirrorNotes
 from dualreg.registry import Registry
 from dualreg.settings import Settings
-from dualreg.settings.mirrors import MirrorRule, next_run
+from dualreg.settings.mirrors import MirrorRule
+from dualreg.settings.schedules import next_run
 from tests import builders
 from tests.migrate import stock_trees
 from tests.migrate.commands import command

@@ -22,6 +22,7 @@ immutable_tags                          rules of tags that stay as they are
 retention_rules                         retention rules
 login_failures · login_successes        counters of failed logins, and where accounts have logged in
 forgotten                               what was deleted, and must not be imported on demand again
+tasks                                   the last run of each task
 service_state                           what the service notes about itself
 
 Foreign keys to ``repository_blobs`` and ``blobs`` restrict deletion: the database itself refuses to delete
@@ -58,6 +59,7 @@ from dualreg.catalog.tables.service import (
     RetentionRules,
     ServiceState,
     SigningKeys,
+    Tasks,
     UpstreamCounters,
     V1Clients,
 )
@@ -84,6 +86,7 @@ __all__ = [
     "SigningKeys",
     "Table",
     "Tags",
+    "Tasks",
     "TranscodedLayers",
     "Uploads",
     "UpstreamCounters",

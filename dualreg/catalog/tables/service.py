@@ -74,6 +74,23 @@ class RetentionRules(Table):
     matching: Mapped[str] = mapped_column(Text)
 
 
+class Tasks(Table):
+    """The last run of each task, on any instance. ``ended_at`` is NULL until it has ended.
+
+    ``result`` is what it has done, or in one line why it ``failed``.
+    """
+
+    __tablename__ = "tasks"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    instance: Mapped[str] = mapped_column(String(255))
+    process: Mapped[str] = mapped_column(String(100))
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    failed: Mapped[bool]
+    result: Mapped[str] = mapped_column(Text)
+
+
 class UpstreamCounters(Table):
     """What was counted of each upstream, by its URL, in requests and bytes."""
 

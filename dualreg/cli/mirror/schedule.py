@@ -18,7 +18,8 @@ from dualreg.migrate.mirrored import Mirrored, MirrorNotes
 from dualreg.migrate.run import Outcome, Status
 from dualreg.registry import Registry
 from dualreg.settings import Settings
-from dualreg.settings.mirrors import MirrorRule, next_run
+from dualreg.settings.mirrors import MirrorRule
+from dualreg.settings.schedules import next_run
 
 #: Seconds between two looks at the clock, which may be set.
 _LOOK = 20.0

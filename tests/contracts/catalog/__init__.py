@@ -16,6 +16,7 @@ from tests.contracts.catalog.repositories import RepositoriesContract
 from tests.contracts.catalog.retention import RetentionContract
 from tests.contracts.catalog.signing_keys import SigningKeysContract
 from tests.contracts.catalog.tags import TagsContract
+from tests.contracts.catalog.tasks import TasksContract
 from tests.contracts.catalog.transcoded import TranscodedContract
 from tests.contracts.catalog.uploads import UploadsContract
 from tests.contracts.catalog.upstreams import UpstreamsContract
@@ -43,6 +44,7 @@ class CatalogContract(
     DeletionsContract,
     NotesContract,
     RetentionContract,
+    TasksContract,
     RebuildingContract,
     FiguresContract,
 ):

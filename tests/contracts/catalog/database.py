@@ -28,6 +28,7 @@ from dualreg.catalog.tables import (
     SigningKeys,
     Table,
     Tags,
+    Tasks,
     TranscodedLayers,
     Uploads,
     UpstreamCounters,
@@ -129,10 +130,9 @@ class DatabaseContract:
     def test_every_table_is_in_use(self, catalog: Catalog) -> None:
         """A guard: the contract knows all tables there are."""
         known = {
-            Accounts, Blobs, Deletions, GroupMembers, ImmutableTags, KeyUses, LoginFailures,
-            LoginSuccesses, ManifestChildren, Manifests, ManifestViews, MissingChildren, Permissions,
-            Repositories, RepositoryBlobs, RetentionRules, Secrets, ServiceState, SigningKeys, Tags,
-            TranscodedLayers,
+            Accounts, Blobs, Deletions, GroupMembers, ImmutableTags, KeyUses, LoginFailures, LoginSuccesses,
+            ManifestChildren, Manifests, ManifestViews, MissingChildren, Permissions, Repositories,
+            RepositoryBlobs, RetentionRules, Secrets, ServiceState, SigningKeys, Tags, Tasks, TranscodedLayers,
             Uploads, UpstreamCounters, V1Clients, V1Images, V1SentLayers,
         }  # fmt: skip
         assert {table.__tablename__ for table in known} == set(Table.metadata.tables)

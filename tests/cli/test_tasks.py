@@ -1,0 +1,203 @@
+"""Tasks of the service run when they are due, once, on one instance, and say what came of it."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dualreg.assembly import open_catalog, open_registry, prepare
+from dualreg.catalog.clock import utc_now
+from dualreg.catalog.leading import Duty, lead
+from dualreg.catalog.retention import RetentionRule
+from dualreg.cli import main, turns
+from dualreg.image.names import RepositoryName
+from dualreg.maintenance.retention import RetentionRun
+from dualreg.settings import Settings
+from tests.contracts.catalog.rows import push
+from tests.contracts.postgresql import DATABASES, migrated_postgresql
+from tests.migrate import stock_trees
+from tests.programs import DUALREG, dualreg_process, running, unannounced, until
+
+NAME = RepositoryName("team/app")
+TAGS = 200
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The URL of a PostgreSQL database with all tables."""
+    with migrated_postgresql() as url:
+        yield url
+
+
+@pytest.fixture(params=DATABASES)
+def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A registry with many tags, of which a rule keeps one."""
+    monkeypatch.setattr(turns, "end_with", lambda _: None)  # these runs have no server
+    url = "" if request.param == "sqlite" else request.getfixturevalue("server")
+    settings = Settings(data=tmp_path / "data", database=url)
+    prepare(settings)
+    with closing(open_registry(settings)) as registry:
+        if url:
+            with registry.state.catalog.engine.begin() as connection:
+                connection.exec_driver_sql("TRUNCATE repositories, blobs, tasks, retention_rules CASCADE")
+                connection.exec_driver_sql("DELETE FROM service_state WHERE name = 'collected'")
+        with registry.state.catalog.begin() as tx:
+            push(tx, NAME, *(f"t{number}" for number in range(TAGS)))
+        registry.retention.add(RetentionRule("*", newest=1))
+    return settings
+
+
+def run(settings: Settings, line: str, *, code: int = 0, **env: str) -> Result:
+    """Run a command, which must exit with *code*."""
+    given = {"DUALREG_CONFIG": None, "DUALREG_DATABASE": settings.database, **env}
+    words = [*line.split(), "--data", str(settings.data)]
+    result = unannounced(CliRunner().invoke(main, words, env=given))
+    assert (result.exit_code, "Traceback" in result.output) == (code, False), result.output
+    return result
+
+
+def task(settings: Settings, name: str = "retention", **env: str) -> Mapping[str, Any]:
+    """Return what is listed of a task."""
+    return next(
+        each for each in json.loads(run(settings, "tasks --json", **env).stdout) if each["name"] == name
+    )
+
+
+def tags(settings: Settings) -> int:
+    """Return how many tags there are."""
+    with closing(open_catalog(settings)) as catalog, catalog.read() as tx:
+        return tx.tags.count()
+
+
+def test_a_task_runs_when_it_is_due_and_when_it_is_wanted(settings: Settings) -> None:
+    """The list says when it ran, what it did, how long that took, where, and when it is next."""
+    assert (task(settings)["status"], task(settings)["started_at"]) == ("never", None)
+    run(settings, "retention run --scheduled")
+    first = task(settings)
+    assert (first["status"], first["result"], tags(settings)) == (
+        "done",
+        f"deleted {TAGS - 1} tags of {TAGS}",
+        1,
+    )
+    assert (first["schedule"], first["instance"]) == ("24h", os.uname().nodename)
+    assert 0 < first["seconds"] < 60
+    assert utc_now() + timedelta(hours=23) < _time(first["next"]) < utc_now() + timedelta(hours=24)
+    run(settings, "retention run --scheduled")
+    assert task(settings) == first
+    assert "deleted 0 tags of 1" in run(settings, "tasks run retention").stdout
+    assert task(settings)["started_at"] > first["started_at"]
+    assert task(settings, DUALREG_RETENTION_SCHEDULE="03:30")["schedule"] == "03:30"
+    run(settings, "gc --scheduled", DUALREG_GC_WINDOW="00:00-00:00")
+    assert "discarded 0 uploads" in task(settings, "gc")["result"]
+    assert task(settings, "gc", DUALREG_GC_INTERVAL="0s")["next"] is None
+    listed = run(settings, "tasks").stdout.splitlines()
+    assert [line.split()[0] for line in listed] == ["TASK", "gc", "retention"]
+    assert "unknown task" in run(settings, "tasks run nothing", code=1).output
+
+
+def _time(text: str) -> Any:
+    return utc_now().fromisoformat(text)
+
+
+def test_a_task_runs_once_at_a_time(settings: Settings) -> None:
+    """Of two instances, the second leaves it to the first; an operator hears who runs it."""
+    with (
+        closing(open_registry(settings)) as other,
+        lead(other.state.catalog, Duty.RETENTION) as led,
+    ):
+        assert led
+        with other.task_runs.run("retention"):
+            run(settings, "retention run --scheduled")
+            refused = run(settings, "tasks run retention", code=1)
+            assert f"is being run by {os.uname().nodename}" in refused.output
+            assert (task(settings)["status"], task(settings)["next"]) == ("running", None)
+            run(settings, "tasks run gc")
+    assert tags(settings) == TAGS
+    run(settings, "tasks run retention")
+    assert tags(settings) == 1
+
+
+def test_a_task_that_fails_says_why(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line, for the one who runs it and for those who look later; it is tried again when it is due."""
+
+    def fail(_: object) -> None:
+        raise OSError(28, "No space left on device\nand more")
+
+    monkeypatch.setattr(RetentionRun, "run", fail)
+    assert "No space left on device" in run(settings, "retention run --scheduled", code=1).output
+    failed = task(settings)
+    assert failed["status"] == "failed"
+    assert "No space left on device" in failed["result"]
+    assert "\n" not in failed["result"]
+    assert failed["next"] > failed["started_at"]
+    monkeypatch.undo()
+    run(settings, "tasks run retention")
+    assert task(settings)["status"] == "done"
+
+
+def test_a_task_by_a_clock_that_is_wrong(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is deleted by ages that cannot be right; what began in the future did not."""
+    monkeypatch.setattr(turns, "utc_now", lambda: utc_now() + timedelta(days=3))
+    assert "is not run: the clocks" in run(settings, "retention run --scheduled").stderr
+    assert "is not run: the clocks" in run(settings, "tasks run retention", code=1).output
+    monkeypatch.undo()
+    monkeypatch.setattr(turns, "end_with", lambda _: None)
+    assert (task(settings)["status"], tags(settings)) == ("never", TAGS)
+    with closing(open_catalog(settings)) as catalog, catalog.begin() as tx:
+        tx.tasks.begin("retention", "there", "")
+        tx.tasks.end("retention", "", "", failed=False)
+        tx.connection.exec_driver_sql("UPDATE tasks SET started_at = '2100-01-01 00:00:00+00:00'")
+    run(settings, "retention run --scheduled")
+    assert tags(settings) == 1
+
+
+def test_a_task_that_was_killed_is_due_again(settings: Settings) -> None:
+    """The list says that it was interrupted; the next process takes over, and does the rest."""
+    env = {"DUALREG_DATA": f"{settings.data}", "DUALREG_DATABASE": settings.database, "DUALREG_GC_RATE": "50"}
+    with running([DUALREG, "tasks", "run", "retention"], settings.data / "log", env) as process:
+        assert until(lambda: tags(settings) < TAGS, 60)
+        assert task(settings)["status"] == "running"
+        process.send_signal(signal.SIGKILL)
+        assert until(lambda: process.poll() is not None)
+    assert 1 < tags(settings) < TAGS
+    killed = task(settings)
+    assert (killed["status"], killed["seconds"]) == ("interrupted", None)
+    assert _time(killed["next"]) <= utc_now()
+    run(settings, "retention run --scheduled")
+    assert (task(settings)["status"], tags(settings)) == ("done", 1)
+
+
+def test_mirror_rules_are_tasks(tmp_path: Path) -> None:
+    """They are listed with the others, by their own notes, and run by name."""
+    stock = stock_trees.small(tmp_path / "stock")
+    rule = {"pull": f"registry-tree:{stock.root}", "prefix": "mirror", "schedule": "6h"}
+    chosen = {"DUALREG_MIRRORS": json.dumps({"stock": rule})}
+    settings = Settings(data=tmp_path / "data")
+    prepare(settings)
+    assert (task(settings, "mirror/stock", **chosen)["status"], tags(settings)) == ("never", 0)
+    assert "looked at" in run(settings, "tasks run mirror/stock", **chosen).stdout
+    assert tags(settings) > 0
+    listed = task(settings, "mirror/stock", **chosen)
+    assert (listed["status"], listed["schedule"], listed["result"]) == ("done", "6h", "")
+    assert utc_now() + timedelta(hours=5) < _time(listed["next"]) < utc_now() + timedelta(hours=6)
+    assert "unknown task" in run(settings, "tasks run mirror/none", code=1, **chosen).output
+
+
+@pytest.mark.slow
+def test_the_server_runs_tasks(tmp_path: Path) -> None:
+    """Those that are due, beside its workers; also one that a rule of an operator makes useful later."""
+    settings = Settings(data=tmp_path / "data")
+    prepare(settings)
+    with closing(open_registry(settings)) as registry, registry.state.catalog.begin() as tx:
+        push(tx, NAME, "a", "b")
+    with dualreg_process(tmp_path / "data", retention_schedule="1s", gc_interval="1s"):
+        assert until(lambda: task(settings, "gc")["status"] == task(settings)["status"] == "done", 60)
+        run(settings, "retention add * --newest 1")
+        assert until(lambda: tags(settings) == 1, 60)
