@@ -86,7 +86,7 @@ def prepare(settings: Settings, *, rebuild: bool = False) -> None:
             _check_not_lost(settings, catalog, store)
         _settle_access(settings, Sealed(catalog, store))
         Keyring(catalog).active()
-        if not settings.follow and build_registry(catalog, store, settings).linking.is_due():
+        if not settings.follow and build_registry(catalog, store, settings).complete():
             _log.warning(
                 "an older version wrote the store; run `dualreg db upgrade` to complete its link files"
             )

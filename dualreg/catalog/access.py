@@ -14,6 +14,7 @@ from dualreg.catalog.tables import (
     GroupMembers,
     ImmutableTags,
     Permissions,
+    Quotas,
     RetentionRules,
     Secrets,
     SigningKeys,
@@ -21,7 +22,7 @@ from dualreg.catalog.tables import (
 )
 
 #: The rules by which operators forbid changes; former versions had none of them.
-POLICIES: tuple[type[Table], ...] = (ImmutableTags,)
+POLICIES: tuple[type[Table], ...] = (ImmutableTags, Quotas)
 #: The tables that contain it.
 TABLES: tuple[type[Table], ...] = (
     Accounts,

@@ -42,6 +42,7 @@ from dualreg.catalog.manifests import ManifestQueries
 from dualreg.catalog.notes import Note, NoteQueries
 from dualreg.catalog.permissions import PermissionQueries
 from dualreg.catalog.policies import PolicyQueries
+from dualreg.catalog.quotas import QuotaQueries
 from dualreg.catalog.rebuilding import RebuildQueries
 from dualreg.catalog.referrers import ReferrerQueries
 from dualreg.catalog.repositories import RepositoryQueries
@@ -163,6 +164,7 @@ class Transaction:
     accounts = _Noun(AccountQueries)
     permissions = _Noun(PermissionQueries, timed=False)
     policies = _Noun(PolicyQueries)
+    quotas = _Noun(QuotaQueries, timed=False)
     tasks = _Noun(TaskQueries)
     retention = _Noun(RetentionQueries, timed=False)
     secrets = _Noun(SecretQueries, timed=False)

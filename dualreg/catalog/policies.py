@@ -28,8 +28,12 @@ class PolicyQueries:
 
         Those who lock one after the transaction see another version.
         """
-        bar_writes(self.connection, Repositories)
+        self.bar()
         NoteQueries(self.connection).write(Note.POLICIES, secrets.token_hex(16))
+
+    def bar(self) -> None:
+        """Wait for those who have locked a repository, and let others wait until the transaction ends."""
+        bar_writes(self.connection, Repositories)
 
     def version(self) -> str | None:
         """Return the version; None: there were never any policies."""

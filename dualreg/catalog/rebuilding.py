@@ -21,6 +21,7 @@ from dualreg.catalog.tables import (
     Manifests,
     ManifestViews,
     MissingChildren,
+    QuotaUsage,
     Repositories,
     RepositoryBlobs,
     Table,
@@ -104,7 +105,16 @@ class RebuildQueries:
 
     def clear(self) -> None:
         """Delete all repositories and blobs with whatever depends on them; accounts and notes stay."""
-        tables = (Uploads, V1SentLayers, V1Images, Manifests, RepositoryBlobs, Repositories, Blobs)
+        tables = (
+            QuotaUsage,
+            Uploads,
+            V1SentLayers,
+            V1Images,
+            Manifests,
+            RepositoryBlobs,
+            Repositories,
+            Blobs,
+        )
         for table in tables:
             self.connection.execute(delete(table))
 

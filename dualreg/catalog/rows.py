@@ -313,6 +313,22 @@ class ImmutableRow:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaRow:
+    """How many bytes the repositories that match *pattern* may have together.
+
+    Attributes:
+        size: The limit.
+        soft: From how many bytes on clients are warned; None: they are not.
+        used: How many there are; None: nothing was counted yet, and nothing is refused.
+    """
+
+    pattern: str
+    size: int
+    soft: int | None = None
+    used: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class UsageRow:
     """How much a repository or namespace has; each blob counts once.
 

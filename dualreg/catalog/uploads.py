@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Delete,
     Executable,
     bindparam,
     case,
@@ -24,7 +25,8 @@ from sqlalchemy import (
 )
 
 from dualreg.catalog import dialects, prepared
-from dualreg.catalog.rows import Lease, OtherUploads, UnderwayRow, UploadRow
+from dualreg.catalog.policies import policy_version
+from dualreg.catalog.rows import Lease, OtherUploads, RepositoryRow, UnderwayRow, UploadRow
 from dualreg.catalog.tables import Repositories, Uploads
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, UploadId
@@ -233,6 +235,11 @@ class UploadQueries:
         """
         return prepared.change(self.connection, _remove(), {"upload": upload, "held": lease}) > 0
 
+    def finish(self, upload: UploadId, lease: str, repository: RepositoryName) -> RepositoryRow | None:
+        """Delete the upload, as ``remove``; return its repository as ``RepositoryQueries.lock`` does."""
+        row = prepared.row(self.connection, _finish(), {"upload": upload, "held": lease})
+        return None if row is None else RepositoryRow(row[0], repository, row[1])
+
     def idle(self, *, before: datetime) -> tuple[UploadId, ...]:
         """Return the uploads that were last touched before *before*, oldest first."""
         query = select(Uploads.id).where(Uploads.touched_at < before).order_by(Uploads.touched_at)
@@ -278,12 +285,18 @@ def _advance() -> Executable:
 
 
 @cache
-def _remove() -> Executable:
+def _remove() -> Delete:
     """Return the statement of ``UploadQueries.remove``, which takes long to make."""
     owner = select(Repositories.id).where(Repositories.id == Uploads.repository_id)
     locked = Uploads.repository_id == owner.with_for_update(read=True, key_share=True).scalar_subquery()
     held = (Uploads.id == bindparam("upload")) & (Uploads.lease == bindparam("held"))
     return delete(Uploads).where(held, locked)
+
+
+@cache
+def _finish() -> Executable:
+    """Return the statement of ``UploadQueries.finish``, which takes long to make."""
+    return _remove().returning(Uploads.repository_id, policy_version())
 
 
 @cache

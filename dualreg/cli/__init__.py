@@ -28,6 +28,7 @@ COMMANDS = {
     "immutable": ("immutable:immutable", "Manage rules of immutable tags."),
     "retention": ("retention:retention", "Manage the rules that say which tags stay."),
     "repository": ("repository:repository", "Manage repositories."),
+    "quota": ("quota:quota", "Manage quotas."),
     "usage": ("usage:usage", "Show how many bytes repositories have."),
     "image": ("image:image", "Show an image."),
     "images": ("images:images", "Check which clients can read images."),

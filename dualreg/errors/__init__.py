@@ -20,7 +20,8 @@ RegistryError, for the client: the request is refused
 ├── UploadBusy · SourceBusy · ServerBusy · ServerStopping  retry later
 ├── ViewsPending · LayersPending                         being prepared; retry later
 ├── TooManyRequests · TooManyUploads · TooManyStagedBytes  more than a client may send
-├── PreconditionFailed · BlobInUse · ManifestInUse · TagImmutable · Unsigned  the state does not allow it
+├── PreconditionFailed · BlobInUse · ManifestInUse       the state does not allow it
+├── TagImmutable · Unsigned · QuotaExceeded              a policy does not allow it
 ├── Unauthenticated · Denied · TooManyAttempts           authentication and authorization
 ├── NotAllowed · KeyUnknown                              accounts, keys and permission rules
 ├── DiskReserved · ReadOnly                              nothing can be added for now
@@ -46,6 +47,7 @@ from dualreg.errors.content import (
     ManifestUnknown,
     ManifestUnverified,
     PreconditionFailed,
+    QuotaExceeded,
     ReferencesMissing,
     RepositoryUnknown,
     TagImmutable,
@@ -128,6 +130,7 @@ __all__ = [
     "NotAllowed",
     "PageInvalid",
     "PreconditionFailed",
+    "QuotaExceeded",
     "RangeInvalid",
     "ReadOnly",
     "ReferencesMissing",

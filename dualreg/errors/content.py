@@ -143,6 +143,25 @@ class Unsigned(RegistryError):
     reason: str
 
 
+class QuotaExceeded(RegistryError):
+    """Content that does not fit; all numbers are bytes.
+
+    Attributes:
+        quota: Its pattern.
+    """
+
+    message = "the quota is exceeded"
+    details = (
+        "{repository} needs {needed} bytes more, and the quota {quota} has used {used} of {limit} bytes: "
+        "delete images, or ask the operator of this registry for more"
+    )
+    repository: str
+    quota: str
+    used: int
+    limit: int
+    needed: int
+
+
 class PreconditionFailed(RegistryError):
     """The tag or manifest is not in the state that the client requires.
 

@@ -45,6 +45,7 @@ from dualreg.registry.loaded import Loaded
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.negotiation import Negotiation
 from dualreg.registry.observing import Observe, observe
+from dualreg.registry.quotas import Quotas
 from dualreg.registry.referrers import Referrers
 from dualreg.registry.repositories import Repositories
 from dualreg.registry.retention import TagRetention
@@ -243,6 +244,11 @@ class Registry:
         return Inspection(self.bridge, Attachments(self.manifests.signatures.finder, self.referrers))
 
     @property
+    def quotas(self) -> Quotas:
+        """What limits how much is stored."""
+        return Quotas(self.state)
+
+    @property
     def kept(self) -> Kept:
         """What deletes images of upstreams again."""
         return Kept(self.state, self.manifests)
@@ -308,6 +314,11 @@ class Registry:
         """
         if owner := self.state.upstream.owner(repository):
             raise RepositoryOwned(name=repository, upstream=owner)
+
+    def complete(self) -> bool:
+        """Count for quotas that were not counted; return whether the store lacks link files."""
+        self.quotas.count_missing()
+        return self.linking.is_due()
 
     def now(self) -> datetime:
         """Return the time by the clock that dates every row; aware, in UTC."""

@@ -14,6 +14,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import EVERYWHERE, Reach
+from dualreg.registry.counting import uncount_links
 from dualreg.registry.integrity import Integrity
 from dualreg.registry.state import STEP, State
 from dualreg.registry.upstream import ComingBlob
@@ -262,6 +263,7 @@ class Blobs:
                 manifests = [each for each in referrers if ":" in each]
                 tags = tx.tags.leading_to(row.id, manifests)
                 raise BlobInUse(digest=str(digest), referrers=referrers, tags=tags)
+            uncount_links(self.state.policies, tx, row, [digest])
             self.state.links.remove_blobs(repository, digest)
 
     def release(self, repository: RepositoryName, digest: Digest, *, delete_bytes: bool = True) -> bool:
@@ -276,6 +278,7 @@ class Blobs:
             if row is None:
                 return False
             for unlinked in tx.blobs.unlink(row.id, digest):
+                uncount_links(self.state.policies, tx, row, [unlinked])
                 self.state.links.remove_blobs(repository, unlinked)
             before = tx.now
         with self.state.deleting() as (tx, remove):

@@ -15,6 +15,7 @@ from dualreg.catalog.rows import RepositoryRow
 from dualreg.errors import ManifestInUse, ManifestUnknown, RepositoryUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
+from dualreg.registry.counting import uncount_links
 from dualreg.registry.immutability import require_all_movable, require_untied
 from dualreg.registry.policies import PolicySet
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition, check_precondition
@@ -150,6 +151,7 @@ def _unlink(state: State, tx: Transaction, repository: RepositoryRow, removed: R
     """Unlink the documents of what was removed; return the image that the next step removes."""
     if removed.documents:
         unlinked = tx.blobs.unlink(repository.id, *removed.documents)
+        uncount_links(state.policies, tx, repository, unlinked)
         state.links.remove_blobs(repository.name, *unlinked)
     return removed.rest
 
@@ -224,6 +226,12 @@ def _empty(state: State, tx: Transaction, repository: RepositoryRow, *, force: b
     links, name, left = state.links, repository.name, STEP
     policies = PolicySet() if force else state.policies.of(tx, repository)
 
+    unlinked = list[Digest]()
+
+    def remove_blobs(gone: Sequence[Digest]) -> None:
+        unlinked.extend(gone)
+        links.remove_blobs(name, *gone)
+
     def remove_tags(gone: Sequence[Tag]) -> None:
         policies.require_movable(name, gone)
         links.remove_tags(name, *gone)
@@ -232,10 +240,11 @@ def _empty(state: State, tx: Transaction, repository: RepositoryRow, *, force: b
         (tx.tags.clear, remove_tags),
         (tx.manifests.clear, lambda gone: links.remove_manifests(name, gone)),
         (tx.v1_images.clear, lambda gone: links.remove_v1_images(name, *gone)),
-        (tx.blobs.clear, lambda gone: links.remove_blobs(name, *gone)),
+        (tx.blobs.clear, remove_blobs),
     )
     for clear, unlink in steps:
         while left and (gone := clear(repository.id, left)):
             unlink(gone)
             left -= len(gone)
+    uncount_links(state.policies, tx, repository, unlinked)
     return left == 0

@@ -15,6 +15,7 @@ from dualreg.catalog.garbage import Candidate, Condemned
 from dualreg.catalog.rows import BlobRow
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
+from dualreg.registry.counting import uncount_links
 from dualreg.registry.state import State
 
 _log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Garbage:
             # Not what they named, or were seen as: clients may have been told of that while it was in use.
             documents = {*going, *(image.json for image in images)}.intersection(digests)
             unlinked.update(tx.blobs.unlink(row.id, *documents))
+            uncount_links(self.state.policies, tx, row, unlinked)
             tx.garbage.settle(row.id, digests, keep_untagged=keep)
             self.state.links.remove_manifests(row.name, removed)
             self.state.links.remove_v1_images(row.name, *(image.id for image in images))

@@ -11,13 +11,15 @@ from datetime import datetime
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rebuilding import FoundManifest, FoundTag
-from dualreg.catalog.rows import RepositoryRow
+from dualreg.catalog.rows import BlobRow, RepositoryRow
 from dualreg.catalog.views import V1
+from dualreg.errors import QuotaExceeded
 from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.registry.children import ManifestRules, size_mismatches
+from dualreg.registry.counting import count_links
 from dualreg.registry.pointing import unusual
 from dualreg.registry.state import State
 from dualreg.registry.v1_imported import ImportedImage
@@ -115,7 +117,7 @@ class Imports:
             self._record_all(ordered, files, links, now)
         except NotPlain:
             sizes = {digest: size for each in ordered for digest, size in each.blobs.items()}
-            self._withdraw({digest: sizes[digest] for digest in files.published if digest in sizes})
+            self.state.withdraw({digest: sizes[digest] for digest in files.published if digest in sizes})
             raise
 
     def _begin(self, ordered: Sequence[Additions]) -> None:
@@ -141,21 +143,12 @@ class Imports:
             self._record_blobs(tx, ordered, files.published)
             pairs = [*zip(rows, ordered, strict=True)]
             tx.blobs.link_all(((row.id, digest) for row, each in pairs for digest in each.blobs), now)
+            self._count(tx, pairs)
             tx.rebuild.add_v1_images(i.row(row.id) for row, each in pairs for i in each.images.values())
             for row, each in pairs:
                 self._record(tx, row, each)
                 files.place_links(links[each.repository])
             files.wait()
-
-    def _withdraw(self, published: Mapping[Digest, int]) -> None:
-        """Delete the bytes of blobs that were published and that the catalog does not know."""
-        with self.state.deleting() as (tx, remove):
-            known = tx.blobs.sizes(published)
-            fresh = {digest: size for digest, size in published.items() if digest not in known}
-            tx.blobs.record_all(fresh)  # and lock them
-            self.state.catalog.settle_locked()  # a power cut must not bring back a row of one of them
-            for digest in tx.blobs.release(*fresh):
-                remove(digest)
 
     def _record_blobs(
         self, tx: Transaction, added: Sequence[Additions], published: Collection[Digest]
@@ -174,6 +167,19 @@ class Imports:
             stored = self.state.store.stat(digest)
             if stored is None or stored.size != size:
                 raise NotPlain(f"{digest} is not in the store")
+
+    def _count(self, tx: Transaction, pairs: Sequence[tuple[RepositoryRow, Additions]]) -> None:
+        """Count new links for quotas.
+
+        Raises:
+            NotPlain: they do not fit, as the import of a single one will say.
+        """
+        try:
+            for row, each in pairs:
+                blobs = [BlobRow(digest, size) for digest, size in each.blobs.items()]
+                count_links(self.state.policies, tx, row, blobs)
+        except QuotaExceeded as error:
+            raise NotPlain(str(error)) from error
 
     def _record(self, tx: Transaction, row: RepositoryRow, added: Additions) -> None:
         """Record the manifests and tags of a repository, whose blobs are linked."""

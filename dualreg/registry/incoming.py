@@ -155,7 +155,7 @@ class Receiving:
                 tx.uploads.remove(row.id, self._leased.lease)
             raise DigestMismatch(digest=str(self._blob.digest), actual=f"{actual}, {self.length} bytes")
         staged = (self.staged, self._blob)
-        with self._state.arriving(repository, staged) as arriving, self._state.begin() as tx:
+        with self._state.arriving(repository, staged, counts=False) as arriving, self._state.begin() as tx:
             if not tx.uploads.remove(row.id, self._leased.lease):
                 raise busy(row.id)
             owner = tx.repositories.ensure(repository)
@@ -276,7 +276,10 @@ class Incoming:
         if found is None or not self.integrity.holds(found):
             return False
         try:
-            with self.state.arriving(repository, (None, found)) as arriving, self.state.begin() as tx:
+            with (
+                self.state.arriving(repository, (None, found), counts=False) as arriving,
+                self.state.begin() as tx,
+            ):
                 target = tx.repositories.ensure(repository)
                 arriving.admit(tx, target)
                 tx.manifests.resolve_missing(target.id, blob.digest)

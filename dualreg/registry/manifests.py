@@ -207,9 +207,8 @@ class Manifests:
 
         Raises:
             ManifestInvalid, DigestMismatch, ReferencesMissing, PreconditionFailed, TagImmutable, Unsigned.
-            SizeMismatch if strict; ImageUnknown, ManifestUnknown: what it was made from no longer exists.
-            ImageExists: V1 clients see the manifest as another image that was pushed, with its ID.
-            RepositoryOwned: it is from upstream, and clients have pushed to the repository.
+            QuotaExceeded; SizeMismatch if strict; ImageUnknown, ManifestUnknown: what it was made of is gone.
+            ImageExists: V1 clients see it as another image that was pushed. RepositoryOwned.
         """
         manifest = _parse_pushed(reference, media_type, payload)
         ruling = self.signatures.check_push(repository, (*tags, reference), manifest, provenance)
@@ -217,16 +216,17 @@ class Manifests:
         at, origin = provenance.pushed_at or self.state.catalog.now(), provenance.origin
         rules = self._rules_of(repository, provenance)  # which may take a connection to the database
         pointed = Pointing.at_tags(self.state, repository, [*tags, reference], manifest.digest)
-        with self._arriving(repository, manifest, pointed, at) as arriving, self.state.begin() as tx:
+        arrival = self._arriving(repository, manifest, pointed, at, counts=provenance.counts)
+        with arrival as arriving, self.state.begin() as tx:
             row = self._ensure(tx, repository, manifest, condition, provenance)
             left = pointed.leave(tx, row)
             check_precondition(tx, condition, repository, reference, manifest.digest)
             provenance.check(tx, row, manifest.digest)
             children = resolve_children(tx, row.id, manifest, rules, self.integrity.present)
-            arriving.record(tx, row, left)
+            warned = arriving.record(tx, row, left)
             self._record(tx, row, manifest, children, provenance, at=at)
             pointed.record(tx, row, origin, files=arriving.files, checked=provenance.upstream is not None)
-        return Pushed(manifest, children.mismatches, ruling.warnings)
+        return Pushed(manifest, children.mismatches, (*ruling.warnings, *warned))
 
     def _rules_of(self, repository: RepositoryName, provenance: Provenance) -> ManifestRules:
         """Return the rules for a manifest: one that was loaded, or derived of such, may lack its children.
@@ -239,7 +239,13 @@ class Manifests:
 
     @contextmanager
     def _arriving(
-        self, repository: RepositoryName, manifest: Manifest, pointed: Pointing, at: datetime
+        self,
+        repository: RepositoryName,
+        manifest: Manifest,
+        pointed: Pointing,
+        at: datetime,
+        *,
+        counts: bool,
     ) -> Iterator[Arriving]:
         """Stage for the block the manifest, what is stored along with it, and the link files of both."""
         links = [staged_manifest(repository, manifest.digest, at), *pointed.files]
@@ -247,7 +253,9 @@ class Manifests:
         blobs = [BlobRow(digest, len(document)) for digest, document in documents.items()]
         with (
             self.state.staged(*documents.values()) as uploads,
-            self.state.arriving(repository, *zip(uploads, blobs, strict=True), also=links) as arriving,
+            self.state.arriving(
+                repository, *zip(uploads, blobs, strict=True), also=links, counts=counts
+            ) as arriving,
         ):
             yield arriving
 

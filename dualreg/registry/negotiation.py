@@ -267,5 +267,5 @@ class Negotiation:
             self.editions.exclude(repository, row, kind)
             return None
         converted = manifest_from_chain(chain, media_type=media_type)
-        self.bridge.uploads.ingest(repository, [converted.config])
+        self.bridge.uploads.ingest(repository, [converted.config], counts=False)
         return self.editions.store(repository, row, kind, media_type, converted.payload)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dualreg.catalog.database import Transaction
-from dualreg.catalog.rows import RepositoryRow
+from dualreg.catalog.rows import QuotaRow, RepositoryRow
 from dualreg.errors import TagImmutable
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import matches, may_match_below
@@ -22,9 +22,15 @@ class PolicySet:
 
     Attributes:
         immutable: The patterns of immutable tags.
+        quotas: Those that were counted.
     """
 
     immutable: tuple[str, ...] = ()
+    quotas: tuple[QuotaRow, ...] = ()
+
+    def quotas_of(self, repository: RepositoryName) -> list[QuotaRow]:
+        """Return the quotas for which a repository counts."""
+        return [quota for quota in self.quotas if matches(quota.pattern, repository)]
 
     def rule_of(self, repository: RepositoryName, tag: str) -> str | None:
         """Return the first rule that makes a tag immutable; None: no rule does."""
@@ -63,6 +69,11 @@ class Policies:
         """Remember that there are none."""
         self._known = _Known(None, PolicySet())
 
+    @property
+    def known(self) -> PolicySet:
+        """The policies that are remembered, which may be old."""
+        return self._known.policies
+
     def of(self, tx: Transaction, repository: RepositoryRow | None) -> PolicySet:
         """Return the policies.
 
@@ -78,4 +89,5 @@ class Policies:
 
 
 def _read(tx: Transaction) -> PolicySet:
-    return PolicySet(tuple(row.pattern for row in tx.policies.immutable()))
+    quotas = (quota for quota in tx.quotas.list() if quota.used is not None)
+    return PolicySet(tuple(row.pattern for row in tx.policies.immutable()), tuple(quotas))

@@ -39,6 +39,11 @@ class Provenance:
         """The generation whose clients see it as what they pushed."""
         return Origin.V1 if self.v1_view else Origin.V2
 
+    @property
+    def counts(self) -> bool:
+        """Whether it counts for quotas: not if a pull made it."""
+        return not (self.upstream or self.made_of)
+
     def check(self, tx: Transaction, repository: RepositoryRow, manifest: Digest) -> None:
         """Refuse a manifest of what is gone, or as which V1 clients would see the tags of another image.
 

@@ -1,6 +1,6 @@
 """State: catalog, store, link files and upstream, and the one way in which verified bytes enter them."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -10,10 +10,11 @@ from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import BlobRow, RepositoryRow
 from dualreg.catalog.views import V1
-from dualreg.errors import BlobDamaged, RegistryError
+from dualreg.errors import BlobDamaged, QuotaExceeded, RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.layer import empty_layer
 from dualreg.image.names import RepositoryName, UploadId
+from dualreg.registry.counting import count_links
 from dualreg.registry.policies import Policies
 from dualreg.registry.upstream import NoUpstream, Upstream
 from dualreg.storage import Store
@@ -162,6 +163,7 @@ class State:
         *blobs: tuple[UploadId | None, BlobRow],
         also: Sequence[StagedLink] = (),
         early: bool = True,
+        counts: bool = True,
     ) -> Iterator["Arriving"]:
         """Prepare for the block that staged uploads are admitted, each as its blob; others are shared.
 
@@ -172,14 +174,31 @@ class State:
         Args:
             also: Other link files, to be staged with theirs.
             early: Whether bytes may be published before it is known that they are admitted.
+            counts: Whether they count for quotas.
         """
         given = [(upload, blob) for upload, blob in blobs if upload] if early else []
         waits = [self.store.prepare(upload, blob.digest) for upload, blob in given]
         digests = dict.fromkeys(blob.digest for _, blob in blobs)
         files = [staged_blob(repository, digest, self.catalog.now()) for digest in digests]
         files += also
-        with self.links.staged(files, waits):
-            yield Arriving(self, blobs, files)
+        try:
+            with self.links.staged(files, waits):
+                yield Arriving(self, blobs, files, counts=counts)
+        except QuotaExceeded:
+            self.withdraw({blob.digest: blob.size for _, blob in given})
+            raise
+
+    def withdraw(self, published: Mapping[Digest, int]) -> None:
+        """Delete the bytes of blobs that were published and that the catalog does not know."""
+        if not published:
+            return
+        with self.deleting() as (tx, remove):
+            known = tx.blobs.sizes(published)
+            fresh = {digest: size for digest, size in published.items() if digest not in known}
+            tx.blobs.record_all(fresh)  # and lock them
+            self.catalog.settle_locked()  # a power cut must not bring back a row of one of them
+            for digest in tx.blobs.release(*fresh):
+                remove(digest)
 
     def store_documents(
         self, repository: RepositoryRow, documents: Iterable[bytes], *, again: bool = False
@@ -201,7 +220,7 @@ class State:
             blobs = [BlobRow(digest, len(made[digest])) for digest in batch]
             with (
                 self.staged(*map(made.__getitem__, batch)) as uploads,
-                self.arriving(repository.name, *zip(uploads, blobs, strict=True)) as arriving,
+                self.arriving(repository.name, *zip(uploads, blobs, strict=True), counts=False) as arriving,
                 self.begin() as tx,
             ):
                 is_there = tx.repositories.lock(repository.name) == repository
@@ -227,11 +246,13 @@ class Arriving:
 
     Attributes:
         files: Their link files, and others, which are staged.
+        counts: Whether they count for quotas.
     """
 
     state: State
     blobs: Sequence[tuple[UploadId | None, BlobRow]]
     files: Sequence[StagedLink]
+    counts: bool = True
 
     def admit(self, tx: Transaction, repository: RepositoryRow) -> None:
         """Publish each as its blob, and link that to the repository.
@@ -240,12 +261,17 @@ class Arriving:
 
         Raises:
             BlobDamaged: the catalog or the store has one with another size, or it was deleted meanwhile.
+            QuotaExceeded: they do not fit.
         """
         self.record(tx, repository)
         self.state.links.place(self.files)
 
-    def record(self, tx: Transaction, repository: RepositoryRow, left: Collection[Digest] = ()) -> None:
+    def record(
+        self, tx: Transaction, repository: RepositoryRow, left: Collection[Digest] = ()
+    ) -> Sequence[str]:
         """Do the same, but leave it to the caller to place the link files, with others.
+
+        Return what to warn the client of.
 
         Args:
             left: Blobs to be noted as candidates of the garbage collection, in the same order.
@@ -260,6 +286,8 @@ class Arriving:
                 self._publish(tx, repository, upload, blob)
             else:
                 self._share(tx, repository, blob)
+        blobs = [blob for _, blob in self.blobs]
+        return count_links(self.state.policies, tx, repository, blobs) if self.counts else ()
 
     def _publish(self, tx: Transaction, repository: RepositoryRow, upload: UploadId, blob: BlobRow) -> None:
         """Publish the staged *upload* as *blob*, and link that to the repository.

@@ -140,7 +140,10 @@ class Transcoding:
     def _share(self, repository: RepositoryName, source: Digest, blob: BlobRow) -> bool:
         """Link the gzip edition of a layer to the repository; return False if its bytes are lost."""
         try:
-            with self.state.arriving(repository, (None, blob)) as arriving, self.state.begin() as tx:
+            with (
+                self.state.arriving(repository, (None, blob), counts=False) as arriving,
+                self.state.begin() as tx,
+            ):
                 arriving.admit(tx, _holder(tx, repository, source))
         except BlobDamaged:
             with self.state.begin() as tx:
@@ -208,7 +211,10 @@ class Transcoding:
         with self.uploads.staging() as staged:
             size = staged.write(tee(self._gzip(source, renew), hasher.update))
             blob = BlobRow(hasher.digest(), size)
-            with self.state.arriving(repository, (staged.upload, blob)) as arriving, self.state.begin() as tx:
+            with (
+                self.state.arriving(repository, (staged.upload, blob), counts=False) as arriving,
+                self.state.begin() as tx,
+            ):
                 arriving.admit(tx, _holder(tx, repository, source))
                 tx.transcoded.record(source, blob.digest, MADE_BY)
 

@@ -11,11 +11,19 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from dualreg.catalog.dialects import batches
-from dualreg.catalog.rows import BlobRow, RepositoryRow, UploadRow
-from dualreg.errors import BlobMissing, BodyTruncated, DigestMismatch, ServerBusy, UploadUnknown
+from dualreg.catalog.rows import BlobRow, UploadRow
+from dualreg.errors import (
+    BlobMissing,
+    BodyTruncated,
+    DigestMismatch,
+    QuotaExceeded,
+    ServerBusy,
+    UploadUnknown,
+)
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.at_once import AtOnce, read_beginning
+from dualreg.registry.counting import require_any_room
 from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.integrity import Integrity
 from dualreg.registry.leases import LEASE, LeasedUpload, Leases, RequestCount, busy
@@ -97,11 +105,13 @@ class Uploads:
 
         Raises:
             TooManyUploads: *client* has as many as it may have; nothing was changed.
+            QuotaExceeded: a quota of the repository is used up.
         """
         upload, limit = UploadId.new(), self.limits.open if client else None
         with self.state.begin() as tx:
-            repository_id = tx.repositories.ensure(repository).id
-            if not tx.uploads.start(repository_id, upload, client, limit=limit, since=tx.now - self.ttl):
+            row = tx.repositories.ensure(repository)
+            require_any_room(self.state.policies, tx, row)
+            if not tx.uploads.start(row.id, upload, client, limit=limit, since=tx.now - self.ttl):
                 raise self.limits.too_many()
         return Upload(repository, upload, 0)
 
@@ -180,6 +190,7 @@ class Uploads:
             UploadUnknown, UploadBusy, RangeInvalid: nothing was read from *chunks*.
             BodyTruncated: the upload holds what arrived.
             DigestMismatch: the upload is as it was before this call.
+            QuotaExceeded: the blob does not fit, and the upload is gone.
             ServerBusy: too many uploads are read again; the upload holds what arrived.
 
         Source: OCI distribution-spec v1.1, "Pushing a blob in chunks", "POST then PUT".
@@ -220,11 +231,28 @@ class Uploads:
                 self.state.store.append(staged, (), offset=held)
                 raise DigestMismatch(digest=str(digest), actual=str(actual))
             blob = BlobRow(digest, length)
-            with self.state.arriving(repository, (staged, blob)) as arriving, self.state.begin() as tx:
-                if not tx.uploads.remove(upload, leased.lease):
-                    raise busy(upload)
-                arriving.admit(tx, RepositoryRow(leased.row.repository_id, repository))
+            try:
+                self._admit(leased, repository, blob)
+            except QuotaExceeded:
+                self._abandon(leased)
+                raise
         return blob
+
+    def _admit(self, leased: LeasedUpload, repository: RepositoryName, blob: BlobRow) -> None:
+        """Make an upload, which was verified, a blob of the repository."""
+        arriving = self.state.arriving(repository, (leased.row.staged, blob))
+        with arriving as arrived, self.state.begin() as tx:
+            owner = tx.uploads.finish(leased.row.id, leased.lease, repository)
+            if owner is None:
+                raise busy(leased.row.id)
+            arrived.admit(tx, owner)
+
+    def _abandon(self, leased: LeasedUpload) -> None:
+        """Delete an upload with its bytes."""
+        with self.state.begin() as tx:
+            if not tx.uploads.remove(leased.row.id, leased.lease):
+                raise busy(leased.row.id)
+        self.state.store.discard(leased.row.staged)
 
     def cancel(self, repository: RepositoryName, upload: UploadId) -> None:
         """Cancel the upload: delete its row, then its bytes.
@@ -233,10 +261,7 @@ class Uploads:
             UploadUnknown, UploadBusy.
         """
         with self._leases.hold(repository, upload, None) as leased:
-            with self.state.begin() as tx:
-                if not tx.uploads.remove(upload, leased.lease):
-                    raise busy(upload)
-            self.state.store.discard(leased.row.staged)
+            self._abandon(leased)
 
     def ingest(
         self,
@@ -245,12 +270,14 @@ class Uploads:
         *,
         expected: Digest | None = None,
         digest: Callable[[], Digest] | None = None,
+        counts: bool = True,
     ) -> BlobRow:
         """Store a whole blob in the repository and return it; if anything fails, nothing is stored.
 
         Args:
             expected: The digest that it must have; None: any.
             digest: Returns that of *chunks* when all were read, if the caller hashes them.
+            counts: Whether it counts for quotas.
 
         Raises:
             BodyTruncated, DigestMismatch, and whatever *chunks* raise.
@@ -261,7 +288,7 @@ class Uploads:
             blob = BlobRow(digest() if digest else hasher.digest(), size)
             if expected not in (None, blob.digest):
                 raise DigestMismatch(digest=str(expected), actual=str(blob.digest))
-            self.publish(repository, staged, blob)
+            self.publish(repository, staged, blob, counts=counts)
         return blob
 
     @contextmanager
@@ -289,9 +316,12 @@ class Uploads:
         """
         return staging(self.state.store)
 
-    def publish(self, repository: RepositoryName, staged: Staging, blob: BlobRow) -> None:
+    def publish(
+        self, repository: RepositoryName, staged: Staging, blob: BlobRow, *, counts: bool = True
+    ) -> None:
         """Make *staged* bytes, which the caller has verified to be *blob*, a blob of the repository."""
-        with self.state.arriving(repository, (staged.upload, blob)) as arriving, self.state.begin() as tx:
+        arrival = self.state.arriving(repository, (staged.upload, blob), counts=counts)
+        with arrival as arriving, self.state.begin() as tx:
             arriving.admit(tx, tx.repositories.ensure(repository))
 
     def idle(self, before: datetime) -> tuple[UploadId, ...]:

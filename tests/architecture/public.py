@@ -225,6 +225,7 @@ class Seen:
             "account add alice --password-stdin", "account password alice --password-stdin",
             "account add ci --robot", "group add team alice", "group add team ci", "group remove team ci",
             "access grant alice team/* pull,push", "access grant ci x/* pull", "access revoke ci x/*",
+            "quota set none/* 1g --soft 500m", "quota set x/* 1g", "quota remove x/*",
             "immutable add x/*", "immutable add team/*:v*", "immutable remove x/*",
             "key add alice --note mine --expires 1d", "token rotate --grace 1h",
             "account add eve --robot",
@@ -238,7 +239,7 @@ class Seen:
             "access revoke bob x/*", "key add bob --expires 1d", "token rotate --grace 2h",
             "account remove eve", "account remove bob",
             "account list", "config show", "group list", "immutable list", "immutable explain team/old:v1",
-            "key list",
+            "key list", "quota list",
             "repository show team/old", "repository show team/app",
         ):  # fmt: skip
             self.prints(line)

@@ -272,6 +272,15 @@ ROWS = {
         f"library/old image {CHAIN[1].id}",
         False,
     ),
+    "wrong quota": (
+        _sql(
+            ("INSERT INTO quotas (pattern, size) VALUES (?, 1)", "nothing/*"),
+            ("INSERT INTO quota_usage (pattern, bytes) VALUES (?, 7)", "nothing/*"),
+        ),
+        "wrong-quota",
+        "nothing/*",
+        True,
+    ),
     "wrong size": (
         _sql(("UPDATE blobs SET size = size + 1 WHERE digest = ?", Digest.of(ONE.config))),
         "wrong-size",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dualreg.catalog.rows import QuotaRow
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
@@ -274,3 +275,25 @@ def test_immutable_tags(expected: Expected, data: Path, opened: Registry, dry_ru
     output = command(data, f"rollback {first} {dry_run}").output
     assert f"kept: team/app:2 {reason}" in output
     assert opened.tags.describe(name, limit=9) == before
+
+
+def test_an_import_that_does_not_fit(expected: Expected, data: Path, opened: Registry) -> None:
+    """Tags fail with the numbers; what was imported counts, and with more room, it goes on."""
+    opened.quotas.set(QuotaRow("team/*", 600))
+    run = f"run {source(expected)} --include team/app:* --json"
+    failed = [
+        each
+        for each in json.loads(command(data, run, code=None).stdout)["tags"]
+        if each["status"] == "failed"
+    ]
+    assert failed
+    assert all("the quota team/* has used" in each["reason"] for each in failed)
+    (quota,) = opened.quotas.list()
+    assert quota.used is not None
+    assert quota.used <= 600
+    used = opened.quotas.set(QuotaRow("team/*", 1 << 30))
+    assert used == quota.used
+    again = json.loads(command(data, run, code=None).stdout)["counts"]
+    assert "failed" not in again
+    (after,) = opened.quotas.list()
+    assert opened.quotas.count("team/*") == after.used

@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from dualreg.catalog.rows import QuotaRow
 from dualreg.errors import (
     BlobInUse,
     BlobUnknown,
@@ -37,6 +38,8 @@ from tests.soak import short_or_long
 
 GRACE, UNTAGGED = timedelta(hours=24), timedelta(hours=60)
 NAMES = [RepositoryName("x"), RepositoryName("library/y")]
+#: Patterns of quotas, of which two overlap.
+QUOTAS = ["*", "library/*", "x"]
 TAG_NAMES = [Tag("a"), Tag("b")]
 _LAYERS = [layer({"f": bytes([number])}) for number in range(3)]
 #: Images that share layers with each other and with the V1 images.
@@ -69,6 +72,8 @@ class Collections(RuleBasedStateMachine):
         self.clock = Clock()
         registry = self._stack.enter_context(fresh_registry(self.clock))
         self.registry = registry.over(replace(registry.state, retention=Retention(GRACE, UNTAGGED)))
+        for pattern in QUOTAS:
+            self.registry.quotas.set(QuotaRow(pattern, 1 << 40))
         self.manifests: dict[Place, Manifest] = {}
         self.tags: dict[tuple[RepositoryName, Tag], Digest] = {}
         self.promised: dict[Place, datetime] = {}
@@ -80,6 +85,12 @@ class Collections(RuleBasedStateMachine):
             self._settle()
         finally:
             self._stack.close()
+
+    @invariant()
+    def _counts(self) -> None:
+        """What is recorded to be used of each quota is what a count from scratch finds."""
+        for quota in self.registry.quotas.list():
+            assert self.registry.quotas.count(quota.pattern) == quota.used
 
     # What clients are told
 

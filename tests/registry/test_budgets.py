@@ -8,11 +8,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import event
 
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.rows import QuotaRow
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.editions import images_only
 from dualreg.image.names import RepositoryName
-from dualreg.registry import index_entries
+from dualreg.registry import Registry, index_entries
 from dualreg.registry.keys import Keys
 from tests import builders
 from tests.protocol.exchange import (
@@ -185,3 +186,28 @@ def test_v1_push(world: World, statements: list[str]) -> None:
             statements.clear()
             assert world.client.put(url, data=body, headers=headers).status_code == 200
             assert 0 < len(statements) <= budget, "\n".join(statements)
+
+
+@pytest.mark.parametrize("size", [None, 1 << 30])
+def test_quotas_cost_those_who_have_one(
+    client: FlaskClient, registry: Registry, statements: list[str], size: int | None
+) -> None:
+    """Two statements more for each request that links something new, and one for what counts already."""
+    image = builders.image(builders.layer({"quota": b"1"}))
+    push_image(client, REPOSITORY, image)
+    registry.quotas.set(QuotaRow("elsewhere/*", 1))
+    if size:
+        registry.quotas.set(QuotaRow("team/*", size))
+    client.post(f"/v2/{REPOSITORY}/blobs/uploads/")  # which reads the policies
+    data, costs = b"new blob", list[int]()
+    path = f"/v2/{REPOSITORY}/manifests/quota"
+
+    def cost(method: str, path: str, **given: Any) -> None:
+        statements.clear()
+        assert client.open(path, method=method, **given).status_code == 201
+        costs.append(sum("quota" in each.lower() for each in statements))
+
+    for _ in range(2):
+        cost("PUT", path, data=image.manifest, content_type=image.media_type)
+    cost("POST", f"/v2/{REPOSITORY}/blobs/uploads/?digest={Digest.of(data)}", data=data)
+    assert costs == ([2, 1, 3] if size else [0, 0, 0])  # with one before the bytes of a blob are sent

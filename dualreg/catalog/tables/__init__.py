@@ -12,13 +12,15 @@ repositories
 └── uploads                             uploads in progress
 
 transcoded_layers ──► blobs             the gzip editions of layers
+quota_usage                             what was counted for quotas
+└── quota_links ──► repositories        … of which links
 
 signing_keys                            keys that sign tokens and generated schema 1 manifests
 v1_clients                              V1 clients that were seen, and when
 accounts · group_members · secrets      accounts, groups, API keys and refresh tokens
 key_uses                                when API keys were last used
 permissions                             permission rules
-immutable_tags                          rules of tags that stay as they are
+immutable_tags · quotas                 rules of tags that stay as they are, and of how much may be stored
 retention_rules                         retention rules
 login_failures · login_successes        counters of failed logins, and where accounts have logged in
 forgotten                               what was deleted, and must not be imported on demand again
@@ -37,6 +39,7 @@ from dualreg.catalog.tables.accounts import (
     LoginFailures,
     LoginSuccesses,
     Permissions,
+    Quotas,
     Secrets,
 )
 from dualreg.catalog.tables.base import Table
@@ -46,6 +49,8 @@ from dualreg.catalog.tables.content import (
     Manifests,
     ManifestViews,
     MissingChildren,
+    QuotaLinks,
+    QuotaUsage,
     Repositories,
     RepositoryBlobs,
     Tags,
@@ -78,6 +83,9 @@ __all__ = [
     "Manifests",
     "MissingChildren",
     "Permissions",
+    "QuotaLinks",
+    "QuotaUsage",
+    "Quotas",
     "Repositories",
     "RepositoryBlobs",
     "RetentionRules",

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Boolean, Integer, String, Text
+from sqlalchemy import BigInteger, Boolean, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dualreg.catalog.columns import NameColumn, UtcDateTime
@@ -48,6 +48,16 @@ class ImmutableTags(Table):
 
     pattern: Mapped[str] = mapped_column(String(400), primary_key=True)
     added_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Quotas(Table):
+    """How many bytes the repositories that match a pattern may have, and when clients are warned."""
+
+    __tablename__ = "quotas"
+
+    pattern: Mapped[str] = mapped_column(String(255), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    soft: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class Secrets(Table):

@@ -262,3 +262,26 @@ class ManifestViews(Table):
     manifest: Mapped[Digest] = mapped_column(DigestColumn, primary_key=True)
     kind: Mapped[str] = mapped_column(String(16), primary_key=True)
     view: Mapped[str | None] = mapped_column(String(135))
+
+
+class QuotaUsage(Table):
+    """What has been counted for a quota: the bytes of the blobs in QuotaLinks, each once."""
+
+    __tablename__ = "quota_usage"
+
+    pattern: Mapped[str] = mapped_column(String(255), primary_key=True)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class QuotaLinks(Table):
+    """Links that count for a quota."""
+
+    __tablename__ = "quota_links"
+
+    pattern: Mapped[str] = mapped_column(
+        String(255), ForeignKey(QuotaUsage.pattern, ondelete="CASCADE"), primary_key=True
+    )
+    digest: Mapped[Digest] = mapped_column(DigestColumn, primary_key=True)
+    repository_id: Mapped[int] = mapped_column(
+        ForeignKey(Repositories.id, ondelete="CASCADE"), primary_key=True, index=True
+    )

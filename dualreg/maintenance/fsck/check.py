@@ -20,6 +20,7 @@ from dualreg.maintenance.fsck.findings import Finding, Kind, hurt_clients
 from dualreg.maintenance.fsck.links import LinkCheck
 from dualreg.maintenance.fsck.repair import Repair
 from dualreg.registry.integrity import Integrity
+from dualreg.registry.quotas import differences
 from dualreg.storage import Store
 from dualreg.storage.base import StoreUnavailable
 from dualreg.storage.names import Names
@@ -93,6 +94,7 @@ class Check:
         for name in self._names():
             yield from self._repository(name)
         if not self.repositories:
+            yield from self._quotas()
             yield from ((each, False) for each in self._orphans())
             yield from self._unlisted_repositories()
         if self.read:
@@ -332,6 +334,13 @@ class Check:
                 known = tx.repositories.find(name)
             if known is None:
                 yield from links.stray(name)
+
+    def _quotas(self) -> Iterator[tuple[Finding, bool]]:
+        """Yield quotas of which something else is recorded to be used than what counts."""
+        for quota, found in differences(self.catalog):
+            text = f"{quota.used} bytes are recorded to be used, and {found} are"
+            is_repaired = self.repair is not None and self.repair.count(quota.pattern)
+            yield Finding(Kind.QUOTA, quota.pattern, text), is_repaired
 
     def _unlisted(self, batch: list[Digest]) -> Iterator[Finding]:
         with self.catalog.read() as tx:

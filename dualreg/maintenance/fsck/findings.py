@@ -36,6 +36,8 @@ class Kind(StrEnum):
     MEDIA_TYPE = "wrong-media-type"
     #: The view of a manifest for clients of another generation is not in the repository.
     VIEW = "lost-view"
+    #: What is used of a quota is not what counts for it.
+    QUOTA = "wrong-quota"
     #: The parent of a V1 image is not in the repository.
     PARENT = "missing-parent"
 

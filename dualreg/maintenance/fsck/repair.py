@@ -55,6 +55,10 @@ class Repair:
                 return finding.repository is not None and self._child(finding, finding.repository)
         return False
 
+    def count(self, pattern: str) -> bool:
+        """Count for a quota from scratch; return whether there is one."""
+        return self.registry.quotas.count(pattern) >= 0
+
     def _blob(self, digest: Digest, finding: Finding) -> bool:
         """Have a blob again: as it is if only its size was wrong, derived again, or fetched."""
         integrity = self.registry.integrity

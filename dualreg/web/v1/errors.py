@@ -53,6 +53,7 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.ListTooLong: 403,
     errors.BlobInUse: 405,
     errors.ManifestInUse: 405,
+    errors.QuotaExceeded: 403,
     errors.TagImmutable: 403,
     errors.Unsigned: 403,
     errors.Unauthenticated: 401,

@@ -62,6 +62,7 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.ListTooLong: Rendering("DENIED", 403),
     errors.BlobInUse: Rendering("UNSUPPORTED", 405),
     errors.ManifestInUse: Rendering("DENIED", 405),
+    errors.QuotaExceeded: Rendering("DENIED", 403),
     errors.TagImmutable: Rendering("DENIED", 403),
     errors.Unsigned: Rendering("DENIED", 403),
     errors.Unauthenticated: Rendering("UNAUTHORIZED", 401),

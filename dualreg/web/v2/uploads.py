@@ -57,8 +57,10 @@ def start_upload(name: RepositoryName) -> Response:
         if mounted := _mount(name, mount, request.args.get("from")):
             return empty_response(201, blob_headers(name, mounted))
     elif digest:
+        expected = Digest.parse(digest)
+        registry().quotas.require_room(name, expected, request.content_length or 0)
         with registry().uploads.counted(name, client_key(), body_chunks()) as body:
-            blob = registry().uploads.ingest(name, body, expected=Digest.parse(digest))
+            blob = registry().uploads.ingest(name, body, expected=expected)
         return empty_response(201, blob_headers(name, blob.digest))
     check_algorithm(request.args.get("digest-algorithm", CANONICAL))
     return empty_response(202, upload_headers(registry().uploads.start(name, client_key())))
@@ -85,6 +87,7 @@ def finish_upload(name: RepositoryName, upload: UploadId) -> Response:
     arguments = _arguments()
     digest = Digest.parse(arguments.get("digest", ""))
     chunk = _declared_chunk(name, upload, arguments)
+    registry().quotas.require_room(name, digest, request.content_length or 0)
     body = body_chunks(length=chunk.length)
     registry().uploads.finish(name, upload, digest, body, offset=chunk.offset, known=chunk.known)
     for _ in body:

@@ -10,6 +10,7 @@ from tests.contracts.catalog.figures import FiguresContract
 from tests.contracts.catalog.manifests import ManifestsContract
 from tests.contracts.catalog.notes import NotesContract
 from tests.contracts.catalog.policies import PoliciesContract
+from tests.contracts.catalog.quotas import QuotasContract
 from tests.contracts.catalog.rebuilding import RebuildingContract
 from tests.contracts.catalog.referrers import ReferrersContract
 from tests.contracts.catalog.repositories import RepositoriesContract
@@ -41,6 +42,7 @@ class CatalogContract(
     ClientsContract,
     AccountsContract,
     PoliciesContract,
+    QuotasContract,
     DeletionsContract,
     NotesContract,
     RetentionContract,

@@ -20,6 +20,9 @@ from dualreg.catalog.tables import (
     ManifestViews,
     MissingChildren,
     Permissions,
+    QuotaLinks,
+    Quotas,
+    QuotaUsage,
     Repositories,
     RepositoryBlobs,
     RetentionRules,
@@ -131,9 +134,9 @@ class DatabaseContract:
         """A guard: the contract knows all tables there are."""
         known = {
             Accounts, Blobs, Deletions, GroupMembers, ImmutableTags, KeyUses, LoginFailures, LoginSuccesses,
-            ManifestChildren, Manifests, ManifestViews, MissingChildren, Permissions, Repositories,
-            RepositoryBlobs, RetentionRules, Secrets, ServiceState, SigningKeys, Tags, Tasks, TranscodedLayers,
-            Uploads, UpstreamCounters, V1Clients, V1Images, V1SentLayers,
+            ManifestChildren, Manifests, ManifestViews, MissingChildren, Permissions, QuotaLinks, Quotas,
+            QuotaUsage, Repositories, RepositoryBlobs, RetentionRules, Secrets, ServiceState, SigningKeys, Tags,
+            Tasks, TranscodedLayers, Uploads, UpstreamCounters, V1Clients, V1Images, V1SentLayers,
         }  # fmt: skip
         assert {table.__tablename__ for table in known} == set(Table.metadata.tables)
         with catalog.read() as tx:
