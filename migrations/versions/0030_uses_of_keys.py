@@ -1,14 +1,14 @@
 """When API keys were last used, and when passwords changed. Older versions record neither.
 
-Revision ID: 0033
-Revises: 0028
+Revision ID: 0030
+Revises: 0029
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0033"
-down_revision = "0028"
+revision = "0030"
+down_revision = "0029"
 
 
 def upgrade() -> None:
