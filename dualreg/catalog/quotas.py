@@ -43,6 +43,7 @@ from dualreg.catalog.tables import (
     TranscodedLayers,
     V1Images,
 )
+from dualreg.catalog.views import V1
 from dualreg.image.digest import Digest
 from dualreg.patterns import Reach
 
@@ -71,12 +72,8 @@ class QuotaQueries:
             self.connection.execute(delete(table).where(table.pattern == pattern))
         return self.connection.execute(delete(Quotas).where(Quotas.pattern == pattern)).rowcount > 0
 
-    def count(self, pattern: str, kinds: Collection[str]) -> int:
-        """Count from scratch, after ``PolicyQueries.change``; return the bytes.
-
-        Args:
-            kinds: The views of manifests that this registry has made.
-        """
+    def count(self, pattern: str) -> int:
+        """Count from scratch, after ``PolicyQueries.change``; return the bytes."""
         row = insert(self.connection, QuotaUsage).values(pattern=pattern, bytes=0)
         self.connection.execute(row.on_conflict_do_nothing())
         matching = select(Repositories.id).where(within(Repositories.name, Reach(((pattern,),))))
@@ -87,7 +84,7 @@ class QuotaQueries:
         kept = linked & QuotaLinks.repository_id.in_(matching)
         self.connection.execute(delete(QuotaLinks).where(QuotaLinks.pattern == pattern, ~kept))
         pushed = select(literal(pattern, String), link.digest, link.repository_id).where(
-            link.repository_id.in_(matching.where(Repositories.upstream.is_(None))), ~_is_derived(kinds)
+            link.repository_id.in_(matching.where(Repositories.upstream.is_(None))), ~_is_derived()
         )
         added = insert(self.connection, QuotaLinks).from_select(
             ["pattern", "digest", "repository_id"], pushed
@@ -170,14 +167,14 @@ def _counted(pattern: str) -> ScalarSelect[Any]:
     return _sum(select(Blobs.size).where(Blobs.digest.in_(links)))
 
 
-def _is_derived(kinds: Collection[str]) -> ColumnElement[bool]:
+def _is_derived() -> ColumnElement[bool]:
     """Return the condition that a row of RepositoryBlobs is the link to what this registry has made.
 
     That is an edition, and what nothing names but editions and views for V1 clients.
     """
     link, child, view, image = RepositoryBlobs, ManifestChildren, ManifestViews, aliased(V1Images)
     text = type_coerce(child.manifest, String)
-    made = (view.repository_id == link.repository_id) & view.kind.in_(kinds)
+    made = (view.repository_id == link.repository_id) & (view.kind != V1)
     edition = exists().where(made, view.view == type_coerce(link.digest, String))
     by_edition = exists().where(made, view.view == text)
     named = and_(child.repository_id == link.repository_id, child.child == link.digest)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import QuotaRow
 from dualreg.image.digest import Digest
-from dualreg.image.editions import Edition
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import check_pattern
 from dualreg.registry.counting import exceeded
@@ -47,7 +46,7 @@ class Quotas:
         with self.state.begin() as tx:
             tx.policies.change()
             tx.quotas.set(quota)
-            return tx.quotas.count(quota.pattern, Edition.kinds())
+            return tx.quotas.count(quota.pattern)
 
     def remove(self, pattern: str) -> None:
         """Remove a quota.
@@ -82,7 +81,7 @@ class Quotas:
         """Count what is used of a quota from scratch; return the bytes. Writers wait meanwhile."""
         with self.state.begin() as tx:
             tx.policies.change()
-            return tx.quotas.count(pattern, Edition.kinds())
+            return tx.quotas.count(pattern)
 
     def count_missing(self) -> None:
         """Count for quotas that came without what is used, as after a rebuild of the catalog."""

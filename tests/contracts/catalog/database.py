@@ -135,8 +135,8 @@ class DatabaseContract:
         known = {
             Accounts, Blobs, Deletions, GroupMembers, ImmutableTags, KeyUses, LoginFailures, LoginSuccesses,
             ManifestChildren, Manifests, ManifestViews, MissingChildren, Permissions, QuotaLinks, Quotas,
-            QuotaUsage, Repositories, RepositoryBlobs, RetentionRules, Secrets, ServiceState, SigningKeys, Tags,
-            Tasks, TranscodedLayers, Uploads, UpstreamCounters, V1Clients, V1Images, V1SentLayers,
+            QuotaUsage, Repositories, RepositoryBlobs, RetentionRules, Secrets, ServiceState, SigningKeys,
+            Tags, Tasks, TranscodedLayers, Uploads, UpstreamCounters, V1Clients, V1Images, V1SentLayers,
         }  # fmt: skip
         assert {table.__tablename__ for table in known} == set(Table.metadata.tables)
         with catalog.read() as tx:
