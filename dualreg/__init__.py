@@ -20,6 +20,7 @@
     waiting         how many threads do work that takes long
     networks        the addresses that count as one client's
     messages        what messages and logs may contain: no secrets, no control characters
+    logs/           lines of the log, for people or programs, and writing them without waiting
     reloading       values that are read again when their files change
     proxies         where the settings of upstreams become what serves their content
     assembly        where settings become a running registry

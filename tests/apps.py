@@ -14,6 +14,7 @@ from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.web import context, lane
 from dualreg.web.app import create_app
+from dualreg.web.identified import HEADER
 from dualreg.web.lane import Lane
 from dualreg.web.late import LateAnswers
 from dualreg.web.responses import READS
@@ -75,14 +76,14 @@ class _Comparing:
 
 
 def answer_of(application: Any, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
-    """Return the status, the headers and the whole body that a WSGI application answers."""
+    """Return the status, the headers but for the id, and the whole body that a WSGI application answers."""
     started: list[Any] = []
     body = application(environ, lambda *given: started.append(given))
     try:
         content = b"".join(body)
     finally:
         getattr(body, "close", lambda: None)()
-    return started[0][0], started[0][1], content
+    return started[0][0], [each for each in started[0][1] if each[0] != HEADER], content
 
 
 def answer_at_once(lane: Lane, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes] | None:

@@ -94,7 +94,8 @@ def test_each_request_is_logged(serving: Serving) -> None:
         ("GET", path, {"Range": f"bytes={len(content)}-"}, 416, 0),
     ):
         wire.send(method, url, headers | agent)
-        line = re.compile(rf'"{method} {url} HTTP/1.1" {status} {length} "-" "logged" \d+\.\d{{6}}\n')
+        rest = r"\d+\.\d{6} [0-9a-f]{32} logged\n"
+        line = re.compile(rf'"{method} {url} HTTP/1.1" {status} {length} "-" "logged" {rest}')
         assert until(lambda: line.search(serving.log.read_text())), line.pattern  # noqa: B023 -- called at once
     wire.send("GET", "/v2/", {"User-Agent": "long" * 8000, "Referer": "page" * 8000})
     bounded = f'"{"page" * 75}" "{"long" * 75}" '

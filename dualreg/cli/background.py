@@ -15,10 +15,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from datetime import time as time_of_day
+from functools import partial
 from threading import Thread
 
-from dualreg.cli.options import environment
-from dualreg.cli.output import echo
+from dualreg.cli.options import environment, load_settings
+from dualreg.cli.output import echo, print_as_log
+from dualreg.logs.handler import log_messages
+from dualreg.logs.lines import message_line
 from dualreg.settings import CONFIG_VARIABLE, PREFIX, Settings
 from dualreg.settings.schedules import parse_schedule
 from dualreg.settings.values import chosen, format_duration, in_window
@@ -26,7 +29,7 @@ from dualreg.settings.values import chosen, format_duration, in_window
 #: Settings that a child gets from the server, from whatever origin; it has no others.
 _SHARED = (
     "store", "database", "sparse_indexes", "strict_manifests", "audit", "bridge", "min_free",
-    "mirrors", "upstreams",
+    "mirrors", "upstreams", "log_format", "log_level",
 )  # fmt: skip
 _SHARED_BY_GC = (
     "upload_ttl",
@@ -272,12 +275,19 @@ def _as_text(value: object) -> str:
 
 
 def end_with(parent: int | None) -> None:
-    """From now on, end this process when the process *parent* is gone; None: do nothing.
+    """From now on, end when the process *parent* is gone, and log as that does; None: do nothing.
 
     It is asked to end by SIGTERM, and exits a few seconds later in any case.
+
+    Raises:
+        click.ClickException: a setting is invalid.
     """
     if parent is None:
         return
+    settings = load_settings(None)  # those that the parent gave it
+    log_messages(settings.log_format, settings.log_level)
+    if settings.log_format == "json":
+        print_as_log(partial(message_line, "json"))
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -29,8 +29,8 @@ DISCARD_LIMIT = 8 << 20
 _RECEIVE_SIZE = 64 << 10
 #: Seconds of silence after which the kernel asks whether the other side still exists; then between tries.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
-#: Bytes of a request that show which path it is for.
-_ASKED_SIZE = 1 << 10
+#: Bytes of a request that show which path it is for, and what the log says of it.
+_ASKED_SIZE = 8 << 10
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,19})[ \t]*\r\n", re.IGNORECASE)
 _EXPECT = re.compile(rb"\r\nexpect:", re.IGNORECASE)
 #: The requests of load balancers, which ask whether the registry works.
@@ -106,6 +106,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
 
     Attributes:
         deadline: When the worker stops waiting for the client, by the monotonic clock.
+        began: When the request that arrives began.
         late: Whether it was accepted only to be told that the server stops.
         monitored: Whether it came to ``monitoring_bind``, where no TLS is spoken.
         request: gunicorn's request that a thread handles; None while there is none.
@@ -121,7 +122,8 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         _keep_alive(sock)
         self.initialized = True  # what gunicorn would do for this in a thread is done by receive()
         self.window = window
-        self.deadline = time.monotonic() + window
+        self.began = time.monotonic()
+        self.deadline = self.began + window
         self.lingering = False
         self.peer = peer_of(client)
         self._raw = sock
@@ -155,7 +157,8 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
                 if not (data := self._raw.recv(_RECEIVE_SIZE)):
                     return self._at_end()
                 if not self._arriving.data:
-                    self.deadline = time.monotonic() + self.window
+                    self.began = time.monotonic()
+                    self.deadline = self.began + self.window
                 self._arriving.add(data)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
@@ -228,7 +231,8 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
     def begin_idle(self, seconds: float) -> None:
         """Wait for another request for *seconds*; parts of it may have arrived."""
         self._arriving.add(self.parser.unreader.take_buffered())
-        self.deadline = time.monotonic() + (self.window if self._arriving.data else seconds)
+        self.began = time.monotonic()
+        self.deadline = self.began + (self.window if self._arriving.data else seconds)
 
     def begin_next(self, seconds: float) -> None:
         """Wait for the request after the one that has arrived, as ``begin_idle``."""

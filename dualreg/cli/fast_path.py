@@ -4,10 +4,8 @@ They are plain requests whose answer is repeated without waiting for anything (`
 are those that gunicorn would send: its own class makes the head of the response, once in each second.
 """
 
-import select
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import lru_cache, partial
 from types import SimpleNamespace
@@ -17,6 +15,8 @@ from gunicorn.http.wsgi import Response
 
 from dualreg.cli import plain_requests
 from dualreg.cli.options import environment
+from dualreg.cli.server_log import LOG_FORMAT
+from dualreg.web.identified import HEADER, ID
 from dualreg.web.lane import Lane, Ready
 
 #: Heads of responses that are remembered.
@@ -51,8 +51,6 @@ class FastPath:
         """Answer what *lane* repeats, as a worker with this configuration and log would."""
         self._lane, self._cfg, self._log = lane, cfg, log
         self._head = lru_cache(_HEADS)(self._make_head)
-        self._writer = ThreadPoolExecutor(1)
-        self._late_line: Future[None] | None = None
 
     @classmethod
     def of(cls, app: object, cfg: Any, log: Any) -> Self | None:  # noqa: ANN401 -- gunicorn's
@@ -72,33 +70,22 @@ class FastPath:
             peer: As for ``plain_requests.read``.
         """
         began = time.perf_counter()
-        if self._late_line and not self._late_line.done():
-            return None  # a thread may wait for the reader of the log
         environ = plain_requests.read(head, peer)
         ready = environ and self._lane.at_once(environ)
         if not environ or not ready:
             return None
-        start = self._head(environ["REQUEST_METHOD"], ready.status, ready.headers, int(time.time()))
+        head = self._head(environ["REQUEST_METHOD"], ready.status, ready.headers, int(time.time()))
+        start = head + environ[ID].encode() + plain_requests.END
         return Answer(start + ready.body, partial(self._end, environ, ready, len(start), began))
 
     def _make_head(self, method: str, status: str, headers: tuple[tuple[str, str], ...], _: int) -> bytes:
-        """Return the head of a response that keeps the connection, with the time of now."""
+        """Return the head of a response that keeps the connection, with the time of now, up to the id."""
         sent: list[bytes] = []
         request = SimpleNamespace(method=method, version=plain_requests.VERSION, should_close=lambda: False)
         response = Response(request, SimpleNamespace(sendall=sent.append), self._cfg)
-        response.start_response(status, [*headers])
+        response.start_response(status, [*headers, (HEADER, "")])
         response.send_headers()
-        return b"".join(sent)
-
-    def _can_log(self) -> bool:
-        """Return whether a line can be written to the access log without waiting for its reader."""
-        writable, handlers = select.poll(), self._log.access_log.handlers
-        try:
-            for handler in handlers:
-                writable.register(handler.stream, select.POLLOUT)
-        except (AttributeError, ValueError):
-            return False  # it is no file, or a closed one
-        return len(writable.poll(0)) == len(handlers)
+        return b"".join(sent).removesuffix(plain_requests.END)
 
     def _end(self, environ: dict[str, str], ready: Ready, head: int, began: float, sent: int) -> None:
         ready.release()
@@ -107,11 +94,11 @@ class FastPath:
             self.count(environ, int(ready.status[:3]), seconds, max(sent - head, 0))
         if not self._log.access_log_enabled:
             return
+        seconds, body_sent = time.perf_counter() - began, max(sent - head, 0)
+        if self._cfg.access_log_format == LOG_FORMAT:
+            is_cut = sent < head + len(ready.body)
+            self._log.request(environ, int(ready.status[:3]), body_sent, seconds, is_cut=is_cut)
+            return
         request = SimpleNamespace(headers=plain_requests.headers_of(environ))
-        response = SimpleNamespace(status=ready.status, headers=ready.headers, sent=max(sent - head, 0))
-        duration = timedelta(seconds=time.perf_counter() - began)
-        write = partial(self._log.access, response, request, environ, duration)
-        if self._can_log():
-            write()
-        else:
-            self._late_line = self._writer.submit(write)
+        response = SimpleNamespace(status=ready.status, headers=ready.headers, sent=body_sent)
+        self._log.access(response, request, environ, timedelta(seconds=seconds))

@@ -51,7 +51,7 @@ class Meter:
             status = f"{resp.status}"[:3]  # of a response that was not begun, None
             failed = sys.exc_info()[1] is not None and not resp.headers_sent  # another one will be sent
             if status.isdigit() and not failed and _COUNTED not in environ:
-                seconds, sent = request_time.total_seconds(), bytes_sent(resp, environ)
+                seconds, sent = request_time.total_seconds(), bytes_sent(resp)
                 self._count(environ, status, seconds, sent)
             log(resp, req, environ, request_time)
 

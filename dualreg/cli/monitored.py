@@ -5,9 +5,10 @@ from typing import Any
 from flask import Response
 from gunicorn.workers.gthread import ThreadWorker
 
-from dualreg.cli.connection import Connection, MonitoringConnection, serialize
+from dualreg.cli.connection import Connection, MonitoringConnection
 from dualreg.cli.fast_path import Answer
 from dualreg.cli.monitoring import Monitor
+from dualreg.cli.refusals import last_answer
 
 
 class MonitoredWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
@@ -31,13 +32,7 @@ class MonitoredWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untype
     def _look_after_monitoring(self) -> None:
         """Do what is to be done about every second."""
         if self._monitor:
-            gauges = {
-                "threads": self.cfg.threads,
-                "threads_busy": min(self._busy, self.cfg.threads),
-                "requests_in_flight": len(self._handled),
-                "connections_waiting": len(self._waiting),
-            }
-            self._monitor.look(gauges)
+            self._monitor.look(self._gauges())
 
     def _end_monitoring(self) -> None:
         """Write what was counted, at the end of the process."""
@@ -53,7 +48,10 @@ class MonitoredWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untype
         asked = connection.asked
 
         def send(response: Response) -> None:
-            self._send_last(connection, serialize(response, asked))
+            peer, began = connection.peer, connection.began
+            self._send_last(
+                connection, last_answer(self.wsgi, self.log, response, asked, peer=peer, began=began)
+            )
 
         monitor, own, head = self._monitor, connection.monitored, connection.arrived
         if not monitor or not monitor.takes(head, connection.peer, own=own):
@@ -71,18 +69,20 @@ class MonitoredWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untype
             "connections_waiting": len(self._waiting),
         }
 
-    def _send_last(self, connection: Connection, data: bytes) -> None:
+    def _send_last(self, connection: Connection, answer: Answer) -> None:
         """Send the last answer on a connection; a spare thread sends what does not fit at once."""
         try:
-            sent = connection.answer(data)
+            sent = connection.answer(answer.data)
         except OSError:
+            answer.end(0)
             self._close(connection)
             return
-        if sent == len(data):
+        if sent == len(answer.data):
+            answer.end(sent)
             self._linger(connection)
             return
 
         def send_rest(connection: Connection) -> bool:
-            return not connection.send_rest(Answer(data, lambda _: None), sent)
+            return not connection.send_rest(answer, sent)
 
         self._submit(connection, send_rest, spare=True)

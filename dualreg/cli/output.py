@@ -1,6 +1,6 @@
 """Output: what commands print, for people and for programs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -37,9 +37,33 @@ def minute(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
+class _Printing:
+    """How lines for people are printed.
+
+    Attributes:
+        render: Makes a line of a level and a text; None: the text is the line.
+    """
+
+    render: Callable[[str, str], str] | None = None
+
+
+_printing = _Printing()
+
+
+def print_as_log(render: Callable[[str, str], str]) -> None:
+    """Print what ``echo`` is given as lines of a log from now on: the process is a server, or its child.
+
+    Args:
+        render: Makes a line of a level and a text.
+    """
+    _printing.render = render
+
+
 def echo(text: object, *, err: bool = False) -> None:
     """Print one line, whatever is in it; all output goes through this function or the next ones."""
-    click.echo(safe_line(text), err=err)
+    render = _printing.render
+    line = render("warning" if err else "info", str(text)) if render else safe_line(text)
+    click.echo(line, err=err)
 
 
 def echo_json(value: object, *, indent: int | None = 2, err: bool = False) -> None:

@@ -63,6 +63,7 @@ class PacedSocket:
         asked: The beginning of the request that is handled.
         cut_at: When the server stops receiving, by the monotonic clock.
         ended: Whether nothing more can be received.
+        began: When the request was handed to a thread, by the monotonic clock.
     """
 
     def __init__(self, sock: socket.socket, window: float) -> None:
@@ -70,9 +71,11 @@ class PacedSocket:
         sock.settimeout(0)
         self._sock = sock
         self.asked = b""
+        self.began = 0.0
         self.cut_at = math.inf
         self.ended = False
         self._timeout: float | None = None
+        self._sent, self._head_end = 0, math.inf
         self._reading, self._writing = Pace(window), Pace(window)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- whatever the socket has
@@ -81,8 +84,14 @@ class PacedSocket:
     def restart(self, asked: bytes) -> None:
         """Begin with another request, which begins with *asked*; no timeout is set."""
         self.asked, self._timeout = asked, None
+        self.began, self._sent, self._head_end = time.monotonic(), 0, math.inf
         self._reading.restart()
         self._writing.restart()
+
+    @property
+    def body_sent(self) -> int:
+        """Bytes of the response that the network has taken, without the head, which is sent first."""
+        return int(max(self._sent - self._head_end, 0))
 
     def settimeout(self, timeout: float | None) -> None:
         """Bound each call to *timeout* seconds; None: by progress only."""
@@ -137,10 +146,13 @@ class PacedSocket:
             ClientStalled: too few went in time.
             TimeoutError: nothing went within the timeout that is set.
         """
-        return self._wait(self._writing, select.POLLOUT, lambda: self._sock.send(data), grace=_ANSWER_TIME)
+        sent = self._wait(self._writing, select.POLLOUT, lambda: self._sock.send(data), grace=_ANSWER_TIME)
+        self._sent += sent
+        return sent
 
     def sendall(self, data: bytes) -> None:
         """Send *data*; see ``send``."""
+        self._head_end = min(self._head_end, self._sent + len(data))
         rest = memoryview(data)
         while rest:
             rest = rest[self.send(rest[:_SEND_SIZE]) :]
@@ -160,8 +172,9 @@ class PacedSocket:
                 if not sent:
                     break
                 at += sent
+                self._sent += sent
         finally:
-            file.seek(at)  # as a socket's: the access log counts what was sent
+            file.seek(at)  # as a socket's
         return at - offset
 
     def _wait(self, pace: Pace, event: int, move: Callable[[], int], *, grace: float = 0) -> int:

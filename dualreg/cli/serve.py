@@ -1,6 +1,7 @@
 """``dualreg serve``: the registry behind gunicorn."""
 
 import ssl
+from functools import partial
 from mmap import mmap
 from pathlib import Path
 from time import monotonic_ns
@@ -25,9 +26,10 @@ from dualreg.cli.descriptors import needed, raise_limit
 from dualreg.cli.metrics_folder import make_metrics_folder, remove_metrics, retire_metrics
 from dualreg.cli.notifying import notify_service_manager, notify_watchdog
 from dualreg.cli.options import Command, load_settings, settings_options, with_options
-from dualreg.cli.output import echo
-from dualreg.cli.server_log import LOG_FORMAT, ServerLog
+from dualreg.cli.output import echo, print_as_log
+from dualreg.cli.server_log import LOG_FORMAT, JsonServerLog, ServerLog
 from dualreg.cli.worker import CONNECTIONS, Worker
+from dualreg.logs.lines import message_line
 from dualreg.maintenance.scrubbing import Scrubber
 from dualreg.messages import safe_line
 from dualreg.migrate.sources.base import SourceInvalid
@@ -128,6 +130,8 @@ def run_server(settings: Settings, *background: BackgroundCommand | BackgroundTa
     _check_upstreams(settings)
     open_audit(settings).close()  # no serving without the audit log
     _check_legacy_source(settings)
+    if settings.log_format == "json":
+        print_as_log(partial(message_line, "json"))
     _raise_limit(settings)
     _Server(settings, *background).run()
 
@@ -358,10 +362,10 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         # web/forwarded.py reads what proxies say: gunicorn refuses two that differ, and lets them move paths.
         "secure_scheme_headers": {},
         "forwarder_headers": "",
-        "logger_class": ServerLog,
+        "logger_class": JsonServerLog if settings.log_format == "json" else ServerLog,
         "accesslog": "-" if settings.access_log else None,
         "access_log_format": LOG_FORMAT,
-        "loglevel": "warning",
+        "loglevel": settings.log_level,
         "proc_name": "dualreg",
         "control_socket_disable": True,
         # Who connects to a Unix socket is believed what X-Forwarded-For says: the owner and the group of it.

@@ -17,12 +17,14 @@ from typing import Any
 
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER
 
-from dualreg.cli.connection import Connection, Refused, serialize
+from dualreg.cli.connection import Connection, Refused
 from dualreg.cli.descriptors import waiting_connections
 from dualreg.cli.fast_path import Answer, FastPath
 from dualreg.cli.monitored import MonitoredWorker
 from dualreg.cli.pacing import PacedSocket
-from dualreg.web.app import refusal
+from dualreg.cli.plain_requests import peer_of
+from dualreg.cli.refusals import refuse
+from dualreg.logs.lines import unbind_request
 
 #: Seconds without progress after which a client is given up, unless the application says otherwise.
 CLIENT_TIMEOUT = 30.0
@@ -122,7 +124,7 @@ class Worker(MonitoredWorker):
         """Let a thread handle the request that has arrived."""
         spare = conn.asks_for_health and self._busy >= self.cfg.threads
         conn.hand_over()
-        handle = super().handle if spare else self.handle  # what comes next may be no load balancer's
+        handle = self._handle_one if spare else self.handle  # what comes next may be no load balancer's
         self._submit(conn, handle, spare=spare)
 
     def _submit(
@@ -141,10 +143,15 @@ class Worker(MonitoredWorker):
         unsent = _Unsent()
         super().handle_error(req, unsent, addr, exc)  # it decides on the status, and logs
         message = "internal server error" if unsent.status == _FAILURE else str(exc)[:_MESSAGE_LIMIT]
+        refused, sent = Refused(unsent.status, message), 0
+        answer = refuse(self.wsgi, self.log, refused, client.asked, peer=peer_of(addr), began=client.began)
         try:
-            client.sendall(self._refusal(client.asked, Refused(unsent.status, message)))
+            client.sendall(answer.data)
+            sent = len(answer.data)
         except OSError as error:
             self.log.debug("Failed to send an error. %s", error)
+        finally:
+            answer.end(sent)
 
     def notify(self) -> None:
         """Do nothing in each round of the loop; ``murder_keepalived`` reports that the process is alive."""
@@ -194,10 +201,10 @@ class Worker(MonitoredWorker):
         Returns:
             Whether the connection can take another request.
         """
-        keep = bool(super().handle(conn))
+        keep = self._handle_one(conn)
         while keep and self._takes_next(conn):
             conn.hand_over()
-            keep = bool(super().handle(conn))
+            keep = self._handle_one(conn)
         return keep
 
     def _takes_next(self, conn: Connection) -> bool:
@@ -228,6 +235,13 @@ class Worker(MonitoredWorker):
         finally:
             conn.request = None
 
+    def _handle_one(self, conn: Connection) -> bool:
+        """Handle the request that has arrived; what this thread logs from then on is not about it."""
+        try:
+            return bool(super().handle(conn))
+        finally:
+            unbind_request()
+
     def _keepalive_after(self, conn: Connection, keepalive: object) -> bool:
         """Return whether the connection can take another request: its body has been read, or has arrived."""
         return bool(keepalive) and conn.has_read_body(_REST)
@@ -245,22 +259,23 @@ class Worker(MonitoredWorker):
     def _refuse(self, connection: Connection, refused: Refused) -> None:
         """Answer a request that no thread handles."""
         self._forget(connection)
-        self._linger(connection, self._refusal(connection.asked, refused))
+        self._count_refusal(connection.asked, refused.status)
+        asked, peer, began = connection.asked, connection.peer, connection.began
+        self._linger(connection, refuse(self.wsgi, self.log, refused, asked, peer=peer, began=began))
 
-    def _refusal(self, asked: bytes, refused: Refused) -> bytes:
-        self._count_refusal(asked, refused.status)
-        headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
-        return serialize(refusal(self.wsgi, asked, refused.status, refused.message, headers), asked)
-
-    def _linger(self, connection: Connection, answer: bytes = b"") -> None:
+    def _linger(self, connection: Connection, answer: Answer | None = None) -> None:
         """Send the last answer, if any, and wait for the client to close the connection."""
+        sent = 0
         try:
-            connection.answer(answer)
+            sent = connection.answer(answer.data) if answer else 0
             connection.begin_lingering(self._window if self.alive else STOP_KEEPALIVE_LINGER)
         except OSError:
             self._close(connection)
         else:
             self._await(connection)
+        finally:
+            if answer:
+                answer.end(sent)
 
     def _await(self, connection: Connection) -> None:
         """Wait in the poller for what the client sends, after taking what has arrived."""

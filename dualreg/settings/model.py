@@ -255,6 +255,12 @@ class Settings(BaseModel):
         description="how often, or at which time of day, the server deletes tags by retention rules",
     )
     access_log: bool = Field(default=True, description="log a line for each request to standard output")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="form of the lines of the log: text or json; see docs/logs.md"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "warning", description="least severe messages that are logged: debug, info, warning or error"
+    )
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 

@@ -41,6 +41,7 @@ from dualreg.settings import Settings
 from dualreg.settings.values import parse_rate
 from dualreg.web import accel, address, api, audit, context, cors, token, v1, v2
 from dualreg.web.forwarded import client_address
+from dualreg.web.identified import record_facts
 from dualreg.web.lane import Lane
 from dualreg.web.late import LateAnswers
 from dualreg.web.outages import LimitedLog, outage_of
@@ -138,6 +139,7 @@ def _follow_up(app: Flask) -> None:
     app.after_request(_add_v2_headers)
     app.after_request(_forbid_rendering)
     app.after_request(v1.record_client)
+    app.after_request(record_facts)
     app.after_request(partial(audit.record, audit.Denials()))
     cors.install(app)
     app.after_request(_hold_slot)  # may replace the response, which the others have to see
@@ -158,7 +160,7 @@ def _register_views(app: Flask, *, issues_tokens: bool) -> None:
     app.register_error_handler(BlobMissing, _lost)
     app.register_error_handler(BlobDamaged, _lost)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, partial(_internal_error, LimitedLog(_log.error)))
+    app.register_error_handler(Exception, partial(_internal_error, LimitedLog(_log.warning)))
 
 
 def _note_route(endpoint: str | None, values: object) -> None:

@@ -10,6 +10,7 @@ from dualreg.networks import network_of
 from dualreg.web.context import audit, registry
 from dualreg.web.credentials import claimed_account
 from dualreg.web.forwarded import client_address
+from dualreg.web.identified import current_id
 from dualreg.web.outages import LimitedLog
 from dualreg.web.rates import Rates
 from dualreg.web.responses import API_CHECKS, DENIALS, PROBES, READS
@@ -68,6 +69,7 @@ def record(denials: Denials, response: Response) -> Response:
             repository=repository,
             action=action,
             status=response.status_code,
+            request_id=current_id(),
             agent=request.user_agent.string[:_TEXT_LIMIT],
             **g.get("facts", {}),
         )

@@ -13,7 +13,7 @@ _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _REQUEST_HEADERS = "Authorization, Accept, Content-Type, Content-Range, Range, If-Match, If-None-Match"
 _RESPONSE_HEADERS = (
     "Docker-Content-Digest, Link, Location, Range, Content-Range, WWW-Authenticate, ETag, "
-    "OCI-Subject, OCI-Tag, OCI-Filters-Applied, Retry-After"
+    "OCI-Subject, OCI-Tag, OCI-Filters-Applied, Retry-After, X-Request-Id"
 )
 
 

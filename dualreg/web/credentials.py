@@ -46,7 +46,7 @@ def counted(authenticate: Callable[[], Grant]) -> Grant:
 
     One whose credentials are wrong counts for its address. The check for the API does not count: load
     balancers and all clients send it, and its answer costs no more than a refusal.
-    For the audit log, ``g.locked_out`` says that too many logins have failed.
+    For the logs, ``g.locked_out`` says that too many logins have failed, and ``g.account`` who has asked.
 
     Raises:
         TooManyRequests: the client has sent too many. Also what *authenticate* raises.
@@ -57,7 +57,8 @@ def counted(authenticate: Callable[[], Grant]) -> Grant:
         _count("")
         g.locked_out = isinstance(error, TooManyAttempts)
         raise
-    _count(granted.identity.account)
+    g.account = granted.identity.account
+    _count(g.account)
     if granted.identity.key and (uses := key_uses()):
         uses.record(granted.identity.key)
     return granted

@@ -25,7 +25,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from werkzeug.wsgi import ClosingIterator
 
 from dualreg.web.context import Parts, parts_in
-from dualreg.web.forwarded import address_of
+from dualreg.web.identified import ADDRESS, answering, identify, keep_facts
 from dualreg.web.rates import client_of
 from dualreg.web.repeatable import REPEATED_AT_ONCE, Asker, Environ, Repeat, take_repeat
 from dualreg.web.responses import API_CHECKS, FILE, ROUTE
@@ -152,6 +152,7 @@ class Lane:
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 -- WSGI
         """Answer a request."""
+        start_response = answering(environ, start_response, self._parts.settings.trusted_proxies)
         visit = self._visit(environ, wait=True)
         if visit is None:
             return self.application(environ, start_response)
@@ -169,9 +170,11 @@ class Lane:
         It was counted and noted like one that is sent.
 
         Args:
-            environ: Of its WSGI environment, what a head contains and the address.
+            environ: Of its WSGI environment, what a head contains and the address. What the log says of the
+                request is added, whether there is an answer or not.
         """
         try:
+            identify(environ, self._parts.settings.trusted_proxies)
             visit = self._visit(environ, wait=False)
             if visit is None or (found := self._find(visit)) is None:
                 return None
@@ -192,7 +195,7 @@ class Lane:
         if (version := self._version(path, wait=wait)) is None:
             return None
         get, agent = environ.get, environ.get("HTTP_USER_AGENT", "")
-        address = address_of(environ, self._parts.settings.trusted_proxies)
+        address = environ[ADDRESS]
         credentials = get("HTTP_AUTHORIZATION", "")
         whose = address if credentials[:6].lower() == "basic " else ""  # failed logins count for addresses
         dialect = path[:4] if self._needs_rows(path) else ""
@@ -273,6 +276,7 @@ class Lane:
                 self._parts.rates.take(client_of(asker.grant.identity.account, visit.address))
             if answer.repeat.note:
                 answer.repeat.note(visit.address, visit.agent)
+            keep_facts(environ, asker.grant.identity.account, answer.repeat.repository)
         except BaseException:
             release()
             raise

@@ -17,6 +17,7 @@ from dualreg.web.body import read_limited
 from dualreg.web.context import audit, authority, registry, settings
 from dualreg.web.credentials import claim_account, counted, grant
 from dualreg.web.forwarded import client_address
+from dualreg.web.identified import current_id
 from dualreg.web.responses import json_response
 from dualreg.web.v2 import errors
 
@@ -133,6 +134,7 @@ def _refresh_token(granted: Grant) -> dict[str, object]:
         account=account,
         address=client_address(),
         path=request.path,
+        request_id=current_id(),
     )
     return {"refresh_token": logins.make_refresh(account, settings().token_service)}
 

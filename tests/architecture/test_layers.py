@@ -20,6 +20,7 @@ LAYERS: dict[str, set[str]] = {
     "transports": set(),
     "stores": set(),
     "networks": set(),
+    "logs": {"messages"},
     "waiting": {"errors"},
     "settings": {"patterns", "transports", "stores", "messages"},
     "image": {"errors"},
@@ -70,10 +71,10 @@ LAYERS: dict[str, set[str]] = {
         "proxies",
     },
     "web": {"errors", "image", "storage", "catalog", "registry", "auth", "settings", "patterns"}
-    | {"messages", "networks", ""},
+    | {"messages", "networks", "logs", ""},
     "cli": {"errors", "image", "remote", "storage", "catalog", "registry", "auth", "maintenance", "migrate"}
     | {"settings", "stores", "transports", "web", "assembly", "patterns", "proxies", "monitoring"}
-    | {"reloading", "messages", ""},
+    | {"reloading", "messages", "logs", ""},
     "__main__": {"cli"},
     "": set(),
 }
@@ -120,6 +121,7 @@ HOMES: dict[str, set[str]] = {
     "yaml": {"dualreg.migrate.sources.v1_config"},
     "boto3": {"dualreg.storage.s3_library"},
     "botocore": {"dualreg.storage.s3_library"},
+    "structlog": {"dualreg.logs"},
     "bcrypt": {"dualreg.auth.passwords"},
     "urllib3": {"dualreg.remote", "dualreg.storage.s3_library"},
 }
@@ -154,6 +156,7 @@ HARMLESS = {
     "datetime",
     "field",
     "frozenset",
+    "json.JSONEncoder",
     "logging.getLogger",
     "mapped_column",
     "re.compile",

@@ -13,7 +13,7 @@ from tests.protocol.clients.wire import Answer
 
 SOURCE = Path(__file__).parents[2] / "nginx"
 #: What differs between any two answers.
-_OWN = {"date", "server", "connection"}
+_OWN = {"date", "server", "connection", "x-request-id"}
 
 #: Between the addresses of several instances.
 BETWEEN = " fail_timeout=1s; server "
@@ -27,7 +27,6 @@ pid {prefix}/nginx.pid;
 error_log {prefix}/error.log notice;
 events {{ worker_connections 512; }}
 http {{
-    access_log {access_log};
     client_body_temp_path {prefix}/temp/body;
     proxy_temp_path {prefix}/temp/proxy;
     fastcgi_temp_path {prefix}/temp/fastcgi;
@@ -37,6 +36,7 @@ http {{
     gzip_types *;
     gzip_proxied any;
     include dualreg/{name};
+    access_log {access_log};
 }}
 """
 
@@ -137,7 +137,7 @@ def nginx_site(
         text = _edit(source.read_text(), edits.get(source.name, {}))
         (prefix / "dualreg" / source.name).write_text(text)
     main = prefix / "nginx.conf"
-    access_log = prefix / "access.log" if log else "off"
+    access_log = f"{prefix}/access.log dualreg" if log else "off"
     main.write_text(_MAIN.format(prefix=prefix, name=name, access_log=access_log))
     output = prefix / "output.log"
     with running(["nginx", "-p", prefix, "-c", main], output) as process:

@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import itertools
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -331,3 +332,25 @@ def test_an_old_go_client_can_shake_hands(front: Front) -> None:
     older = ["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]
     refused = subprocess.run([*offer, *older], input=b"", capture_output=True, timeout=20, check=False)
     assert b"protocol version" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("sent", "is_taken"),
+    [("ours-1", True), ("", False), ("a b", False), ("x" * 129, False), ("eyJ0.e30.x", False)],
+)
+def test_requests_have_one_id_in_both_logs(front: Front, blob: str, sent: str, *, is_taken: bool) -> None:
+    """The client's if it is valid, or nginx's; of remembered answers, too, and of what nginx sends itself."""
+    document = f"/v2/ranges/blobs/{Digest.of(b'')}"
+    ids = []
+    for path in (blob, blob, document, "/v2/", "/v1/search?q=s3cret", "/v2/ranges/manifests/none"):
+        found = front.site.send("GET", path, {"X-Request-Id": sent} if sent else {}).headers["x-request-id"]
+        assert (found == sent) if is_taken else re.fullmatch("[0-9a-f]{32}", found)
+        ids.append(found)
+    assert is_taken or len({*ids}) == len(ids)
+    logged = front.site.prefix / "access.log"
+    assert until(lambda: all(f" {each} -\n" in logged.read_text() for each in ids))
+    assert '"GET /v1/search HTTP/1.1" 200 ' in logged.read_text()
+    assert "s3cret" not in logged.read_text()
+    (own,) = front.data.parent.glob("dualreg-*.log")
+    assert until(lambda: f" {ids[-1]} ranges\n" in own.read_text())
+    assert "127.0.0.1 - - [" in own.read_text()

@@ -1,0 +1,97 @@
+"""Lines: how messages become text for people, or JSON for programs, by a chain of structlog's processors.
+
+Each is one line that may be shown: printable, and without secrets. The traceback of a mistake of the program
+is a member of the JSON; after text, it follows as indented lines.
+"""
+
+import json
+import logging
+import os
+import time
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Literal
+
+from structlog.contextvars import bind_contextvars, clear_contextvars, merge_contextvars
+from structlog.stdlib import ProcessorFormatter, add_log_level, add_logger_name
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from dualreg.messages import mask, safe_line
+
+Format = Literal["text", "json"]
+
+#: Writes JSON as the audit log has it: in ASCII, which escapes what a terminal obeys.
+_encode = json.JSONEncoder(default=str).encode
+_DELETE = "\x7f"
+
+
+def formatter(format: Format) -> logging.Formatter:
+    """Return what makes lines of Python's records."""
+    rendered: Processor = _as_json if format == "json" else _as_text
+    return ProcessorFormatter(
+        foreign_pre_chain=[merge_contextvars, add_logger_name, add_log_level, _add_traceback],
+        processors=[ProcessorFormatter.remove_processors_meta, rendered],
+    )
+
+
+def message_line(format: Format, level: str, text: str) -> str:
+    """Return the line of a message that is about no request."""
+    rendered = _as_json if format == "json" else _as_text
+    return rendered(None, level, {"event": text, "logger": "dualreg", "level": level})
+
+
+def bind_request(request_id: str) -> None:
+    """Have the messages of this thread name a request, until another one or ``unbind_request``."""
+    bind_contextvars(request_id=request_id)
+
+
+def unbind_request() -> None:
+    """Have the messages of this thread name no request."""
+    clear_contextvars()
+
+
+def json_line(members: Mapping[str, object]) -> str:
+    """Return *members* as a line of printable ASCII."""
+    return _encode(members).replace(_DELETE, "\\u007f")
+
+
+def json_time(now: float) -> str:
+    """Return seconds since 1970 as RFC 3339 has them in UTC, to the millisecond."""
+    second, fraction = divmod(now, 1)
+    return f"{_second(int(second))}.{int(fraction * 1000):03d}Z"
+
+
+@lru_cache(4)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _add_traceback(logger: WrappedLogger, name: str, members: EventDict) -> EventDict:
+    """Add the traceback of the error that the message is about, if any."""
+    del logger, name
+    kind, error, frames = members.pop("exc_info", None) or (None, None, None)
+    if kind:
+        members["exception"] = "".join(traceback.format_exception(kind, error, frames)).rstrip("\n")
+    return members
+
+
+def _as_json(logger: WrappedLogger, name: str, members: EventDict) -> str:
+    del logger, name
+    first = {"time": json_time(time.time()), "level": members.pop("level"), "pid": os.getpid()}
+    return json_line(first | {key: _masked(value) for key, value in members.items()})
+
+
+def _as_text(logger: WrappedLogger, name: str, members: EventDict) -> str:
+    """Return a line as gunicorn writes it, with the request."""
+    del logger, name
+    at = time.strftime("[%Y-%m-%d %H:%M:%S %z]")
+    line = safe_line(f"{at} [{os.getpid()}] [{members['level'].upper()}] {members['event']}")
+    request = f" request_id={members['request_id']}" if "request_id" in members else ""
+    below = members.get("exception", "")
+    return "\n".join([line + request, *(f"  {safe_line(each)}" for each in below.split("\n") if below)])
+
+
+def _masked(value: Any) -> Any:  # noqa: ANN401 -- whatever a message has
+    return mask(value) if isinstance(value, str) else value
