@@ -1,5 +1,6 @@
 """One container registry, two dialects: Docker V1 and Docker V2/OCI over one content-addressed store.
 
+    acting          on whose behalf tags are changed
     patterns        how operators choose repositories and tags: ``*`` matches anything
     image/          values: Digest, names, Descriptor, Manifest, V1Image, and the conversions
     storage/        bytes: the BlobStore, its drivers, and the link files that mirror names on disk

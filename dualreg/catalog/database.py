@@ -35,6 +35,7 @@ from dualreg.catalog.derivations import DerivationQueries
 from dualreg.catalog.dialects import READ_ONLY, has_changed, hasten, open_engine, watch_changes
 from dualreg.catalog.following import FollowingQueries
 from dualreg.catalog.garbage import GarbageQueries
+from dualreg.catalog.history import HistoryQueries
 from dualreg.catalog.integrity import file_of
 from dualreg.catalog.keys import KeyQueries
 from dualreg.catalog.linking import LinkingQueries
@@ -72,10 +73,7 @@ DatabaseFailure = SQLAlchemyError
 
 
 class CatalogGone(SQLAlchemyError):
-    """The file of the catalog was deleted or replaced while it is in use.
-
-    What is written to it, or read from it, is not in the file that has its name now, if there is one.
-    """
+    """The file of the catalog was deleted or replaced while it is in use: another one may have its name."""
 
 
 def failure_text(error: Exception) -> str:
@@ -147,6 +145,7 @@ class Transaction:
     now: datetime
     repositories = _Noun(RepositoryQueries)
     tags = _Noun(TagQueries)
+    history = _Noun(HistoryQueries)
     manifests = _Noun(ManifestQueries)
     blobs = _Noun(BlobQueries)
     uploads = _Noun(UploadQueries)
@@ -175,7 +174,7 @@ class Transaction:
     checks = _Noun(CheckQueries, timed=False)
     notes = _Noun(NoteQueries, timed=False)
     rebuild = _Noun(RebuildQueries, timed=False)
-    following = _Noun(FollowingQueries, timed=False)
+    following = _Noun(FollowingQueries)
 
     def confirm(self) -> None:
         """Ask the database whether the transaction, with its locks, is still there.

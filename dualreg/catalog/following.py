@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, select, update
 
 from dualreg.catalog.dialects import batches, insert_for
+from dualreg.catalog.history import HistoryQueries
 from dualreg.catalog.manifests import description
 from dualreg.catalog.rebuilding import FoundBlob, FoundManifest, FoundTag, RebuildQueries
 from dualreg.catalog.rows import BlobRow, Origin, V1ImageRow
@@ -65,6 +66,7 @@ class FollowingQueries:
     """What a follower has recorded, and changes of it."""
 
     connection: Connection
+    now: datetime
 
     def names(self) -> frozenset[RepositoryName]:
         """Return the repositories that are recorded."""
@@ -195,7 +197,10 @@ class FollowingQueries:
 
     def put_tags(self, repository_id: int, tags: Iterable[FoundTag]) -> None:
         """Record tags, or where they point now; when they were pulled stays."""
-        if rows := [tag.row(repository_id) for tag in tags]:
+        found = [*tags]
+        if rows := [tag.row(repository_id) for tag in found]:
+            targets = [(tag.name, tag.manifest, tag.origin) for tag in found]
+            HistoryQueries(self.connection, self.now).moved(repository_id, targets)
             insert = insert_for(self.connection.dialect.name, Tags)
             moved = {key: insert.excluded[key] for key in ("manifest", "updated_at", "origin", "agent")}
             columns = [Tags.repository_id, Tags.name]
@@ -203,6 +208,7 @@ class FollowingQueries:
 
     def remove_tags(self, repository_id: int, tags: Collection[Tag]) -> None:
         """Remove tags."""
+        HistoryQueries(self.connection, self.now).removed(repository_id, tags)
         self._remove(Tags, "name", repository_id, tags)
 
     def remove_manifests(self, repository_id: int, digests: Collection[Digest]) -> None:

@@ -105,7 +105,8 @@ def _key_differences(inspector: Inspector, name: str) -> Iterator[tuple[str, str
     found = {
         str(key["name"]): str(key["options"].get("ondelete")) for key in inspector.get_foreign_keys(name)
     }
-    found[str(inspector.get_pk_constraint(name)["name"])] = ""
+    # SQLite cannot name the key of a table whose numbers it never uses again.
+    found[str(inspector.get_pk_constraint(name)["name"] or f"pk_{name}")] = ""
     for key in sorted(found.keys() ^ wanted.keys()):
         yield key, f"the key is {'missing' if key in wanted else 'unexpected'}"
     for key in sorted(found.keys() & wanted.keys()):

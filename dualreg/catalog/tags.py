@@ -24,6 +24,7 @@ from dualreg.catalog import prepared
 from dualreg.catalog.blobs import REFERRERS_LIMIT
 from dualreg.catalog.candidates import note, noted, noting
 from dualreg.catalog.dialects import batches, insert_for, lock_names
+from dualreg.catalog.history import HistoryQueries
 from dualreg.catalog.rows import ORIGINS, Origin, PlacedTag, TagRow
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, Tags
 from dualreg.image.digest import Digest
@@ -63,6 +64,8 @@ class TagQueries:
     ) -> None:
         """Create *tags*, or move them, to point at the manifest, which must be in the repository.
 
+        Their history gets a row for each that did not point at it before.
+
         Args:
             origin: The generation of the client that pushes them.
             at: The time of the push; None: now.
@@ -82,6 +85,8 @@ class TagQueries:
             moved = noted(repository_id, self.now, target=manifest, **named)
             prepared.change(self.connection, _noting_moved(len(named)), moved)
         if rows:
+            targets = [(tag, manifest, origin) for tag in tags]
+            HistoryQueries(self.connection, self.now).moved(repository_id, targets)
             prepared.change_all(self.connection, _point(self.connection.dialect.name), rows)
 
     def confirm(self, repository_id: int, tags: Collection[Tag]) -> None:
@@ -211,7 +216,8 @@ class TagQueries:
         return tuple(sorted(map(Tag, self.connection.scalars(query.limit(REFERRERS_LIMIT)))))
 
     def remove(self, repository_id: int, *tags: Tag) -> bool:
-        """Delete the tags; return whether there was one."""
+        """Delete the tags; return whether there was one. Their history gets a row for each."""
+        HistoryQueries(self.connection, self.now).removed(repository_id, tags)
         going = (Tags.repository_id == repository_id) & Tags.name.in_(tags)
         note(self.connection, self.now, repository_id, select(Tags.manifest).where(going))
         locked = select(Tags.name).where(going).order_by(Tags.name).with_for_update()

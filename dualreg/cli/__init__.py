@@ -31,6 +31,7 @@ COMMANDS = {
     "quota": ("quota:quota", "Manage quotas."),
     "usage": ("usage:usage", "Show how many bytes repositories have."),
     "image": ("image:image", "Show an image."),
+    "tag": ("tag:tag", "Manage tags."),
     "images": ("images:images", "Check which clients can read images."),
     "derive": ("derive:derive", "Make editions of tagged images before clients ask for them."),
     "clients": ("clients:clients", "List recent V1 clients."),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from dualreg.acting import Api, act_always_as
 from dualreg.assembly import accounts_of, authority_of, open_registry, prepare
 from dualreg.auth.accounts import Accounts
 from dualreg.auth.audit import Audit
@@ -21,6 +22,8 @@ from dualreg.errors import AuditUnavailable, CatalogUnreachable, RegistryError
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 
+#: Groups of commands that change tags in another way than by an operator's wish.
+_APIS = {"migrate": Api.IMPORT, "mirror": Api.IMPORT, "follow": Api.FOLLOWER}
 #: Writes to the audit log which command changed what, and which Unix user ran it; facts are given by name.
 Record = Callable[..., None]
 
@@ -69,6 +72,13 @@ def prepare_or_fail(settings: Settings, *, create: bool = True, rebuild: bool = 
         raise click.ClickException(str(error)) from error
 
 
+def act_as_command() -> None:
+    """Have the history of tags name the command for what it changes."""
+    context = click.get_current_context(silent=True)
+    command = context.command_path.partition(" ")[2] if context else ""
+    act_always_as(command, _APIS.get(command.partition(" ")[0], Api.COMMAND))
+
+
 @contextmanager
 def prepared_registry(
     data: Path | None,
@@ -92,6 +102,7 @@ def prepared_registry(
     settings = load_settings(config, data=data)
     if announce:
         announce_registry(settings)
+    act_as_command()
     prepare_or_fail(settings, create=create, rebuild=rebuild)
     registry = open_registry(settings, alone=alone)
     try:

@@ -36,6 +36,7 @@ _SHARED_BY_GC = (
     "gc_interval",
     "gc_grace",
     "gc_untagged",
+    "history_keep",
     "gc_window",
     "gc_rate",
     "gc_empty_repositories",

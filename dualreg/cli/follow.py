@@ -14,7 +14,7 @@ import click
 from dualreg.assembly import follow_access, open_catalog
 from dualreg.catalog.clock import utc_now
 from dualreg.catalog.database import Catalog
-from dualreg.cli.admin import prepare_or_fail
+from dualreg.cli.admin import act_as_command, prepare_or_fail
 from dualreg.cli.background import background_update, end_with
 from dualreg.cli.failures import OUTAGES, reason_of
 from dualreg.cli.options import (
@@ -91,6 +91,7 @@ def update(
     settings = _settings(config, data=data, follow=tree)
     if not watch:
         announce_registry(settings)
+    act_as_command()
     prepare_or_fail(settings)
     with closing(open_catalog(settings)) as catalog, stoppable(quiet=watch) as stop:
         updating = _Updating(settings, catalog, stop, access=access or settings.auth != "none")

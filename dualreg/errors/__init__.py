@@ -22,6 +22,7 @@ RegistryError, for the client: the request is refused
 ├── TooManyRequests · TooManyUploads · TooManyStagedBytes  more than a client may send
 ├── PreconditionFailed · BlobInUse · ManifestInUse       the state does not allow it
 ├── TagImmutable · Unsigned · QuotaExceeded              a policy does not allow it
+├── NotRestorable                                        nor does the history of a tag
 ├── Unauthenticated · Denied · TooManyAttempts           authentication and authorization
 ├── NotAllowed · KeyUnknown                              accounts, keys and permission rules
 ├── DiskReserved · ReadOnly                              nothing can be added for now
@@ -46,6 +47,7 @@ from dualreg.errors.content import (
     ManifestTooLarge,
     ManifestUnknown,
     ManifestUnverified,
+    NotRestorable,
     PreconditionFailed,
     QuotaExceeded,
     ReferencesMissing,
@@ -128,6 +130,7 @@ __all__ = [
     "NameInvalid",
     "NamespaceUnknown",
     "NotAllowed",
+    "NotRestorable",
     "PageInvalid",
     "PreconditionFailed",
     "QuotaExceeded",

@@ -195,6 +195,19 @@ class BlobInUse(RegistryError):
         return f"{self.digest} is part of {_users(self.referrers, self.tags)}: delete that first"
 
 
+class NotRestorable(RegistryError):
+    """A tag that cannot be restored, and the *reason*."""
+
+    message = "tag cannot be restored"
+    repository: str
+    tag: str
+    reason: str
+
+    def explanation(self) -> str:
+        """Name the tag and the reason."""
+        return f"{self.repository}:{self.tag}: {self.reason}"
+
+
 class ManifestInUse(RegistryError):
     """A manifest that indexes of the repository (*referrers*) reference, and *tags* lead to."""
 

@@ -41,13 +41,15 @@ class RequestInvalid(RegistryError):
 
 
 class PageInvalid(RegistryError):
-    """A page with an invalid size (``n``), start (``after``), prefix or order (``sort``)."""
+    """A page with an invalid size (``n``), start (``after``), prefix, order (``sort``) or time."""
 
     message = "invalid page requested"
     n: str | None = None
     after: str | None = None
     prefix: str | None = None
     sort: str | None = None
+    before: str | None = None
+    since: str | None = None
 
     def explanation(self) -> str:
         """Name the parameter, and what is expected of it."""
@@ -56,6 +58,8 @@ class PageInvalid(RegistryError):
             "after": "what the Link header of the page before gave",
             "prefix": "the beginning of a tag",
             "sort": "name or -pushed",
+            "before": "an RFC 3339 time",
+            "since": "an RFC 3339 time",
         }
         return ", ".join(
             f"{name}={shown(value)} is not {expected[name]}" for name, value in self.facts().items()

@@ -5,6 +5,7 @@
 3. Of a full collection: links, blobs and bytes that nothing leads to are noted, whatever was noted before.
 4. Links that were noted long enough ago are reviewed: those still unused go.
 5. Blobs that have had no link for long enough go, with their bytes.
+6. What tags pointed at long ago is forgotten.
 """
 
 import time
@@ -82,6 +83,9 @@ class Collection:
         if full and not self.dry_run:
             result.complete = result.complete and self._note_all(result)
         result.complete = result.complete and self._review(result) and self._delete(result)
+        result.complete = result.complete and (
+            self.dry_run or all(map(self.pace, self.registry.history.trim()))
+        )
         if not self.dry_run:
             self._note(result, time.monotonic() - began)
         return result

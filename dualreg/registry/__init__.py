@@ -28,6 +28,7 @@ from dualreg.registry.figures import Figures
 from dualreg.registry.finding import Finder
 from dualreg.registry.garbage import Garbage
 from dualreg.registry.health import Health
+from dualreg.registry.history import History
 from dualreg.registry.immutability import Immutability
 from dualreg.registry.imports import Imports
 from dualreg.registry.incoming import Incoming
@@ -202,6 +203,11 @@ class Registry:
     def collections(self) -> Collections:
         """What counts garbage collections."""
         return Collections(self.state.catalog, self.state.store)
+
+    @property
+    def history(self) -> History:
+        """What knows what tags pointed at."""
+        return History(self.state, self.manifests)
 
     @property
     def uses(self) -> Uses:

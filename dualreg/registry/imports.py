@@ -189,6 +189,7 @@ class Imports:
         sizes = tx.blobs.linked(row.id, named | {each.manifest for each in added.tags})
         tx.rebuild.add_manifests(row.id, [self._found(each, sizes) for each in added.manifests.values()])
         tx.rebuild.add_tags(row.id, added.tags)
+        tx.history.created(row.id, [tag.name for tag in added.tags])
 
     def _found(self, new: NewManifest, linked: Mapping[Digest, int]) -> FoundManifest:
         """Return a manifest with its children, as ``resolve_children`` finds them.

@@ -35,10 +35,12 @@ class Retention:
         grace: For how long an unused blob stays after it was last used or asked for. An answer that content
             is present holds for half of it at least.
         untagged: How long manifests stay that nothing leads to; None: forever.
+        history: How long it stays known what tags pointed at; None: forever.
     """
 
     grace: timedelta = timedelta(hours=24)
     untagged: timedelta | None = None
+    history: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from flask import current_app, g, request
 
+from dualreg.acting import Api, act_as
 from dualreg.auth.access import CATALOG, Access, Action
 from dualreg.errors import Denied, NotAllowed, Unauthenticated
 from dualreg.image.names import RepositoryName
@@ -49,7 +50,7 @@ def need_of(handler: object) -> Action | Need:
 
 
 def enforce(locate: Callable[[Action], None]) -> None:
-    """Check what the request's handler requires.
+    """Check what the request's handler requires, and have it change tags for the account of the request.
 
     Args:
         locate: Finds the repository of the request, and authorizes an action on it.
@@ -70,6 +71,7 @@ def enforce(locate: Callable[[Action], None]) -> None:
     if isinstance(need, Action):
         locate(need)
         _require_writable(need)
+    act_as(grant().identity.account, Api.V1 if request.blueprint == Api.V1 else Api.V2)
 
 
 def _require_account() -> None:

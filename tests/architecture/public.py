@@ -243,6 +243,7 @@ class Seen:
             "repository show team/old", "repository show team/app",
         ):  # fmt: skip
             self.prints(line)
+        self._move()
         self.prints("images check team/old --for v1")
         self.prints("image show team/old:1")
         self._retain()
@@ -263,6 +264,14 @@ class Seen:
         self.invoke("retention remove team/saved")
         self.prints("tasks run gc")
         self.prints("tasks")
+
+    def _move(self) -> None:
+        for line in ("tag set team/old:2 1", "tag delete team/old:2", "tag restore team/old:2"):
+            for option in ("--dry-run", ""):
+                self.prints(f"{line} {option}")
+        self.prints("tag list team/old --limit 1")
+        self.prints("tag history team/old:2 --limit 1")
+        self.invoke("tag delete team/old:2")
 
     def _derive(self) -> None:
         self.prints("derive team/one --schema2")

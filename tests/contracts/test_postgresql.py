@@ -55,7 +55,8 @@ class TestPostgresql(CatalogContract):
             connection.exec_driver_sql(
                 "TRUNCATE repositories, blobs, signing_keys, v1_clients, accounts, group_members, "
                 "permissions, secrets, key_uses, login_failures, login_successes, forgotten, service_state, "
-                "upstream_counters, immutable_tags, retention_rules, tasks, quotas, quota_usage CASCADE"
+                "upstream_counters, immutable_tags, retention_rules, tasks, quotas, quota_usage, "
+                "tag_history CASCADE"
             )
         yield catalog
         catalog.close()

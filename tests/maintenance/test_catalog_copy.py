@@ -108,7 +108,10 @@ def test_a_catalog_moves(databases: Databases, tmp_path: Path, before: str, afte
     """All rows are the same, uploads in progress too; the registry goes on with the other database."""
     settings, url = filled(tmp_path / "data", databases.migrated(before)), databases.empty(after)
     expected = all_rows(settings.database_url)
-    assert {name for name, rows in expected.items() if not rows} <= {"v1_clients", "forgotten"} | {
+    assert {name for name, rows in expected.items() if not rows} <= {
+        "v1_clients",
+        "forgotten",
+    } | {
         "login_failures",
         "login_successes",
         "immutable_tags",

@@ -165,7 +165,7 @@ def administer(accounts: Accounts) -> None:
 
 
 #: What the tree does not say: work in progress, counters of visits, and what other files keep.
-UNKNOWN = {
+UNKNOWN = {"tag_history"} | {
     "uploads",
     "v1_sent_layers",
     "v1_clients",

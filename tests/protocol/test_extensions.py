@@ -34,9 +34,11 @@ def push(client: FlaskClient, pushed: Image, repository: str, *tags: str) -> Non
 
 def test_extensions_can_be_discovered(client: FlaskClient) -> None:
     """The discovery document names every extension with its endpoints."""
-    (extension,) = client.get("/v2/_oci/ext/discover").json["extensions"]
-    assert extension["name"] == "_dualreg"
-    assert extension["endpoints"] == ["_dualreg/tags", "_dualreg/repository"]
+    extensions = client.get("/v2/_oci/ext/discover").json["extensions"]
+    assert {each["name"]: each["endpoints"] for each in extensions} == {
+        "_dualreg": ["_dualreg/tags", "_dualreg/repository"],
+        "_oci": ["_oci/ext/discover", "_oci/tag-history"],
+    }
 
 
 @pytest.mark.parametrize(

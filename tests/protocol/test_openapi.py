@@ -96,6 +96,7 @@ class Playground:
         # Which values there are, by the names that the description has for them.
         image_, layer_ = str(world.image.digest), str(Digest.of(world.image.layers[0]))
         self.known: dict[str, list[str]] = {
+            "tag": ["one", "absent"],
             "name": [REPOSITORY, "t/new"],
             "digest": [image_, layer_, str(Digest.of(world.loose)), str(Digest.of(world.index))],
             "reference": ["one", "index", "v1", "new", image_, str(Digest.of(world.index))],

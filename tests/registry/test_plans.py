@@ -19,7 +19,15 @@ from sqlalchemy import event, insert
 from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.retention import RetentionRule
-from dualreg.catalog.tables import Blobs, Manifests, Repositories, RepositoryBlobs, Tags, V1Images
+from dualreg.catalog.tables import (
+    Blobs,
+    Manifests,
+    Repositories,
+    RepositoryBlobs,
+    TagHistory,
+    Tags,
+    V1Images,
+)
 from dualreg.catalog.upgrade import upgrade
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
@@ -96,6 +104,10 @@ def plan(catalog: Catalog, statement: str, parameters: Any) -> list[str]:
         "GET {repo}/_dualreg/tags?sort=-pushed&after=1767225600000000-one&n=1",
         "GET {repo}/_dualreg/tags?sort=-pushed&prefix=o",
         "GET {repo}/_dualreg/tags?sort=-pushed&prefix=o&after=1767225600000000-one&n=1",
+        "GET {repo}/_oci/tag-history/one",
+        "GET {repo}/_oci/tag-history/one?after=1767225600000000-1&n=1",
+        "GET {repo}/_oci/tag-history/one?before=2026-01-02T00:00:00Z&since=2026-01-01T00:00:00Z&n=1",
+        "GET {repo}/_oci/tag-history/one?digest={image}",
         "GET {repo}/referrers/{image}",
         f"GET {{repo}}/referrers/{{image}}?after=1-{ABSENT}",
         f"GET {{repo}}/referrers/{{image}}?artifactType={TYPE}",
@@ -147,6 +159,22 @@ def test_v1_images_are_found_by_indexes(
             step for step in plan(catalog, statement, parameters) if re.match("SCAN (?!chain|CONST)", step)
         ]
         assert slow == [], statement
+
+
+def test_moves_of_tags_search_indexes(world: tuple[Catalog, World], issued: list[tuple[str, Any]]) -> None:
+    """Those of a push, and all that a command asks to restore a tag, however long its history is."""
+    registry, name, tag = build_registry(world[0], MemoryStore()), RepositoryName("team/moved"), Tag("1")
+    first, second = (builders.image(builders.layer({"a": seed})) for seed in (b"1", b"2"))
+    push_v2(registry, name, tag, first)
+    push_v2(registry, name, tag, second)
+    registry.history.restore(registry.history.restoration(name, tag))
+    registry.history.restoration(name, tag, at=registry.now() + timedelta(days=1), to=second.digest)
+    registry.tags.delete(name, tag)
+    assert any(statement.startswith("INSERT INTO tag_history") for statement, _ in issued)
+    for statement, parameters in issued:
+        steps = plan(world[0], statement, parameters)
+        slow = [each for each in steps if re.match("SCAN (?!CONST)", each) or "B-TREE FOR ORDER" in each]
+        assert slow == [], f"{statement}\n{steps}"
 
 
 def test_a_collection_searches_indexes(world: tuple[Catalog, World], issued: list[tuple[str, Any]]) -> None:
@@ -239,6 +267,20 @@ def fill(catalog: Catalog, *, tags: int, repositories: int) -> None:
             {"repository_id": id_, "image_id": f"{id_:064x}", "json": MANIFEST, "complete": True}
             for id_ in ids
         ],
+        TagHistory: [
+            {
+                "repository": "many/tags",
+                "tag": "moved",
+                "at": EPOCH + timedelta(seconds=number),
+                "actor": "",
+                "api": "v2",
+                "new": digest,
+                "origin": "v2",
+                "media_type": manifest["media_type"],
+                "size": 2,
+            }
+            for number, digest in enumerate(referrers)
+        ],
         Tags: [
             {
                 "repository_id": 1,
@@ -252,6 +294,10 @@ def fill(catalog: Catalog, *, tags: int, repositories: int) -> None:
     with catalog.engine.begin() as connection:
         for table, values in rows.items():
             connection.execute(insert(table), values)
+
+
+def _later(seconds: int) -> str:
+    return (EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 def pages_of(tags: int, repositories: int) -> list[str]:
@@ -268,6 +314,8 @@ def pages_of(tags: int, repositories: int) -> list[str]:
         f"GET /v2/many/tags/_dualreg/tags?n=100&sort=-pushed&prefix=tag-&after={instant}-{tag}",
         f"GET /v2/many/tags/referrers/{MANIFEST}?{after}",
         f"GET /v2/many/tags/referrers/{MANIFEST}?artifactType={quote(TYPE)}&{after}",
+        f"GET /v2/many/tags/_oci/tag-history/moved?n=100&after={instant}-{middle}",
+        f"GET /v2/many/tags/_oci/tag-history/moved?n=100&before={quote(_later(middle))}",
         f"HEAD /v2/many/tags/manifests/{tag}",
     ]
 

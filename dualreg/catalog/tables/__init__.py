@@ -15,6 +15,8 @@ transcoded_layers ──► blobs             the gzip editions of layers
 quota_usage                             what was counted for quotas
 └── quota_links ──► repositories        … of which links
 
+tag_history                             every move and deletion of a tag
+
 signing_keys                            keys that sign tokens and generated schema 1 manifests
 v1_clients                              V1 clients that were seen, and when
 accounts · group_members · secrets      accounts, groups, API keys and refresh tokens
@@ -59,6 +61,7 @@ from dualreg.catalog.tables.content import (
     V1Images,
     V1SentLayers,
 )
+from dualreg.catalog.tables.history import TagHistory
 from dualreg.catalog.tables.service import (
     Deletions,
     RetentionRules,
@@ -93,6 +96,7 @@ __all__ = [
     "ServiceState",
     "SigningKeys",
     "Table",
+    "TagHistory",
     "Tags",
     "Tasks",
     "TranscodedLayers",

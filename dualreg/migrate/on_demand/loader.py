@@ -9,6 +9,7 @@ from threading import BoundedSemaphore, Lock
 
 from cachetools import TTLCache
 
+from dualreg.acting import Api, acting
 from dualreg.errors import BlobDamaged, BlobMissing, RegistryError, SourceBusy
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
@@ -81,7 +82,8 @@ class Loader:
 
         def import_it() -> str:
             run = self._run(tree)
-            outcome = run.import_one(entry)
+            with acting(self.source, Api.IMPORT):
+                outcome = run.import_one(entry)
             if outcome.status is Status.DONE:
                 run.record(outcome)
                 self._report(entry)

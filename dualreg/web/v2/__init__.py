@@ -19,7 +19,7 @@ from dualreg.web.context import registry
 from dualreg.web.guard import Need, authorize, enforce, requires
 from dualreg.web.repeatable import repeat_document
 from dualreg.web.responses import json_response
-from dualreg.web.v2 import blobs, extensions, manifests, referrers, repositories, tags, uploads
+from dualreg.web.v2 import blobs, extensions, manifests, referrers, repositories, tag_history, tags, uploads
 from dualreg.web.v2.errors import render, render_status
 
 __all__ = ["create_blueprint", "is_hidden_from", "kind_of_agent", "render", "render_status"]
@@ -34,7 +34,7 @@ def create_blueprint() -> Blueprint:
     blueprint = Blueprint("v2", __name__, url_prefix="/v2")
     blueprint.add_url_rule("", "bare", get_base)
     blueprint.add_url_rule("/", "base", get_base)
-    for module in (blobs, uploads, manifests, referrers, tags, repositories, extensions):
+    for module in (blobs, uploads, manifests, referrers, tags, repositories, extensions, tag_history):
         module.register(blueprint)
     blueprint.url_value_preprocessor(_parse_values)
     blueprint.before_request(_hide)
@@ -87,6 +87,7 @@ def _parse_values(_: str | None, values: dict[str, Any] | None) -> None:
     for name, parse in (
         ("name", _parse_name),
         ("digest", _parse_digest),
+        ("tag", Tag.parse),
         ("upload", UploadId.parse),
     ):
         if name in values:

@@ -18,6 +18,12 @@ from dualreg.web.responses import empty_response, json_response
 
 _DEFAULT_SIZE = 100
 _PREFIX = re.compile(r"[A-Za-z0-9._-]{0,128}", re.ASCII)
+_PROPOSED = {
+    "name": "_oci",
+    "description": "Discovery of extensions; what tags pointed at.",
+    "url": "docs/extensions.md",
+    "endpoints": ["_oci/ext/discover", "_oci/tag-history"],
+}
 _EXTENSION = {
     "name": "_dualreg",
     "description": "Tags with digest, size, media type, push and pull times; deletion of repositories.",
@@ -36,7 +42,7 @@ def register(blueprint: Blueprint) -> None:
 @requires(Need.LOGIN)
 def discover() -> Response:
     """List the extensions."""
-    return json_response({"extensions": [_EXTENSION]})
+    return json_response({"extensions": [_EXTENSION, _PROPOSED]})
 
 
 @requires(Action.PULL)

@@ -7,6 +7,7 @@ from tests.contracts.catalog.database import DatabaseContract
 from tests.contracts.catalog.deletions import DeletionsContract
 from tests.contracts.catalog.derivations import DerivationsContract
 from tests.contracts.catalog.figures import FiguresContract
+from tests.contracts.catalog.history import HistoryContract
 from tests.contracts.catalog.manifests import ManifestsContract
 from tests.contracts.catalog.notes import NotesContract
 from tests.contracts.catalog.policies import PoliciesContract
@@ -29,6 +30,7 @@ class CatalogContract(
     DatabaseContract,
     RepositoriesContract,
     TagsContract,
+    HistoryContract,
     BlobsContract,
     ManifestsContract,
     ReferrersContract,

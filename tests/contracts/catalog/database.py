@@ -30,6 +30,7 @@ from dualreg.catalog.tables import (
     ServiceState,
     SigningKeys,
     Table,
+    TagHistory,
     Tags,
     Tasks,
     TranscodedLayers,
@@ -136,7 +137,8 @@ class DatabaseContract:
             Accounts, Blobs, Deletions, GroupMembers, ImmutableTags, KeyUses, LoginFailures, LoginSuccesses,
             ManifestChildren, Manifests, ManifestViews, MissingChildren, Permissions, QuotaLinks, Quotas,
             QuotaUsage, Repositories, RepositoryBlobs, RetentionRules, Secrets, ServiceState, SigningKeys,
-            Tags, Tasks, TranscodedLayers, Uploads, UpstreamCounters, V1Clients, V1Images, V1SentLayers,
+            TagHistory, Tags, Tasks, TranscodedLayers, Uploads, UpstreamCounters, V1Clients, V1Images,
+            V1SentLayers,
         }  # fmt: skip
         assert {table.__tablename__ for table in known} == set(Table.metadata.tables)
         with catalog.read() as tx:

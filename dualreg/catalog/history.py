@@ -1,0 +1,198 @@
+"""SQL of the history of tags: a row for each move and deletion, in the transaction that makes it.
+
+Whatever changes tags calls ``moved`` or ``removed`` before. Both find out by themselves what tags point at,
+so a push asks nothing else. The caller holds what keeps others from changing the same tags.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Insert,
+    Select,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    null,
+    select,
+    tuple_,
+)
+from sqlalchemy.orm import aliased
+
+from dualreg.acting import actor
+from dualreg.catalog import prepared
+from dualreg.catalog.dialects import batches
+from dualreg.catalog.moves import EVERY_MOVE, HistoryPlace, HistoryRow, WantedMoves
+from dualreg.catalog.rows import ORIGINS, Origin
+from dualreg.catalog.tables import Blobs, Manifests, Repositories, TagHistory, Tags
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+
+#: A column, or what stands in its place.
+_Column = Any
+_COLUMNS = ("repository", "tag", "at", "actor", "api", "old", "new", "origin", "media_type", "size")
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryQueries:
+    """What tags pointed at."""
+
+    connection: Connection
+    now: datetime
+
+    def moved(self, repository_id: int, targets: Iterable[tuple[Tag, Digest, Origin]]) -> None:
+        """Record that tags are about to point at manifests, which are in the repository, unless they do."""
+        rows = [
+            {"moved_in": repository_id, "moved_tag": tag, "target": digest, "pushed_over": origin}
+            | self._act()
+            for tag, digest, origin in sorted(targets)
+        ]
+        if rows:
+            prepared.change_all(self.connection, _moved(), rows)
+
+    def created(self, repository_id: int, tags: Collection[Tag]) -> None:
+        """Record that tags were just created, many at once."""
+        for batch in batches(tags):
+            self._record(repository_id, batch, old=null(), new=Tags.manifest)
+
+    def removed(self, repository_id: int, tags: Collection[Tag]) -> None:
+        """Record that those of *tags* that exist are about to be deleted."""
+        for batch in batches(tags):
+            self._record(repository_id, batch, old=Tags.manifest, new=null())
+
+    def _record(self, repository_id: int, tags: Sequence[Tag], *, old: _Column, new: _Column) -> None:
+        own = (Tags.repository_id == repository_id) & Tags.name.in_(tags)
+        query = _rows(Tags.name, old, new, Tags.origin).join(Tags, _pointed()).where(own).order_by(Tags.name)
+        self.connection.execute(_insert(query), self._act())
+
+    def _act(self) -> dict[str, object]:
+        by = actor()
+        return {"acted_at": self.now, "acted_by": by.name, "acted_over": by.api}
+
+    def page(
+        self,
+        repository: RepositoryName,
+        tag: Tag,
+        *,
+        limit: int,
+        after: HistoryPlace | None = None,
+        wanted: WantedMoves = EVERY_MOVE,
+    ) -> Sequence[HistoryRow]:
+        """Return up to *limit* rows of a tag that are *wanted*, of any digest, newest first.
+
+        Args:
+            after: The last row of the page before.
+        """
+        before, since, _, origins = wanted
+        row = TagHistory
+        query = select(row.__table__).where(row.repository == repository, row.tag == tag)
+        # One upper bound, and one lower: with two, SQLite searches by one and scans up to the other.
+        place, types = tuple_(row.at, row.id), [row.at.type, row.id.type]
+        if after and (before is None or after.at < before):
+            query = query.where(place < tuple_(*after, types=types))
+        elif before:
+            query = query.where(row.at < before)
+        query = query.where(row.at > since) if since else query
+        query = query if len(origins) == len(ORIGINS) else query.where(row.origin.in_(sorted(origins)))
+        query = query.order_by(row.at.desc(), row.id.desc()).limit(limit)
+        return [_history_row(each) for each in self.connection.execute(query)]
+
+    def at(self, repository: RepositoryName, tag: Tag, instant: datetime) -> HistoryRow | None:
+        """Return the last row of a tag up to an instant, that included; None if there is none."""
+        row = TagHistory
+        query = select(row.__table__).where(row.repository == repository, row.tag == tag, row.at <= instant)
+        found = self.connection.execute(query.order_by(row.at.desc(), row.id.desc()).limit(1)).one_or_none()
+        return None if found is None else _history_row(found)
+
+    def origin(self, repository: RepositoryName, tag: Tag, digest: Digest) -> Origin | None:
+        """Return the origin that the tag had when it last pointed at a manifest, or that of another tag.
+
+        None: it is not known.
+        """
+        row = TagHistory
+        query = select(row.origin).where(row.repository == repository, row.tag == tag)
+        moved = query.where(func.coalesce(row.new, row.old) == digest)
+        moved = moved.order_by(row.at.desc(), row.id.desc()).limit(1)
+        tagged = (
+            select(Tags.origin)
+            .join(Repositories, Repositories.id == Tags.repository_id)
+            .where(Repositories.name == repository, Tags.manifest == digest)
+            .limit(1)
+        )
+        found = self.connection.scalar(moved) or self.connection.scalar(tagged)
+        return None if found is None else Origin(found)
+
+    def trim(self, before: datetime, limit: int) -> int:
+        """Delete up to *limit* of the oldest rows, those of *before* or earlier; return how many."""
+        oldest = select(TagHistory.id, TagHistory.at).order_by(TagHistory.id).limit(limit)
+        ids = [id_ for id_, at in self.connection.execute(oldest) if at <= before]
+        if ids:
+            self.connection.execute(delete(TagHistory).where(TagHistory.id.in_(ids)))
+        return len(ids)
+
+
+def _history_row(row: Any) -> HistoryRow:  # noqa: ANN401 -- of the table, whose columns are in the same order
+    id_, repository, tag, at, by, api, old, new, origin, media_type, size = row
+    names = RepositoryName(repository), Tag(tag)
+    return HistoryRow(id_, *names, at, by, api, old, new, Origin(origin), media_type, size)
+
+
+def _pointed() -> ColumnElement[bool]:
+    """Return the condition that a tag points at the manifest."""
+    return (Tags.repository_id == Manifests.repository_id) & (Tags.manifest == Manifests.digest)
+
+
+def _rows(tag: _Column, old: _Column, new: _Column, origin: _Column) -> Select[*tuple[Any, ...]]:
+    """Return the query of new rows, of manifests with their repositories.
+
+    Rows of a tag are in the order of their times, although of two transactions the one that began later may
+    change it first: the time of a row is not before that of the row before.
+    """
+    last = aliased(TagHistory)
+    newest = (
+        select(func.max(last.at, type_=last.at.type))
+        .where(last.repository == Repositories.name, last.tag == tag)
+        .correlate_except(last)
+        .scalar_subquery()
+    )
+    now = bindparam("acted_at", type_=TagHistory.at.type)
+    return (
+        select(
+            Repositories.name,
+            tag,
+            case((newest > now, newest), else_=now),
+            bindparam("acted_by", type_=TagHistory.actor.type),
+            bindparam("acted_over", type_=TagHistory.api.type),
+            old,
+            new,
+            origin,
+            Manifests.media_type,
+            Blobs.size,
+        )
+        .select_from(Manifests)
+        .join(Repositories, Repositories.id == Manifests.repository_id)
+        .join(Blobs, Blobs.digest == Manifests.digest)
+    )
+
+
+def _insert(query: Select[*tuple[Any, ...]]) -> Insert:
+    return insert(TagHistory).from_select(_COLUMNS, query)
+
+
+@cache
+def _moved() -> Insert:
+    """Return the statement of ``moved``, cached: building it takes longer than executing it."""
+    tag = bindparam("moved_tag", type_=TagHistory.tag.type)
+    target = bindparam("target", type_=TagHistory.new.type)
+    origin = bindparam("pushed_over", type_=TagHistory.origin.type)
+    own = (Manifests.repository_id == bindparam("moved_in")) & (Manifests.digest == target)
+    named = (Tags.repository_id == Manifests.repository_id) & (Tags.name == tag)
+    query = _rows(tag, Tags.manifest, Manifests.digest, origin).outerjoin(Tags, named)
+    return _insert(query.where(own, Tags.manifest.is_(None) | (Tags.manifest != target)))

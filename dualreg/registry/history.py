@@ -1,0 +1,151 @@
+"""History: what tags pointed at, who moved them, and what they would point at if they were restored."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from dualreg.catalog.database import Transaction
+from dualreg.catalog.moves import EVERY_MOVE, HistoryPlace, HistoryRow, WantedMoves
+from dualreg.catalog.rows import Origin
+from dualreg.errors import NotRestorable
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry.manifests import Manifests
+from dualreg.registry.pages import SCAN_LIMIT, Page
+from dualreg.registry.preconditions import ANY, Precondition
+from dualreg.registry.state import State
+
+#: Rows that are read at a time.
+_BATCH = 500
+
+
+class Restoration(NamedTuple):
+    """How a tag is restored; *origin* is the generation of the client that pushed it so.
+
+    Attributes:
+        old: What it points at; None: it does not exist.
+        new: What it will point at.
+    """
+
+    repository: RepositoryName
+    tag: Tag
+    old: Digest | None
+    new: Digest
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Says what tags pointed at, and has them point at that again."""
+
+    state: State
+    manifests: Manifests
+
+    def page(
+        self,
+        repository: RepositoryName,
+        tag: Tag,
+        *,
+        limit: int,
+        after: HistoryPlace | None = None,
+        wanted: WantedMoves = EVERY_MOVE,
+    ) -> Page[HistoryRow]:
+        """Return up to *limit* moves of a tag, newest first; none if it never existed, or only long ago.
+
+        Args:
+            after: The last row of the page before.
+            wanted: Of one digest, a page that is not the last may have fewer than *limit*.
+        """
+        found: list[HistoryRow] = []
+        one = wanted.digest is not None
+        size = _BATCH if one else limit + 1
+        with self.state.catalog.read() as tx:
+            for _ in range(SCAN_LIMIT // _BATCH if one else 1):
+                rows = tx.history.page(repository, tag, limit=size, after=after, wanted=wanted)
+                found += filter(wanted.includes, rows)
+                if len(found) > limit or len(rows) < size:
+                    return Page(found[:limit], more=len(found) > limit > 0)
+                after = HistoryPlace(rows[-1].at, rows[-1].id)
+        return Page(found, more=True, scanned_to=rows[-1])
+
+    def trim(self) -> Iterator[int]:
+        """Forget what is too old, a page at a time; yields how many moves were forgotten."""
+        keep = self.state.retention.history
+        gone = _BATCH if keep is not None else 0
+        while keep is not None and gone == _BATCH:
+            with self.state.catalog.begin() as tx:
+                gone = tx.history.trim(tx.now - keep, _BATCH)
+            yield gone
+
+    def restoration(
+        self,
+        repository: RepositoryName,
+        tag: Tag,
+        *,
+        to: Digest | None = None,
+        at: datetime | None = None,
+    ) -> Restoration:
+        """Return how a tag would be restored; by default, to what it last pointed at, and does not now.
+
+        Args:
+            to: Restore it to this manifest, which it need not have pointed at.
+            at: Restore it to what it pointed at then.
+
+        Raises:
+            NotRestorable: the history does not say, or the tag points at that already.
+        """
+        with self.state.catalog.read() as tx:
+            row = tx.manifests.find(repository, tag)
+            current = row.digest if row else None
+            if to is None:
+                to = _former(tx, repository, tag, current) if at is None else _then(tx, repository, tag, at)
+            if to == current:
+                raise NotRestorable(repository=repository, tag=tag, reason=f"it points at {to} already")
+            origin = tx.history.origin(repository, tag, to)
+        return Restoration(repository, tag, current, to, origin or (row and row.origin) or Origin.V2)
+
+    def restore(self, planned: Restoration) -> None:
+        """Restore a tag as planned.
+
+        Raises:
+            NotRestorable: the manifest is gone.
+            PreconditionFailed: the tag was changed meanwhile.
+            RepositoryOwned: its content comes from upstream.
+        """
+        condition = Precondition(match=frozenset({str(planned.old)}))
+        if planned.old is None:
+            condition = Precondition(none_match=frozenset({ANY}))
+        self.manifests.retag(
+            planned.repository, planned.tag, planned.new, planned.origin, condition=condition
+        )
+
+
+def _former(tx: Transaction, repository: RepositoryName, tag: Tag, current: Digest | None) -> Digest:
+    """Return the manifest that the tag last pointed at, and that is not the *current* one.
+
+    Raises:
+        NotRestorable: there is none.
+    """
+    rows = tx.history.page(repository, tag, limit=SCAN_LIMIT)
+    former = next((row.old for row in rows if row.old not in (None, current)), None)
+    if former is None:
+        reason = "its history has nothing else that it pointed at" if rows else "it has no history"
+        raise NotRestorable(repository=repository, tag=tag, reason=reason)
+    return former
+
+
+def _then(tx: Transaction, repository: RepositoryName, tag: Tag, at: datetime) -> Digest:
+    """Return the manifest that the tag pointed at *at* a time.
+
+    Raises:
+        NotRestorable: it did not exist then, or that is not known.
+    """
+    row = tx.history.at(repository, tag, at)
+    if row is None:
+        reason = f"its history does not reach back to {at:%Y-%m-%d %H:%M:%S %Z}"
+        raise NotRestorable(repository=repository, tag=tag, reason=reason)
+    if row.new is None:
+        reason = f"it did not exist at {at:%Y-%m-%d %H:%M:%S %Z}"
+        raise NotRestorable(repository=repository, tag=tag, reason=reason)
+    return row.new
