@@ -119,11 +119,7 @@ def _edition(accept: Accept, nature: Nature, readable: frozenset[Family]) -> For
 
 @dataclass(frozen=True)
 class Editions:
-    """Makes editions of images, and finds those that were made.
-
-    Attributes:
-        made: How many this process has made, by what they are recorded as.
-    """
+    """Makes editions of images, counts them by kind in ``made``, and finds those that were made."""
 
     manifests: Manifests
     entries: IndexEntries
