@@ -231,6 +231,8 @@ ACTIONS = st.tuples(st.sampled_from(["push", "pull", "delete", "wait"]), st.samp
     st.lists(ACTIONS, max_size=6),
 )
 @example([ALL], [tag(name, 3) for name in NAMES], [("delete", "v2"), ("wait", ""), ("push", "a")])
+@example([ALL], [tag(name, 3) for name in NAMES], [("delete", "v2")])
+@example([ALL], [tag(name, 3) for name in NAMES], [("wait", ""), ("wait", ""), ("pull", "pr-2")])
 def test_nothing_goes_that_changes_during_a_run(
     monkeypatch: pytest.MonkeyPatch,
     rules: list[RetentionRule],
