@@ -405,8 +405,11 @@ class Collections(RuleBasedStateMachine):
             with self.registry.state.catalog.read() as tx:
                 row = tx.manifests.find(repository, digest)
                 view = row and tx.views.find(row.repository_id, digest)
-            if row:
-                yield from (blob.digest for blob in self.registry.derived.blobs(repository, digest))
+            made = self.registry.derived.blobs(repository, digest) if row else ()
+            yield from (blob.digest for blob in made)
+            for schema1 in self.registry.manifests.peek_all(repository, [blob.digest for blob in made]):
+                if signed := self.registry.manifests.signed(schema1):
+                    yield signed.digest
             for image_row in self.registry.v1_images.peek_ancestry(repository, ImageId(view)) if view else ():
                 yield from filter(None, (image_row.json, image_row.layer))
 
