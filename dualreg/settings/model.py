@@ -37,6 +37,7 @@ from dualreg.settings.values import (
     LegacySource,
     LoginLimits,
     MinFree,
+    OtherAddress,
     Printable,
     Proxies,
     Rate,
@@ -80,7 +81,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bind: Address = Field("127.0.0.1:5000", description="address to serve on: HOST:PORT, PORT or unix:PATH")
-    monitoring_bind: Address = Field(
+    monitoring_bind: OtherAddress = Field(
         "", description="separate address for /livez, /readyz, /metrics: HOST:PORT, PORT or unix:PATH"
     )
     metrics_networks: Proxies = Field(

@@ -212,6 +212,11 @@ def _address(value: str) -> str:
     return value if colon else f"127.0.0.1:{port}"
 
 
+def _other_address(value: str) -> str:
+    """Do the same with an address that may be empty."""
+    return _address(value) if value else value
+
+
 def _store(value: str) -> str:
     """Check the URL of a store, and return it with the home directory for ``~``."""
     if value and not kind_of(value).form and not value.startswith("memory:"):
@@ -372,6 +377,7 @@ HomePaths = Annotated[tuple[HomePath, ...], BeforeValidator(_listed)]
 Kept = Annotated[timedelta | None, BeforeValidator(_kept)]
 Window = Annotated[str, AfterValidator(_window)]
 Address = Annotated[str, AfterValidator(_address)]
+OtherAddress = Annotated[str, AfterValidator(_other_address)]
 StoreUrl = Annotated[str, AfterValidator(_store)]
 DatabaseUrl = Annotated[str, AfterValidator(_database)]
 HttpUrl = Annotated[str, AfterValidator(_url)]

@@ -18,7 +18,7 @@ HEAVY = ("flask", "gunicorn", "sqlalchemy", "alembic", "rich", "pydantic", "urll
     [
         ("--version", HEAVY),
         ("--help", HEAVY),
-        ("serve --help", ("rich",)),
+        ("serve --help", ("dualreg.cli.progress",)),
         ("migrate --help", ("flask", "gunicorn")),
         ("config show", ("flask", "gunicorn", "sqlalchemy", "dualreg.registry")),
     ],
