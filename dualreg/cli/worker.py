@@ -144,6 +144,7 @@ class Worker(MonitoredWorker):
         super().handle_error(req, unsent, addr, exc)  # it decides on the status, and logs
         message = "internal server error" if unsent.status == _FAILURE else str(exc)[:_MESSAGE_LIMIT]
         refused, sent = Refused(unsent.status, message), 0
+        self._count_refusal(client.asked, refused.status)
         answer = refuse(self.wsgi, self.log, refused, client.asked, peer=peer_of(addr), began=client.began)
         try:
             client.sendall(answer.data)
