@@ -33,7 +33,7 @@ def body_chunks(*, length: int | None = None) -> Iterator[bytes]:
         ServerBusy: too many clients are sending bodies; nothing is yielded.
         DiskReserved: the disk is nearly full; what was yielded counts.
     """
-    declared = request.content_length
+    declared, environ = request.content_length, request.environ
     if None not in (length, declared) and length != declared:
         raise SizeMismatch(promised=length, declared=declared)
     received = 0
@@ -47,7 +47,7 @@ def body_chunks(*, length: int | None = None) -> Iterator[bytes]:
         except _Cut as error:
             raise _truncated(received) from error
         finally:
-            request.environ[RECEIVED] = received
+            environ[RECEIVED] = received  # also of a generator that is dropped after the request
     # gunicorn ends a truncated Content-Length body like a complete one.
     if declared is not None and received != declared:
         raise _truncated(received, declared)

@@ -41,7 +41,7 @@ def world(registry: Registry) -> World:
 def answers(world: World) -> Answers:
     """Sends the requests of all operations to an application; returns the statuses, which are described."""
     layer = str(Digest.of(world.image.layers[0]))
-    values = {"name": REPOSITORY, "digest": layer, "upload": world.upload.rpartition("/")[2]}
+    values = {"name": REPOSITORY, "tag": "v1", "digest": layer, "upload": world.upload.rpartition("/")[2]}
     values["reference"] = "one"
 
     def send(label: str, app: Flask, headers: dict[str, str]) -> int:
