@@ -49,6 +49,11 @@ _TYPES = (
 _VOUCHING = frozenset({Role.MANIFEST.value, "conversion"})
 #: Layers of what cosign attaches by a tag, which has the config of an image.
 _STATEMENTS = frozenset({cosign.SIMPLE_SIGNING, cosign.DSSE})
+#: What the media types of layers of images contain. containerd runs these whatever the type of the config is,
+#: unless that has no ``diff_ids``, as the empty one with which tools attach files.
+#: Source: containerd, ``image.go`` (Unpack, getLayers).
+_RUNNABLE = (".tar", ".layer.")
+_EMPTY = Digest.of(b"{}")
 _NONE_FOUND = "it is not signed"
 
 
@@ -269,7 +274,8 @@ class Signatures:
         """Return whether a manifest states something about another one, and no client can run it.
 
         Clients run what has the config of an image, or a vague one; so does what cosign attaches by a tag.
-        There, each layer must be JSON, which is neither a tar nor compressed.
+        There, each layer must be JSON, which is neither a tar nor compressed. With another config, none may
+        be that of an image.
         """
         try:
             contents = stored_contents(target.media_type, target.payload)
@@ -280,9 +286,10 @@ class Signatures:
         if target.media_type != media_types.OCI_MANIFEST:
             return False
         (config,) = (each.descriptor for each in contents.children if each.role is Role.CONFIG)
-        if config.media_type not in media_types.IMAGE_CONFIGS | media_types.VAGUE_CONFIGS:
-            return contents.subject is not None
         layers = [each.descriptor for each in contents.children if each.role is Role.LAYER]
+        if config.media_type not in media_types.IMAGE_CONFIGS | media_types.VAGUE_CONFIGS:
+            runs = any(part in each.media_type for part in _RUNNABLE for each in layers)
+            return contents.subject is not None and (config.digest == _EMPTY or not runs)
         return bool(layers) and all(
             layer.media_type in _STATEMENTS
             and cosign.is_statement(

@@ -235,6 +235,9 @@ def _disguised(name: str) -> Pushed:
     if name == "vague config":
         document["subject"] = descriptor(OTHER.media_type, OTHER.manifest)
         document["config"]["mediaType"] = media_types.OCTET_STREAM
+    if name == "another config":
+        document["subject"] = descriptor(OTHER.media_type, OTHER.manifest)
+        document["config"]["mediaType"] = "application/vnd.example.config.v1+json"
     if name == "layer of a signature":
         document["layers"] = [descriptor(cosign.SIMPLE_SIGNING, LAYER)]
     if name == "no layers":
@@ -243,7 +246,9 @@ def _disguised(name: str) -> Pushed:
     return Pushed(json.dumps(document).encode(), [*IMAGE.blobs.values()], tag)
 
 
-@pytest.mark.parametrize("name", ["plain", "subject", "vague config", "layer of a signature", "no layers"])
+@pytest.mark.parametrize(
+    "name", ["plain", "subject", "vague config", "another config", "layer of a signature", "no layers"]
+)
 def test_no_image_passes_for_a_signature(registry: Registry, name: str) -> None:
     """Not under the tag of a signature either: what clients could run must be signed, pulled or pushed."""
     pushed = _disguised(name)
@@ -255,13 +260,18 @@ def test_no_image_passes_for_a_signature(registry: Registry, name: str) -> None:
 
 
 def test_artifacts_about_an_image_need_no_signature(registry: Registry) -> None:
-    """A bill of materials is pulled by its digest; a chart is an artifact of its own, and must be signed."""
+    """A bill of materials is pulled by its digest; a chart is an artifact of its own, and must be signed.
+
+    oras calls every file a layer of an image, beside an empty config.
+    """
     report = signers.referrer(IMAGE, "application/spdx+json", "application/spdx+json", b"{}")
     push(registry, report)
+    plain = signers.referrer(IMAGE, "application/spdx+json", media_types.OCI_LAYER, b"{}")
+    push(registry, plain)
     chart = builders.artifact("application/vnd.cncf.helm.config.v1+json", b"{}")
     push_v2(registry, NAME, Tag("chart"), chart)
     client = served(registry)
-    assert get(client, report.digest).status_code == 200
+    assert [get(client, each.digest).status_code for each in (report, plain)] == [200, 200]
     assert get(client, "chart").status_code == 403
     push(registry, signers.cosign_bundle(chart, KEY))
     assert get(client, "chart").status_code == 200
