@@ -6,7 +6,7 @@ Source: Notary Project, specs/signature-specification.md and specs/signature-env
 import base64
 import binascii
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from cryptography import x509
@@ -27,7 +27,7 @@ _PAYLOAD = "application/vnd.cncf.notary.payload.v1+json"
 _SCHEME, _EXPIRY = "io.cncf.notary.signingScheme", "io.cncf.notary.expiry"
 _SUPPORTED = "notary.x509"
 #: What a signature may demand that verifiers understand.
-_CRITICAL = frozenset({_SCHEME, _EXPIRY})
+_CRITICAL = (_SCHEME, _EXPIRY)
 #: The algorithm that belongs to each key, by its size in bits or its curve, and its hash.
 #: Source: specs/signature-specification.md, "Algorithm Selection".
 _RSA = {2048: ("PS256", hashes.SHA256), 3072: ("PS384", hashes.SHA384), 4096: ("PS512", hashes.SHA512)}
@@ -162,7 +162,7 @@ def _problem(read: _Envelope, target: Target, now: datetime) -> str:
     except ValueError:
         return "malformed: the time of its expiry"
     if expiry and expiry <= now:
-        return f"expired on {expiry.astimezone(UTC):%Y-%m-%d}"
+        return f"expired on {expiry:%Y-%m-%d}"
     return ""
 
 

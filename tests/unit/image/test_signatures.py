@@ -262,6 +262,12 @@ NOTATION: Mapping[str, tuple[tuple[signers.Authority, ...], Mapping[str, Any], V
     "demands a plugin": (
         (_leaf(), ROOT), {"crit": [_SCHEME, "io.cncf.notary.verificationPlugin"]}, UNVERIFIED, "demands",
     ),
+    "demands no text": ((_leaf(), ROOT), {"crit": [_SCHEME, {"a": []}]}, UNVERIFIED, "demands"),
+    "expired before the first day": (
+        (_leaf(), ROOT),
+        {"crit": [_SCHEME, _EXPIRY], _EXPIRY: "0001-01-01T00:00:00+23:59"},
+        INVALID, "expired on",
+    ),
 }  # fmt: skip
 
 
