@@ -72,7 +72,11 @@ class Ruling(NamedTuple):
 
 
 class _Verdict(NamedTuple):
-    """Whether an image is signed, as a policy requires; if not, why."""
+    """Whether an image is signed, as a policy requires; if not, why.
+
+    Attributes:
+        until: When it must be looked at again; None: when rows have changed.
+    """
 
     is_signed: bool
     reason: str = ""
@@ -82,7 +86,6 @@ class _Verdict(NamedTuple):
 class _Remembered(NamedTuple):
     version: Hashable
     verdict: _Verdict
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +185,7 @@ class Signatures:
         with self._lock:
             known = self._known.get(key)
         now = catalog.now()
-        if known and known.verdict.is_signed and _is_fresh(known, now):
+        if known and known.verdict.until and now < known.verdict.until:
             return known.verdict
         version = catalog.version(wait=True)
         if known and known.version == version and not known.verdict.is_signed:
@@ -190,8 +193,12 @@ class Signatures:
         verdict = self._search(policy, repository, target(), now)
         if not verdict.is_signed and (known is None or known.verdict != verdict):
             _log.warning("%s@%s: %s (policy %s)", repository, digest, verdict.reason, policy.name)
+        if verdict.is_signed:
+            # What is answered by it must not be repeated for longer, though no further rows change.
+            end = now + _AGE
+            verdict = verdict._replace(until=min(verdict.until or end, end))
         with self._lock:
-            self._known[key] = _Remembered(version, verdict, now)
+            self._known[key] = _Remembered(version, verdict)
         return verdict
 
     def _search(
@@ -297,9 +304,3 @@ class Signatures:
             )
             for layer in layers
         )
-
-
-def _is_fresh(known: _Remembered, now: datetime) -> bool:
-    """Return whether a remembered signature still counts."""
-    until = known.verdict.until
-    return now - known.at < _AGE and (until is None or now < until)
