@@ -13,6 +13,9 @@ from dualreg.registry.blobs import Blobs
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.state import State
 
+#: Bytes that any document counts as at least: to find it takes statements, and to verify what it says, time.
+_LEAST = 16 << 10
+
 
 @dataclass(slots=True)
 class Budget:
@@ -59,9 +62,11 @@ class Finder:
         self, repository: RepositoryName, digest: Digest, budget: Budget, limit: int
     ) -> bytes | None:
         """Return a blob of up to *limit* bytes; None if it is larger, lost, or too much has been read."""
+        if not budget.take(_LEAST):
+            return None
         try:
             blob = self.blobs.find(repository, digest) or self.blobs.stat(repository, digest)
-            if blob.size > limit or not budget.take(blob.size):
+            if blob.size > limit or not budget.take(max(blob.size - _LEAST, 0)):
                 return None
             return self.documents.read(blob.digest)
         except (BlobUnknown, BlobMissing, BlobDamaged):

@@ -1,6 +1,7 @@
 """Policies of signatures: what is pulled and tagged without one, over both APIs, by tag and by digest."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -463,6 +464,21 @@ def test_hostile_referrers(registry: Registry) -> None:
     client = served(registry)
     assert get(client, "1").status_code == 200
     assert ", and 59 more (policy release)" in reason(get(client, "2"))
+
+
+def test_tiny_hostile_signatures(registry: Registry) -> None:
+    """How many are looked at is bounded, not only their bytes."""
+    push_v2(registry, NAME, Tag("1"), IMAGE)
+    payload = signers.simple_payload(IMAGE.digest)
+    annotations = signers.simple_annotations(STRANGER, payload)
+    layer = descriptor(cosign.SIMPLE_SIGNING, payload, annotations=annotations)
+    for number in range(12):
+        document = json.loads(signers.referrer(IMAGE, signers.BUNDLE, signers.BUNDLE, b"").manifest)
+        document |= {"layers": [layer] * 100, "annotations": {"number": f"{number}"}}
+        push(registry, Pushed(json.dumps(document).encode(), [payload, b"{}"]))
+    match = re.search(r"and (\d+) more", reason(get(served(registry), "1")))
+    assert match is not None
+    assert 900 < int(match[1]) < 1024
 
 
 def test_audit(registry: Registry, tmp_path: Path) -> None:
