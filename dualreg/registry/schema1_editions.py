@@ -35,6 +35,9 @@ _log = logging.getLogger(__name__)
 #: Bytes of signed manifests that each process keeps, for HEAD and GET to return the same one while none can
 #: be stored; and what remembering that there is none counts as.
 _CAPACITY, _NONE_SIZE = 16 << 20, 1 << 10
+#: Tags of one image for which what is made is stored. Each takes up to twice what follows, counts for no
+#: quota, and stays when the tag is gone, as long as there is the image.
+_STORED = 100
 #: The largest schema 1 payload, in bytes, that is generated; clients of that age refuse larger ones.
 _LIMIT = 4 << 20
 
@@ -71,8 +74,9 @@ class Schema1Editions:
     ) -> ManifestRow | Generated | None:
         """Return an image as schema 1 for a tag, made and stored on first use; None: that cannot express it.
 
-        What cannot be stored now, since the registry is read-only or its disk is full, is returned all the
-        same. It cannot be pulled by its digest before another pull of the tag has stored it.
+        What cannot be stored, since the registry is read-only, its disk is full, or that of many other tags
+        is stored, is returned all the same. It cannot be pulled by its digest unless another pull of the tag
+        has stored it.
 
         Raises:
             BlobMissing: a layer is lost.
@@ -83,10 +87,13 @@ class Schema1Editions:
         kind = kind_for(tag)
         with self.manifests.state.catalog.read() as tx:
             known = tx.views.manifest(image.repository_id, image.digest, kind=kind)
+            others = {} if known else tx.views.made(image.repository_id, image.digest, KIND)
         if known:
             return known
         generated = self._generate(repository, tag, image, self._without_zstd(repository, image))
-        return generated and (self._store(repository, image, kind, generated) or generated)
+        if generated is None or len(others.keys() - {kind}) >= _STORED:
+            return generated
+        return self._store(repository, image, kind, generated) or generated
 
     def sign(self, payload: bytes) -> bytes:
         """Return the schema 1 *payload* signed with this registry's key."""

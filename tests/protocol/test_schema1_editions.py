@@ -14,7 +14,7 @@ from dualreg.catalog.tables import SigningKeys
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.registry import Registry
+from dualreg.registry import Registry, schema1_editions
 from tests import builders
 from tests.apps import client_of
 from tests.conftest import GuardedStore
@@ -148,6 +148,20 @@ def test_each_tag_has_its_own(client: FlaskClient, registry: Registry) -> None:
     for tag, answer in given.items():
         assert json.loads(verified(answer.data))["tag"] == tag
         assert get(client, answer.headers["Docker-Content-Digest"], OLD).data == answer.data
+
+
+def test_how_many_are_stored(
+    client: FlaskClient, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts for no quota is bounded: further tags of an image are pulled by tag only."""
+    monkeypatch.setattr(schema1_editions, "_STORED", 2)
+    IMAGES["oci"](registry)
+    row = registry.manifests.find(NAME, TAG)
+    tags = [Tag(name) for name in "abc"]
+    registry.manifests.put(NAME, row.digest, row.media_type, registry.manifests.payload(row), tags=tags)
+    digests = [get(client, tag, OLD).headers["Docker-Content-Digest"] for tag in tags]
+    assert [client.get(f"/v2/{NAME}/manifests/{each}").status_code for each in digests] == [200, 200, 404]
+    assert [get(client, tag, OLD).headers["Docker-Content-Digest"] for tag in tags] == digests
 
 
 @pytest.mark.parametrize("fault", ["mark", "disk"])
