@@ -26,9 +26,10 @@ from dualreg.catalog.candidates import note, noted, noting
 from dualreg.catalog.dialects import batches, insert_for, lock_names
 from dualreg.catalog.history import HistoryQueries
 from dualreg.catalog.rows import ORIGINS, Origin, PlacedTag, TagRow
-from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, Tags
+from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, ManifestViews, Repositories, Tags
+from dualreg.catalog.views import V1
 from dualreg.image.digest import Digest
-from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.names import ImageId, RepositoryName, Tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,13 @@ class TagQueries:
             for (repository, tag), instant in sorted(pulls.items())
         ]
         self.connection.execute(update(Tags).where(pulled).values(pulled_at=bindparam("instant")), rows)
+
+    def seen_as(self, repository: RepositoryName, image: ImageId) -> tuple[Tag, ...]:
+        """Return the tags whose manifests V1 clients see as an image, in any order."""
+        view = (ManifestViews.repository_id == Tags.repository_id) & (ManifestViews.manifest == Tags.manifest)
+        query = select(Tags.name).join(ManifestViews, view)
+        query = query.where(_in(repository), ManifestViews.kind == V1, ManifestViews.view == image)
+        return tuple(Tag(name) for name in self.connection.scalars(query))
 
     def pointing_at(self, repository_id: int, manifest: Digest, limit: int | None = None) -> tuple[Tag, ...]:
         """Return the tags that point at the manifest, or up to *limit* of them, in any order."""

@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from threading import Lock, Timer
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from dualreg.catalog.database import Catalog, DatabaseFailure, failure_text
 from dualreg.catalog.rows import ClientRow
-from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.networks import network_of
 
 Key = TypeVar("Key")
@@ -93,6 +93,14 @@ class WriteBehind(Generic[Key, Note]):
             _log.exception("failed to flush deferred writes")
 
 
+class _Pulled(NamedTuple):
+    """What was pulled: a tag; or a V1 image, by a client that says no tag."""
+
+    repository: RepositoryName
+    tag: Tag | None
+    image: ImageId | None = None
+
+
 class Pulls:
     """When tags were last pulled."""
 
@@ -103,8 +111,15 @@ class Pulls:
 
     def record(self, repository: RepositoryName, tag: Tag) -> None:
         """Record that the tag was pulled now."""
+        self._note(_Pulled(repository, tag))
+
+    def record_image(self, repository: RepositoryName, image: ImageId) -> None:
+        """Record that a V1 client has pulled an image now, by whichever of the tags that are seen as it."""
+        self._note(_Pulled(repository, None, image))
+
+    def _note(self, pulled: _Pulled) -> None:
         now = self._catalog.now()
-        self._pending.update((repository, tag), lambda _: now)
+        self._pending.update(pulled, lambda _: now)
 
     def flush(self) -> None:
         """Write the pending pulls, in one transaction."""
@@ -114,9 +129,15 @@ class Pulls:
         """Write the pending pulls, and none from now on."""
         self._pending.close()
 
-    def _write(self, pulls: Mapping[tuple[RepositoryName, Tag], datetime]) -> None:
-        with self._catalog.begin() as tx:
-            tx.tags.record_pulls(pulls)
+    def _write(self, pulls: Mapping[_Pulled, datetime]) -> None:
+        tags = {(each.repository, each.tag): at for each, at in pulls.items() if each.tag}
+        with self._catalog.read() as tx:
+            for (repository, _, image), at in pulls.items():
+                for tag in tx.tags.seen_as(repository, image) if image else ():
+                    tags[repository, tag] = max(at, tags.get((repository, tag), at))
+        if tags:
+            with self._catalog.begin() as tx:
+                tx.tags.record_pulls(tags)
 
 
 class KeyUses:

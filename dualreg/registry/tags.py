@@ -8,7 +8,7 @@ from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import ORIGINS, Origin, PlacedTag, TagRow
 from dualreg.errors import RepositoryUnknown, TagUnknown
 from dualreg.image import media_types
-from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry.activity import Pulls
 from dualreg.registry.deletion import clear_tags
 from dualreg.registry.pages import SCAN_LIMIT, Page
@@ -142,6 +142,13 @@ class Tags:
         """Record that the tag was pulled now; the catalog is updated a little later."""
         self.pulls.record(repository, tag)
         self.state.upstream.count_pull(repository, tag)
+
+    def record_v1_pull(self, repository: RepositoryName, image: ImageId) -> None:
+        """Record that the tags that V1 clients see as an image were pulled now, as ``record_pull``.
+
+        These clients choose a tag from a list, and ask for images by ID.
+        """
+        self.pulls.record_image(repository, image)
 
     def delete(self, repository: RepositoryName, tag: Tag, condition: Precondition = UNCONDITIONAL) -> None:
         """Delete the tag; its manifest and other tags stay.

@@ -113,9 +113,16 @@ def repeat_document(
 
 
 def note_repeats(note: Note) -> None:
-    """Have *note* called whenever the lane repeats the answer to the current request, if it does."""
+    """Have *note* called, too, whenever the lane repeats the answer to the current request, if it does."""
     if repeat := request.environ.get(_REPEAT):
-        request.environ[_REPEAT] = repeat._replace(note=note)
+        earlier = repeat.note
+
+        def notes(address: str, agent: str) -> None:
+            if earlier:
+                earlier(address, agent)
+            note(address, agent)
+
+        request.environ[_REPEAT] = repeat._replace(note=notes)
 
 
 def take_repeat(environ: Environ) -> tuple[Repeat, Asker] | None:

@@ -5,7 +5,7 @@ import gc
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import create_environ
 
 from dualreg.auth.access import Grant
+from dualreg.catalog.rows import Origin
 from dualreg.errors import ServerBusy
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
@@ -364,6 +365,29 @@ def test_repeated_pulls_are_noted(asked: Asked, clock: Clock) -> None:
     registry.tags.pulls.flush()
     pulled = {row.name: row.pulled_at for row in registry.tags.describe(NAME, limit=9).rows}
     assert pulled[Tag("one")] == clock() - timedelta(minutes=1)
+
+
+def test_pulls_over_v1_are_noted(asked: Asked, clock: Clock) -> None:
+    """By the image: each tag that is seen as it was pulled, also by repeated answers; HEAD is no pull."""
+    registry, token = asked.guarded.registry, session(asked)
+    registry.bridge.tag(NAME, Tag("base"), CHAIN[0].id)
+    registry.manifests.retag(NAME, Tag("same"), registry.manifests.find(NAME, Tag("v1")).digest, Origin.V2)
+
+    def pulled() -> dict[str, datetime]:
+        registry.tags.pulls.flush()
+        rows = registry.tags.describe(NAME, limit=9).rows
+        return {row.name: row.pulled_at for row in rows if row.pulled_at}
+
+    path = f"/v1/images/{CHAIN[-1].id}/ancestry"
+    asked.send(path, "HEAD", **token)
+    assert pulled() == {}
+    asked.send(path, **token)
+    assert pulled() == dict.fromkeys(("same", "v1"), clock())
+    assert asked.send(path, **token).status_code == 200  # at the version after that
+    clock.advance(timedelta(seconds=5))
+    asked.send(path, **token)
+    assert not asked.reached
+    assert pulled() == dict.fromkeys(("same", "v1"), clock())
 
 
 def test_a_promise_is_renewed(asked: Asked, clock: Clock) -> None:

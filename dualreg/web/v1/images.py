@@ -27,7 +27,7 @@ from dualreg.web.context import audit, authority, registry, settings, writes
 from dualreg.web.credentials import client_key, grant, v1_session
 from dualreg.web.download import send_blob, send_late
 from dualreg.web.guard import requires
-from dualreg.web.repeatable import repeat_document
+from dualreg.web.repeatable import note_repeats, repeat_document
 from dualreg.web.responses import json_response
 from dualreg.web.v1.responses import DOCUMENT_LIMIT, immutable, is_held, uncached_json
 
@@ -114,9 +114,14 @@ def get_ancestry(repository: RepositoryName, image: ImageId) -> Response:
     """Return the IDs of the image and its ancestors, the base last; clients need them for each pull."""
     rows = registry().v1_images.ancestry(repository, image)
     until = registry().signatures.check_image(repository, image).until
-    return repeat_document(
+    response = repeat_document(
         immutable(json_response([row.id for row in rows]), rows[-1].id + image), until=until
     )
+    if request.method == "GET":
+        record = partial(registry().tags.record_v1_pull, repository, image)
+        record()
+        note_repeats(lambda *_: record())
+    return response
 
 
 @requires(Action.PULL)

@@ -128,6 +128,18 @@ class TagsContract:
             rows = tx.tags.describe(NAME, prefix="", newest_first=False, after=None, limit=9)
             assert {row.name: row.pulled_at for row in rows} == {"a": pulled_at, "b": None}
 
+    def test_tags_of_an_image(self, catalog: Catalog) -> None:
+        """Those that point at manifests which V1 clients see as it; other kinds of views do not count."""
+        with catalog.begin() as tx:
+            repository_id = push(tx, NAME, "a", "b")
+            push(tx, OTHER, "c")
+            tx.views.record(repository_id, MANIFEST.digest, image_id(1))
+            tx.views.record(repository_id, MANIFEST.digest, image_id(2), kind="oci")
+        with catalog.read() as tx:
+            assert sorted(tx.tags.seen_as(NAME, image_id(1))) == ["a", "b"]
+            assert tx.tags.seen_as(NAME, image_id(2)) == ()
+            assert tx.tags.seen_as(OTHER, image_id(1)) == ()
+
     def test_tags_have_an_origin(self, catalog: Catalog) -> None:
         """Whoever pointed a tag last; lists and views can be narrowed to it."""
         with catalog.begin() as tx:
