@@ -200,8 +200,11 @@ class TagQueries:
         ]
         self.connection.execute(update(Tags).where(pulled).values(pulled_at=bindparam("instant")), rows)
 
-    def seen_as(self, repository: RepositoryName, image: ImageId) -> tuple[Tag, ...]:
-        """Return the tags whose manifests V1 clients see as an image, in any order."""
+    def seen_as(self, repository: RepositoryName, image: ImageId | Digest) -> tuple[Tag, ...]:
+        """Return the tags that point at a manifest, or that V1 clients see as an image, in any order."""
+        if isinstance(image, Digest):
+            named = select(Tags.name).where(_in(repository), Tags.manifest == image)
+            return tuple(Tag(name) for name in self.connection.scalars(named))
         view = (ManifestViews.repository_id == Tags.repository_id) & (ManifestViews.manifest == Tags.manifest)
         query = select(Tags.name).join(ManifestViews, view)
         query = query.where(_in(repository), ManifestViews.kind == V1, ManifestViews.view == image)

@@ -15,6 +15,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from dualreg.catalog.database import Catalog, DatabaseFailure, failure_text
 from dualreg.catalog.rows import ClientRow
+from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.networks import network_of
 
@@ -94,11 +95,11 @@ class WriteBehind(Generic[Key, Note]):
 
 
 class _Pulled(NamedTuple):
-    """What was pulled: a tag; or a V1 image, by a client that says no tag."""
+    """What was pulled: a tag; or a manifest or V1 image, by a client that says no tag."""
 
     repository: RepositoryName
     tag: Tag | None
-    image: ImageId | None = None
+    image: ImageId | Digest | None = None
 
 
 class Pulls:
@@ -113,8 +114,8 @@ class Pulls:
         """Record that the tag was pulled now."""
         self._note(_Pulled(repository, tag))
 
-    def record_image(self, repository: RepositoryName, image: ImageId) -> None:
-        """Record that a V1 client has pulled an image now, by whichever of the tags that are seen as it."""
+    def record_image(self, repository: RepositoryName, image: ImageId | Digest) -> None:
+        """Record that a client has pulled an image now, by whichever of the tags that are seen as it."""
         self._note(_Pulled(repository, None, image))
 
     def _note(self, pulled: _Pulled) -> None:

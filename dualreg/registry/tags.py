@@ -8,6 +8,7 @@ from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import ORIGINS, Origin, PlacedTag, TagRow
 from dualreg.errors import RepositoryUnknown, TagUnknown
 from dualreg.image import media_types
+from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry.activity import Pulls
 from dualreg.registry.deletion import clear_tags
@@ -143,10 +144,11 @@ class Tags:
         self.pulls.record(repository, tag)
         self.state.upstream.count_pull(repository, tag)
 
-    def record_v1_pull(self, repository: RepositoryName, image: ImageId) -> None:
-        """Record that the tags that V1 clients see as an image were pulled now, as ``record_pull``.
+    def record_image_pull(self, repository: RepositoryName, image: ImageId | Digest) -> None:
+        """Record that the tags that point at a manifest, or are seen as a V1 image, were pulled now.
 
-        These clients choose a tag from a list, and ask for images by ID.
+        V1 clients choose a tag from a list, and ask for images by ID. Others, such as containerd, ask by HEAD
+        what a tag points at, and then for the digest.
         """
         self.pulls.record_image(repository, image)
 

@@ -390,6 +390,20 @@ def test_pulls_over_v1_are_noted(asked: Asked, clock: Clock) -> None:
     assert pulled() == dict.fromkeys(("same", "v1"), clock())
 
 
+def test_pulls_by_digest_are_noted(asked: Asked, clock: Clock) -> None:
+    """For each tag of the manifest: containerd asks by HEAD what a tag points at, and then for the digest."""
+    registry = asked.guarded.registry
+    registry.manifests.retag(NAME, Tag("same"), IMAGE.digest, Origin.V2)
+    asked.send(f"/v2/{NAME}/manifests/one", "HEAD")
+    for _ in range(3):
+        clock.advance(timedelta(seconds=2))
+        asked.send(f"/v2/{NAME}/manifests/{IMAGE.digest}")
+    assert not asked.reached
+    registry.tags.pulls.flush()
+    rows = registry.tags.describe(NAME, limit=9).rows
+    assert {row.name: row.pulled_at for row in rows} == {"one": clock(), "same": clock(), "v1": None}
+
+
 def test_a_promise_is_renewed(asked: Asked, clock: Clock) -> None:
     """An unused blob that is found by HEAD stays for half of the grace, however often it was repeated."""
     unused = layer({"u": b"u"})

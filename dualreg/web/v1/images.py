@@ -118,7 +118,7 @@ def get_ancestry(repository: RepositoryName, image: ImageId) -> Response:
         immutable(json_response([row.id for row in rows]), rows[-1].id + image), until=until
     )
     if request.method == "GET":
-        record = partial(registry().tags.record_v1_pull, repository, image)
+        record = partial(registry().tags.record_image_pull, repository, image)
         record()
         note_repeats(lambda *_: record())
     return response

@@ -79,8 +79,12 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     # What a client is warned of depends on it, and nginx does not look at that.
     by_nginx = is_sent and isinstance(reference, Digest) and not is_schema1 and not manifest.ruling.applies
     _let_repeat(response, manifest, freshness, by_nginx=by_nginx)
-    if is_sent and isinstance(reference, Tag):
-        record = partial(registry().tags.record_pull, name, reference)
+    if is_sent:
+        tags = registry().tags
+        if isinstance(reference, Tag):
+            record = partial(tags.record_pull, name, reference)
+        else:
+            record = partial(tags.record_image_pull, name, reference)
         record()
         note_repeats(lambda *_: record())
     return response

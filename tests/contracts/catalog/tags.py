@@ -129,7 +129,7 @@ class TagsContract:
             assert {row.name: row.pulled_at for row in rows} == {"a": pulled_at, "b": None}
 
     def test_tags_of_an_image(self, catalog: Catalog) -> None:
-        """Those that point at manifests which V1 clients see as it; other kinds of views do not count."""
+        """Those that point at it, or at what V1 clients see as it; other kinds of views do not count."""
         with catalog.begin() as tx:
             repository_id = push(tx, NAME, "a", "b")
             push(tx, OTHER, "c")
@@ -139,6 +139,8 @@ class TagsContract:
             assert sorted(tx.tags.seen_as(NAME, image_id(1))) == ["a", "b"]
             assert tx.tags.seen_as(NAME, image_id(2)) == ()
             assert tx.tags.seen_as(OTHER, image_id(1)) == ()
+            assert sorted(tx.tags.seen_as(NAME, MANIFEST.digest)) == ["a", "b"]
+            assert tx.tags.seen_as(OTHER, MANIFEST.digest) == ("c",)
 
     def test_tags_have_an_origin(self, catalog: Catalog) -> None:
         """Whoever pointed a tag last; lists and views can be narrowed to it."""
