@@ -56,7 +56,7 @@ def rows(connection: Connection, statement: Any, values: Values) -> list[_Row]: 
     """Execute a statement that returns rows, and return these."""
     if connection.dialect.name != "sqlite":
         return [tuple(row) for row in connection.execute(statement, values)]
-    prepared = _prepare(statement, connection.dialect, tuple(values))
+    prepared = _prepare(statement, connection.dialect, tuple(values), has_rows=True)
     found = _execute(connection, prepared.text, prepared.values(values)).fetchall()
     return [*map(prepared.row, found)]
 
@@ -71,7 +71,7 @@ def change(connection: Connection, statement: Any, values: Values) -> int:  # no
     """Execute a statement that returns no rows; return how many it changed."""
     if connection.dialect.name != "sqlite":
         return connection.execute(statement, values).rowcount
-    prepared = _prepare(statement, connection.dialect, tuple(values))
+    prepared = _prepare(statement, connection.dialect, tuple(values), has_rows=False)
     return _execute(connection, prepared.text, prepared.values(values)).rowcount
 
 
@@ -80,7 +80,7 @@ def change_all(connection: Connection, statement: Any, rows: Sequence[Values]) -
     if connection.dialect.name != "sqlite":
         connection.execute(statement, rows)
         return
-    prepared = _prepare(statement, connection.dialect, tuple(rows[0]))
+    prepared = _prepare(statement, connection.dialect, tuple(rows[0]), has_rows=False)
     _execute(connection, prepared.text, [*map(prepared.values, rows)])
 
 
@@ -121,15 +121,22 @@ def _execute(
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _prepare(statement: Any, dialect: Dialect, names: tuple[str, ...]) -> _Prepared:  # noqa: ANN401 -- see insert_for
+def _prepare(
+    statement: Any,  # noqa: ANN401 -- see insert_for
+    dialect: Dialect,
+    names: tuple[str, ...],
+    *,
+    has_rows: bool,
+) -> _Prepared:
     compiled = statement.compile(dialect=dialect, column_keys=[*names])
     assert isinstance(compiled, SQLCompiler)  # noqa: S101 -- of an SQL statement
     binds = tuple(
         (name, bind.type.dialect_impl(dialect).bind_processor(dialect), bind.effective_value)
         for name, bind in ((name, compiled.binds[name]) for name in compiled.positiontup or ())
     )
+    # A statement remembers its columns, and so do those that are made of it: it must not be asked in vain.
     results = (
         column.type.dialect_impl(dialect).result_processor(dialect, None)
-        for column in statement.exported_columns
+        for column in (statement.exported_columns if has_rows else ())
     )
     return _Prepared(compiled.string, binds, tuple(results))

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, update
 from sqlalchemy.exc import IntegrityError
 
+from dualreg.catalog import uploads
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import BlobRow
+from dualreg.catalog.tables import Uploads
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, UploadId
 
@@ -85,3 +87,21 @@ def test_lists_of_any_length(catalog: Catalog, heard: list[str] | None, count: i
         assert tx.blobs.linked(repository.id, digests[:count]) == dict.fromkeys(digests[:count], 1)
         assert tx.blobs.linked(repository.id, [*digests[:count], DIGEST]).keys() == {*digests[:count]}
         assert tx.blobs.linked(repository.id, []) == {}
+
+
+def test_statements_that_are_made_of_others(catalog: Catalog) -> None:
+    """In a process that first cancels an upload, others end: what deletes an upload is made of the same."""
+    for each in (uploads._remove, uploads._finish):
+        each.cache_clear()
+    cancelled, finished = UploadId.new(), UploadId.new()
+    with catalog.begin() as tx:
+        repository = tx.repositories.ensure(NAME)
+        assert tx.uploads.start(repository.id, cancelled)
+        assert tx.uploads.start(repository.id, finished)
+    with catalog.begin() as tx:
+        assert not tx.uploads.remove(cancelled, "a lease")
+        for upload in (cancelled, finished):
+            held = update(Uploads).where(Uploads.id == upload)
+            tx.connection.execute(held.values(lease="a lease"))
+        assert tx.uploads.remove(cancelled, "a lease")
+        assert tx.uploads.finish(finished, "a lease", NAME) == repository
