@@ -1,5 +1,7 @@
 """The folder in which workers count: made, kept small and removed by gunicorn's main process."""
 
+import logging
+
 from dualreg.cli.options import export
 from dualreg.cli.output import echo
 from dualreg.monitoring.folder import MetricsFolder
@@ -7,6 +9,7 @@ from dualreg.settings import Settings
 
 #: Where the library looks for the folder.
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+_log = logging.getLogger(__name__)
 
 
 def make_metrics_folder(settings: Settings) -> MetricsFolder | None:
@@ -23,10 +26,13 @@ def make_metrics_folder(settings: Settings) -> MetricsFolder | None:
 
 
 def retire_metrics(arbiter: object, worker: object) -> None:
-    """Keep what a worker has counted that has ended. Called by gunicorn."""
+    """Keep what a worker has counted that has ended. Called by gunicorn, whose main process must not fail."""
     del worker
     if folder := _folder_of(arbiter):
-        folder.retire(arbiter.WORKERS.keys())  # type: ignore[attr-defined]  # gunicorn is untyped
+        try:
+            folder.retire(arbiter.WORKERS.keys())  # type: ignore[attr-defined]  # gunicorn is untyped
+        except Exception:  # noqa: BLE001 -- of whatever kind; that process serves on
+            _log.exception("failed to add up what a worker has counted")
 
 
 def remove_metrics(arbiter: object) -> None:

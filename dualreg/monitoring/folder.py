@@ -90,8 +90,13 @@ class MetricsFolder:
 
     @staticmethod
     def _reserve(file: Path) -> None:
+        """Make a file, or leave none: one without room would end a process that writes to it, or reads it."""
         with file.open("ab") as opened:
-            os.posix_fallocate(opened.fileno(), 0, _SIZE)
+            try:
+                os.posix_fallocate(opened.fileno(), 0, _SIZE)
+            except OSError:
+                file.unlink()
+                raise
 
     def _add(self, file: Path, total: Path) -> None:
         if not total.exists():
@@ -114,10 +119,15 @@ class MetricsFolder:
 
 
 def _remove_abandoned(place: Path) -> None:
-    """Remove the folders of servers that were killed: nobody has them locked."""
+    """Remove the folders of servers that were killed: nobody has them locked.
+
+    Those of other users are left alone: what they have in there need not be a file.
+    """
     for folder in place.glob(f"{_NAME}*"):
-        with suppress(OSError), (folder / _ALIVE).open("rb") as alive:
-            if time.time() - folder.stat().st_mtime < _YOUNG:
-                continue  # it may be about to be locked
-            fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            found = folder.lstat()
+            if found.st_uid != os.geteuid() or time.time() - found.st_mtime < _YOUNG:
+                continue  # the latter may be about to be locked
+            with (folder / _ALIVE).open("rb") as alive:
+                fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                rmtree(folder, ignore_errors=True)

@@ -180,17 +180,47 @@ def test_a_folder_that_was_left_is_removed(tmp_path: Path, monkeypatch: pytest.M
     running.remove()
 
 
+def test_folders_of_other_users_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may make one in memory; a pipe in it, which nobody writes to, would stop the server."""
+    monkeypatch.setattr(folder_module, "_MEMORY", tmp_path)
+    (other := tmp_path / "dualreg-metrics-other").mkdir()
+    os.mkfifo(other / "alive")
+    os.utime(other, (0, 0))
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    MetricsFolder(tmp_path).remove()
+    assert other.exists()
+
+
+def no_space(*_: int) -> None:
+    """Fail as a full disk does."""
+    raise OSError(28, "no space left on device")
+
+
 def test_a_full_disk_is_found_out_before_anything_is_counted(
     folder: MetricsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker then has no metrics, and serves."""
-
-    def fail(*_: int) -> None:
-        raise OSError(28, "no space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", fail)
+    monkeypatch.setattr(os, "posix_fallocate", no_space)
     with pytest.raises(OSError, match="no space"):
         folder.reserve(1)
+    assert page(folder, None, STATE)
+    folder.retire([])
+
+
+def test_a_disk_that_becomes_full_ends_no_process(
+    folder: MetricsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a worker has counted stays where it is until there is room to add it to the rest."""
+    in_process(folder, lambda metrics: (metrics.count_editions("views", 3), metrics.flush()))
+    with monkeypatch.context() as full:
+        full.setattr(os, "posix_fallocate", no_space)
+        folder.retire([])
+        assert total(page(folder, None, STATE), "editions_made_total") == 3
+        folder.retire([])
+    folder.retire([])
+    assert total(page(folder, None, STATE), "editions_made_total") == 3
+    assert {each.name for each in folder.path.glob("*.db")} == {"counter_0.db", "histogram_0.db"}
 
 
 def expressions() -> Mapping[str, str]:
