@@ -74,6 +74,18 @@ def test_clients_that_hold_all_threads_change_nothing(tmp_path: Path, *, own: bo
             assert ask(asked, "/readyz", "HEAD") == (200, {})
 
 
+def test_a_thread_that_waits_for_the_next_request_leaves_it_to_the_loop(tmp_path: Path) -> None:
+    """A proxy asks on connections on which it has just sent other requests."""
+    with dualreg_process(tmp_path / "data", workers=1, threads=THREADS) as serving:
+        assert until(lambda: ask(serving.host, "/readyz")[0] == 200)
+        with closing(connect(serving.host)) as client:
+            client.sendall(head("GET", "/v2/none/manifests/1") + head("GET", "/readyz"))
+            status, _, rest = read_answer(client)
+        assert status == 404
+        assert rest.partition(b"HTTP/1.1 ")[2].startswith(b"200 OK\r\n")
+        assert rest.endswith(b'{"status": "ready"}\n')
+
+
 def test_the_own_address_serves_nothing_else(tmp_path: Path) -> None:
     """It speaks no TLS, whatever the other one does; the main one answers, too."""
     chain, key = make_certificate(tmp_path, "server")

@@ -53,12 +53,17 @@ class MonitoredWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untype
                 connection, last_answer(self.wsgi, self.log, response, asked, peer=peer, began=began)
             )
 
-        monitor, own, head = self._monitor, connection.monitored, connection.arrived
-        if not monitor or not monitor.takes(head, connection.peer, own=own):
+        monitor = self._monitor
+        if not monitor or not self._is_for_monitoring(connection):
             return False
         self._forget(connection)
-        monitor.answer(head, send)
+        monitor.answer(connection.arrived, send)
         return True
+
+    def _is_for_monitoring(self, connection: Connection) -> bool:
+        """Return whether the request that has arrived is for monitoring. Threads may call this, too."""
+        monitor, own, head = self._monitor, connection.monitored, connection.arrived
+        return monitor is not None and monitor.takes(head, connection.peer, own=own)
 
     def _gauges(self) -> dict[str, int]:
         """Return what this worker is doing, by the names of metrics."""

@@ -212,13 +212,13 @@ class Worker(MonitoredWorker):
         """Return whether another request comes within a moment, and needs this thread.
 
         It waits only while another thread is free. A request that needs no thread is answered, and leaves the
-        connection to the loop, as does all that is no whole request.
+        connection to the loop, as does all that is no whole request, or is for monitoring.
         """
         if not self.alive or self._busy >= self.cfg.threads:
             return False
         conn.begin_idle(self.cfg.keepalive)
         try:
-            if not conn.is_followed(_MOMENT):
+            if not conn.is_followed(_MOMENT) or self._is_for_monitoring(conn):
                 return False
         except (Refused, OSError):
             return False
