@@ -142,7 +142,8 @@ def peer_of(client: object) -> dict[str, str]:
     common = {"SERVER_PROTOCOL": "HTTP/{}.{}".format(*VERSION)}
     if isinstance(client, tuple):
         return common | {"REMOTE_ADDR": str(client[0]), "REMOTE_PORT": str(client[1])}
-    return common | {"REMOTE_ADDR": client.decode() if isinstance(client, bytes) else str(client)}
+    name = client.decode(errors="backslashreplace") if isinstance(client, bytes) else str(client)
+    return common | {"REMOTE_ADDR": name}
 
 
 def read(request: bytes, peer: Mapping[str, str]) -> dict[str, str] | None:

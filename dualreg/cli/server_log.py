@@ -108,7 +108,7 @@ class ServerLog(Logger):  # type: ignore[misc]  # gunicorn is untyped
         """Return what lines of another format are made of."""
         path = str(environ["RAW_URI"]).partition("?")[0]
         own = {
-            "h": environ.get(identified.ADDRESS) or environ.get("REMOTE_ADDR", "-"),
+            "h": safe_line(environ.get(identified.ADDRESS) or environ.get("REMOTE_ADDR", "-")),
             "l": "-",
             "u": "-",
             "t": self.now(),

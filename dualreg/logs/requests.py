@@ -97,7 +97,7 @@ def _as_text(logger: WrappedLogger, name: str, event: EventDict) -> str:
     del logger, name
     each: Request = event["request"]
     return (
-        f"{each.address or '-'} - {_word(each.account)} {_text_time(int(time.time()))}"
+        f"{_word(each.address)} - {_word(each.account)} {_text_time(int(time.time()))}"
         f' "{_quoted(each.method)} {_quoted(each.path, _PATH_LIMIT)} {each.protocol}"'
         f" {each.status} {each.sent}"
         f' "{_quoted(each.referer or "-")}" "{_quoted(each.agent or "-")}" {each.seconds:.6f}'
@@ -118,8 +118,8 @@ def _masked(text: str, limit: int = _TEXT_LIMIT) -> str:
 
 @lru_cache(_REMEMBERED)
 def _quoted(text: str, limit: int = _TEXT_LIMIT) -> str:
-    """Return a safe text that ends no quotation."""
-    return safe_line(_shortened(text, limit)).replace('"', '\\"')
+    """Return a safe text that ends no quotation, for readers that know backslashes, too."""
+    return safe_line(_shortened(text, limit).replace("\\", "\\\\")).replace('"', '\\"')
 
 
 def _shortened(text: str, limit: int) -> str:

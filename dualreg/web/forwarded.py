@@ -36,13 +36,16 @@ def client_address() -> str:
 
 
 def address_of(environ: Mapping[str, Any], trusted_proxies: str) -> str:
-    """Return the ``client_address`` of a request, given as its WSGI environment and the setting."""
+    """Return the ``client_address`` of a request, given as its WSGI environment and the setting.
+
+    The zone of an IPv6 address is left out: it is the proxy's, and could be any text.
+    """
     peer = _peer(environ)
     forwarded = environ.get("HTTP_X_FORWARDED_FOR")
     hops = forwarded.rsplit(",", _HOPS)[-_HOPS:] if forwarded else []
     with suppress(ValueError):
         while hops and _is_trusted(peer, trusted_proxies):
-            peer = str(ip_address(hops.pop().strip()))
+            peer = str(ip_address(hops.pop().strip().partition("%")[0]))
     return peer
 
 

@@ -12,10 +12,12 @@ from typing import TextIO
 
 import pytest
 
+from dualreg.cli.plain_requests import peer_of
 from dualreg.logs.handler import LineHandler
 from dualreg.logs.lines import bind_request, message_line, unbind_request
 from dualreg.logs.output import Output
 from dualreg.logs.requests import Request, request_log
+from dualreg.web.forwarded import address_of
 from tests.programs import until
 
 
@@ -216,6 +218,26 @@ def test_a_request_as_text_and_json() -> None:
     assert (members["account"], members["duration_ms"], members["bytes"]) == ('al "ice"', 61500, 7)
     assert members["user_agent"].startswith("docker/28\x1b[2Jxxx")
     assert "s3c" not in "".join(lines)
+
+
+def test_no_member_of_a_line_is_forged() -> None:
+    """The name of a client's socket may be any text; a client's backslash escapes no quotation mark."""
+    lines: list[str] = []
+    log = request_log("text", lines.append)
+    log(
+        REQUEST._replace(
+            address='/tmp/a\n127.0.0.1 - "', path='/v2/\\"', agent="\\", referer='\\" "x" 1 id -'
+        )
+    )
+    assert lines[0].startswith('/tmp/a\\n127.0.0.1\\x20-\\x20\\" - al')
+    assert '"GET /v2/\\\\\\" HTTP/1.1" 200 7 "\\\\\\" \\"x\\" 1 id -" "\\\\" 61.5' in lines[0]
+
+
+def test_an_address_is_no_text_of_clients() -> None:
+    """The zone of an address may be any text, and the name of a socket any bytes."""
+    proxied = {"REMOTE_ADDR": "127.0.0.1", "HTTP_X_FORWARDED_FOR": "2001:db8::1%x - admin\x1b[2J"}
+    assert address_of(proxied, "127.0.0.1") == "2001:db8::1"
+    assert peer_of(b"\0\xff")["REMOTE_ADDR"] == "\0\\xff"
 
 
 def test_handlers_of_streams_that_are_no_files() -> None:
