@@ -1,7 +1,6 @@
 """Metering: what a worker counts of its requests, its catalog and its store, if metrics are on."""
 
 import re
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -9,7 +8,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from dualreg.cli.server_log import bytes_sent
+from dualreg.cli.server_log import bytes_sent, is_replaced
 from dualreg.monitoring import metrics
 from dualreg.monitoring.figures import SharedFigures
 from dualreg.monitoring.folder import MetricsFolder
@@ -49,8 +48,7 @@ class Meter:
 
         def access(resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:  # noqa: ANN401 -- gunicorn's
             status = f"{resp.status}"[:3]  # of a response that was not begun, None
-            failed = sys.exc_info()[1] is not None and not resp.headers_sent  # another one will be sent
-            if status.isdigit() and not failed and _COUNTED not in environ:
+            if status.isdigit() and not is_replaced(resp) and _COUNTED not in environ:
                 seconds, sent = request_time.total_seconds(), bytes_sent(resp)
                 self._count(environ, status, seconds, sent)
             log(resp, req, environ, request_time)

@@ -3,6 +3,7 @@
 import errno
 import logging
 import re
+import ssl
 import sys
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -67,7 +68,7 @@ class ServerLog(Logger):  # type: ignore[misc]  # gunicorn is untyped
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:  # noqa: ANN401 -- gunicorn's, untyped
         """Log a request that was answered, as far as it was."""
-        if not self.access_log_enabled or _fails(resp):
+        if not self.access_log_enabled or is_replaced(resp):
             return
         if self.cfg.access_log_format != LOG_FORMAT:
             super().access(resp, req, environ, request_time)
@@ -158,10 +159,17 @@ class JsonServerLog(ServerLog):
     format = "json"
 
 
-def _fails(resp: Any) -> bool:  # noqa: ANN401 -- gunicorn's, untyped
-    """Return whether the application has failed, so that ``Worker.handle_error`` answers, and logs that."""
+def is_replaced(resp: Any) -> bool:  # noqa: ANN401 -- gunicorn's, untyped
+    """Return whether ``Worker.handle_error`` answers instead of this response, and logs and counts that.
+
+    It does so if the application or TLS has failed before anything was sent, but not if the client is gone.
+    """
     error = sys.exc_info()[1]
-    return error is not None and not isinstance(error, OSError) and not getattr(resp, "headers_sent", True)
+    if error is None or getattr(resp, "headers_sent", True):
+        return False
+    if isinstance(error, ssl.SSLError):
+        return error.errno != ssl.SSL_ERROR_EOF
+    return not isinstance(error, OSError)
 
 
 def bytes_sent(resp: Any) -> int:  # noqa: ANN401 -- gunicorn's, untyped

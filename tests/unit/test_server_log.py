@@ -1,12 +1,14 @@
 """The access log: the same line whatever else gunicorn knows, and no secrets."""
 
+import ssl
+from contextlib import suppress
 from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 from gunicorn.config import Config
 
-from dualreg.cli.server_log import ServerLog
+from dualreg.cli.server_log import ServerLog, is_replaced
 
 ENVIRON = {
     "REQUEST_METHOD": "GET",
@@ -46,3 +48,26 @@ def test_a_line_of_any_format(named: str) -> None:
     assert "s3cret" not in repr([line, atoms["q"], atoms["u"]])
     if named != COMBINED:
         assert line.endswith(' GET /v2/a/manifests/b registry\\n \\"sha256:a\\" 61500000')
+
+
+@pytest.mark.parametrize(
+    ("error", "is_sent", "expected"),
+    [
+        (KeyError(), False, True),
+        (KeyError(), True, False),
+        (ConnectionResetError(), False, False),
+        (ssl.SSLError(ssl.SSL_ERROR_SSL, "bad record"), False, True),
+        (ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "gone"), False, False),
+    ],
+)
+def test_of_two_answers_one_is_logged(error: Exception, *, is_sent: bool, expected: bool) -> None:
+    """That which the worker sends instead, if it sends one."""
+    response = SimpleNamespace(headers_sent=is_sent)
+    assert not is_replaced(response)
+    found = []
+    with suppress(type(error)):
+        try:
+            raise error
+        finally:
+            found.append(is_replaced(response))
+    assert found == [expected]
