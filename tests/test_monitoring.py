@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -72,6 +73,9 @@ def test_clients_that_hold_all_threads_change_nothing(tmp_path: Path, *, own: bo
                 assert ask(asked, "/livez") == (200, {"status": "alive"})
                 assert ask(asked, "/readyz?verbose") == (200, {"status": "ready"})
             assert ask(asked, "/readyz", "HEAD") == (200, {})
+        text = serving.log.read_text()
+        assert '"POST /v2/slow/blobs/uploads/ ' in text
+        assert not re.search('"(?:GET|HEAD) /(?:livez|readyz)', text)
 
 
 def test_a_thread_that_waits_for_the_next_request_leaves_it_to_the_loop(tmp_path: Path) -> None:

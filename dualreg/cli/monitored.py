@@ -44,14 +44,15 @@ class MonitoredWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untype
             self._monitor.meter.count_refusal(asked, status)
 
     def _answer_monitoring(self, connection: Connection) -> bool:
-        """Answer the request that has arrived if it is for monitoring, now or later; return whether it is."""
+        """Answer the request that has arrived if it is for monitoring, now or later; return whether it is.
+
+        No line in the log says so: load balancers ask every few seconds.
+        """
         asked = connection.asked
 
         def send(response: Response) -> None:
             peer, began = connection.peer, connection.began
-            self._send_last(
-                connection, last_answer(self.wsgi, self.log, response, asked, peer=peer, began=began)
-            )
+            self._send_last(connection, last_answer(self.wsgi, None, response, asked, peer=peer, began=began))
 
         monitor = self._monitor
         if not monitor or not self._is_for_monitoring(connection):

@@ -39,7 +39,7 @@ def refuse(
 
 def last_answer(
     app: Flask,
-    log: ServerLog,
+    log: ServerLog | None,
     response: Response,
     asked: bytes,
     *,
@@ -49,7 +49,7 @@ def last_answer(
     """Return *response* as the last answer on a connection.
 
     Args:
-        log: It gets a line when the answer is sent.
+        log: It gets a line when the answer is sent; None: nothing does.
         asked: The beginning of the request, as it arrived.
         peer: See ``plain_requests.peer_of``.
         began: When it began to arrive, by the monotonic clock.
@@ -60,8 +60,9 @@ def last_answer(
     head = data.find(END) + len(END)
 
     def end(sent: int) -> None:
-        seconds, is_cut = time.monotonic() - began, sent < len(data)
-        log.request(environ, status, max(sent - head, 0), seconds, is_cut=is_cut)
+        if log:
+            seconds, is_cut = time.monotonic() - began, sent < len(data)
+            log.request(environ, status, max(sent - head, 0), seconds, is_cut=is_cut)
 
     return Answer(data, end)
 
