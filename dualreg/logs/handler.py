@@ -9,6 +9,9 @@ from typing import TextIO
 from dualreg.logs.lines import Format, formatter, message_line
 from dualreg.logs.output import Output
 
+#: Seconds for which the end of a process waits for the reader of its log.
+_MOMENT = 1.0
+
 
 class LineHandler(logging.Handler):
     """Writes records to an output, which never waits."""
@@ -33,6 +36,10 @@ class LineHandler(logging.Handler):
             self.output.write(self.format(record))
         except Exception:  # noqa: BLE001 -- such as of arguments that fit no message; nothing may fail for that
             self.output.write(self._line(f"{record.msg} (the rest cannot be shown)"))
+
+    def flush(self) -> None:
+        """Give the reader a moment to take what waits; Python calls this when the process ends."""
+        self.output.flush(_MOMENT)
 
     def close(self) -> None:
         self.output.close()

@@ -12,8 +12,9 @@ import stat
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from threading import Lock, Thread
+from threading import RLock, Thread
 from typing import TextIO
 
 #: Bytes of lines that wait in memory.
@@ -58,6 +59,8 @@ class Output:
 
     def flush(self, seconds: float) -> bool:
         """Wait up to *seconds* for what waits to be written; return whether all of it was."""
+        if os.getpid() != self._process:
+            return True  # what waits is the parent's
         end = time.monotonic() + seconds
         while self._waiting and time.monotonic() < end:
             time.sleep(_LOOK)
@@ -66,7 +69,7 @@ class Output:
     def _begin(self) -> None:
         """Begin in this process."""
         self._process = os.getpid()
-        self._lock = Lock()
+        self._lock = RLock()  # what is collected as garbage, and signals, may log meanwhile
         self._waiting = deque[bytes]()
         self._size = self._lost = 0
         self._thread: Thread | None = None
@@ -93,8 +96,10 @@ class Output:
         self._waiting.append(data)
         self._size += len(data)
         if self._thread is None:
-            self._thread = Thread(target=self._drain, name="log", daemon=True)
-            self._thread.start()
+            thread = Thread(target=self._drain, name="log", daemon=True)
+            with suppress(RuntimeError):  # there can be no more threads now; the next line tries again
+                thread.start()
+                self._thread = thread
 
     def _drain(self) -> None:
         """Write what waits, until nothing does."""
@@ -113,12 +118,13 @@ class Output:
         """Write what there is room for now. That lines are missing is said after those that were kept."""
         lost, self._lost = self._lost, 0
         while self._waiting:
-            first = self._waiting.popleft()
+            first = self._waiting[0]
             rest = self._try(first)
             self._size -= len(first) - len(rest)
             if rest:
-                self._waiting.appendleft(rest)
+                self._waiting[0] = rest
                 break
+            self._waiting.popleft()
         self._lost += lost
 
 

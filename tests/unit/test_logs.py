@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread, Timer
 from typing import TextIO
 
 import pytest
@@ -135,6 +136,65 @@ def test_a_reader_that_is_gone_is_no_failure(ends: tuple[int, TextIO]) -> None:
         gone = Output(disk, missing)
         gone.write("lost")
         gone.close()
+
+
+def test_what_is_logged_while_a_line_is_written_comes_after_it(tmp_path: Path) -> None:
+    """Garbage that is collected in that moment, and signals, may log in the same thread."""
+    with (tmp_path / "log").open("w") as file:
+        output, inner = Output(file, missing), ["inner"]
+        output._waiting.extend([b"first\n", b"second\n"])
+        send = output._send
+
+        def send_and_log(data: bytes) -> int:
+            if inner:
+                output.write(inner.pop())
+            return send(data)
+
+        output._send = send_and_log
+        output.write("last")
+        assert until(lambda: output.flush(0))
+    assert (tmp_path / "log").read_text() == "first\nsecond\nlast\ninner\n"
+
+
+def test_threads_that_cannot_be_started_are_no_failure(
+    ends: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines wait until there are threads again."""
+    reader, stream = ends
+    output = Output(stream, missing)
+    full(stream.fileno())
+
+    def fail(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(Thread, "start", fail)
+        output.write("waits")
+    output.write("last")
+    received = b""
+
+    def drained() -> bool:
+        nonlocal received
+        received += read(reader).replace(b"\0", b"")
+        return output.flush(0)
+
+    assert until(drained)
+    assert received + read(reader).replace(b"\0", b"") == b"waits\nlast\n"
+    output.close()
+
+
+def test_the_end_of_a_process_waits_a_moment_for_the_reader(ends: tuple[int, TextIO]) -> None:
+    """The last lines say why it ends."""
+    reader, stream = ends
+    handler = LineHandler(stream, "text")
+    full(stream.fileno())
+    handler.emit(logging.LogRecord("x", logging.WARNING, "", 0, "last", None, None))
+    taker = Timer(0.1, lambda: read(reader))
+    taker.start()
+    handler.flush()
+    taker.join()
+    assert b"last\n" in read(reader)
+    handler.close()
 
 
 def test_a_fork_has_its_own_lines(tmp_path: Path) -> None:
