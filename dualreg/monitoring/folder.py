@@ -21,12 +21,12 @@ _MEMORY = Path("/dev/shm")  # noqa: S108 -- the folder is made for its owner alo
 _NAME = "dualreg-metrics-"
 #: Files that are locked: while the server runs; while files are read, or added to another one.
 _ALIVE, _LOCK = "alive", "lock"
-#: Bytes that each file has from the start: more than all labels take, so that writing to it, which is writing
-#: to memory, never has to find room on a full disk.
-_SIZE = 512 << 10
-#: The files of a process, by what the library calls them, that have a sum.
+#: Bytes that files have from the start, by what the library calls them: more than all labels take, so that
+#: writing to one, which is writing to memory, never has to find room on a full disk. A route and method has
+#: sixteen values of a histogram.
+_SIZES = {"counter": 448 << 10, "histogram": 1 << 20, "gauge_livesum": 64 << 10}
+#: Those of which the sum is kept when a process ends.
 _SUMMED = ("counter", "histogram")
-_LIVE = ("gauge_livesum",)
 #: Seconds for which a folder that nobody has locked is left alone.
 _YOUNG = 60
 #: The number that stands for all processes that have ended.
@@ -60,8 +60,8 @@ class MetricsFolder:
         Raises:
             OSError: there is no room for them.
         """
-        for kind in (*_SUMMED, *_LIVE):
-            self._reserve(self._file(kind, process))
+        for kind in _SIZES:
+            self._reserve(kind, process)
 
     def retire(self, running: Collection[int]) -> None:
         """Add up the files of processes that are not *running*; later, if they are being read."""
@@ -72,7 +72,7 @@ class MetricsFolder:
                     continue
                 mark_process_dead(int(number), f"{self.path}")
                 if kind in _SUMMED:
-                    self._add(file, self._file(kind, _ENDED))
+                    self._add(file, kind)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -88,19 +88,20 @@ class MetricsFolder:
     def _file(self, kind: str, process: int) -> Path:
         return self.path / f"{kind}_{process}.db"
 
-    @staticmethod
-    def _reserve(file: Path) -> None:
+    def _reserve(self, kind: str, process: int) -> None:
         """Make a file, or leave none: one without room would end a process that writes to it, or reads it."""
+        file = self._file(kind, process)
         with file.open("ab") as opened:
             try:
-                os.posix_fallocate(opened.fileno(), 0, _SIZE)
+                os.posix_fallocate(opened.fileno(), 0, _SIZES[kind])
             except OSError:
                 file.unlink()
                 raise
 
-    def _add(self, file: Path, total: Path) -> None:
+    def _add(self, file: Path, kind: str) -> None:
+        total = self._file(kind, _ENDED)
         if not total.exists():
-            self._reserve(total)
+            self._reserve(kind, _ENDED)
         values = MmapedDict(f"{total}")
         for key, value, _, _ in MmapedDict.read_all_values_from_file(f"{file}"):
             values.write_value(key, values.read_value(key)[0] + value, 0.0)
