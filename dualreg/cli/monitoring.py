@@ -156,15 +156,20 @@ class Monitor:
 
     def _scrape(self, send: Send) -> None:
         self._scraping.append(send)
-        if len(self._scraping) == 1:
+        if len(self._scraping) > 1:
+            return
+        try:
             Thread(target=self._make_page, name="metrics", daemon=True).start()
+        except RuntimeError as error:  # there can be no more threads now
+            _log.warning("cannot collect metrics: %s", safe_line(error))
+            self._answer_scrapers(_failed())
 
     def _make_page(self) -> None:
         try:
             response = self._page()
         except Exception:  # noqa: BLE001 -- whatever it is, who asks gets an answer
             _log.exception("failed to collect metrics")
-            response = Response("failed\n", HTTPStatus.INTERNAL_SERVER_ERROR, content_type="text/plain")
+            response = _failed()
         self._defer(self._answer_scrapers, response)
 
     def _page(self) -> Response:
@@ -189,6 +194,10 @@ class Monitor:
             found = {"status": "failing", "failures": {**failures}}
             return document(found, HTTPStatus.SERVICE_UNAVAILABLE)
         return document({"status": "ready"})
+
+
+def _failed() -> Response:
+    return Response("failed\n", HTTPStatus.INTERNAL_SERVER_ERROR, content_type="text/plain")
 
 
 def _path(head: bytes) -> bytes:

@@ -63,18 +63,28 @@ class Readiness:
         return self.failures()
 
     def refresh(self, done: Callable[[], None]) -> None:
-        """Check again in the background, unless that is going on; call *done* there at its end."""
+        """Check again in the background, unless that is going on; call *done* there at its end.
+
+        If no thread can be started, that is what the check has found.
+        """
         with self._lock:
             self._done.append(done)
-            if self._began is None:
-                self._began = monotonic()
-                Thread(target=self._run, name="readiness", daemon=True).start()
+            if self._began is not None:
+                return
+            self._began = monotonic()
+        try:
+            Thread(target=self._run, name="readiness", daemon=True).start()
+        except RuntimeError as error:
+            self._end({"check": type(error).__name__})
 
     def _run(self) -> None:
         try:
             failures = self.check()
         except Exception as error:  # noqa: BLE001 -- any failure is the answer
             failures = {"check": type(error).__name__}
+        self._end(failures)
+
+    def _end(self, failures: Failures) -> None:
         with self._lock:
             self._found, self._began = (failures, monotonic()), None
             waiting, self._done = self._done, []

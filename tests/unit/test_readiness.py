@@ -1,7 +1,7 @@
 """Readiness: what is known of a check that may take long, at each moment."""
 
 from collections.abc import Mapping
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 
@@ -82,3 +82,18 @@ def test_one_check_is_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     check.may_end.set()
     assert until(lambda: heard == [*range(5)])
     assert (check.calls, readiness.failures()) == (2, {})
+
+
+def test_a_check_without_a_thread_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks is told, and the next check is another one."""
+    readiness, ended = Readiness(dict), Event()
+
+    def fail(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(Thread, "start", fail)
+        readiness.refresh(ended.set)
+    assert ended.is_set()
+    assert readiness.failures() == {"check": "RuntimeError"}
+    assert checked(readiness) == {}
