@@ -13,10 +13,13 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from flask import Flask, Response
 
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.upgrade import upgrade
+from dualreg.cli.monitoring import Monitor
 from dualreg.image.digest import Digest
+from dualreg.web.context import parts_in
 from tests.contracts.postgresql import postgresql_cluster
 from tests.programs import DUALREG, children, dualreg_process, free_port, running, until, wait_for
 from tests.protocol.clients.wire import Wire
@@ -108,6 +111,19 @@ def test_the_own_address_serves_nothing_else(tmp_path: Path) -> None:
         with closing(http.client.HTTPSConnection(host, timeout=5, context=context)) as wire:
             wire.request("GET", "/readyz")
             assert wire.getresponse().read() == b'{"status": "ready"}\n'
+
+
+def test_few_wait_for_a_check(app: Flask) -> None:
+    """Connections that wait are those that clients could have: beyond some, what is known is the answer."""
+    deferred: list[object] = []
+    monitor = Monitor(parts_in(app.extensions), lambda: False, lambda *call: deferred.append(call))
+    answers: list[Response] = []
+    for _ in range(150):
+        monitor.answer(head("GET", "/readyz"), answers.append)
+    assert len(answers) >= 50  # more if the check has ended meanwhile
+    assert {json.loads(each.get_data())["status"] for each in answers} <= {"starting", "ready"}
+    monitor._answer_all()
+    assert len(answers) == 150
 
 
 def test_an_instance_that_stops_asks_for_no_more_requests(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ _FORWARDED = re.compile(rb"\r\nx-forwarded-for:([^\r\n]*)", re.IGNORECASE)
 _METRICS = b"/metrics"
 #: Seconds for which ``/readyz`` waits for a check; then what is known is the answer.
 _PATIENCE = 1.0
+#: Who waits for the same at once, at most: each holds a connection of the worker, which clients need, too.
+_WAITING = 100
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _log = logging.getLogger(__name__)
 
@@ -142,7 +144,7 @@ class Monitor:
         send(document({"status": "alive"}))
 
     def _ready(self, send: Send) -> None:
-        if self._is_stopping() or self._readiness.is_fresh:
+        if self._is_stopping() or self._readiness.is_fresh or len(self._waiting) >= _WAITING:
             send(self._state())
             return
         self._waiting.append((time.monotonic() + _PATIENCE, send))
@@ -155,6 +157,9 @@ class Monitor:
             send(self._state())
 
     def _scrape(self, send: Send) -> None:
+        if len(self._scraping) >= _WAITING:
+            send(_failed())
+            return
         self._scraping.append(send)
         if len(self._scraping) > 1:
             return
