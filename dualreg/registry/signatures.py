@@ -53,7 +53,8 @@ _STATEMENTS = frozenset({cosign.SIMPLE_SIGNING, cosign.DSSE})
 #: unless that has no ``diff_ids``, as the empty one with which tools attach files.
 #: Source: containerd, ``image.go`` (Unpack, getLayers).
 _RUNNABLE = (".tar", ".layer.")
-_EMPTY = Digest.of(b"{}")
+#: Of the config with which tools attach files: ``{}``.
+_EMPTY = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 _NONE_FOUND = "it is not signed"
 
 
@@ -296,7 +297,7 @@ class Signatures:
         layers = [each.descriptor for each in contents.children if each.role is Role.LAYER]
         if config.media_type not in media_types.IMAGE_CONFIGS | media_types.VAGUE_CONFIGS:
             runs = any(part in each.media_type for part in _RUNNABLE for each in layers)
-            return contents.subject is not None and (config.digest == _EMPTY or not runs)
+            return contents.subject is not None and (str(config.digest) == _EMPTY or not runs)
         return bool(layers) and all(
             layer.media_type in _STATEMENTS
             and cosign.is_statement(

@@ -230,9 +230,9 @@ def test_a_tag_that_moves_before_anything_is_sent(
     headers = CLIENTS[client]
     find, moved = type(serving.negotiation).find, builders.image(*LAYERS)
 
-    def moving(*given: Any) -> Any:
+    def moving(*given: Any, **more: Any) -> Any:
         try:
-            return find(*given)
+            return find(*given, **more)
         finally:
             push_v2(serving, NAME, Tag("1"), moved)
 
