@@ -129,8 +129,9 @@ def test_silent_clients_stop_nobody(patient: str, kind: str) -> None:
 def test_silent_clients_are_given_up(hasty: str, kind: str) -> None:
     """After ``client_timeout`` the connection ends, with or without a response."""
     with silent(hasty, kind, clients=1) as (connection,):
-        deadline, received = time.monotonic() + 8, 0
-        time.sleep(2 if kind.startswith("a request") else 0)  # what the buffers hold comes anyway
+        deadline, received = time.monotonic() + 10, 0
+        # What the buffers hold comes anyway; Linux 6.18 lets them grow once more after the first second.
+        time.sleep(4 if kind.startswith("a request") else 0)
         with suppress(ConnectionResetError):
             while data := connection.recv(1 << 16):
                 received += len(data)
