@@ -287,7 +287,7 @@ def test_blobs_are_sent_by_the_kernel(tmp_path: Path) -> None:
         assert stored.status == 201
         assert Wire(host).send("GET", path).body == content
         assert Wire(host).send("GET", path, {"Range": "bytes=1000-1999999"}).body == content[1000:2_000_000]
-    sent = re.findall(r"sendfile\(.*\) += (\d+)", calls.read_text())
+    sent = re.findall(r"sendfile.*\) += (\d+)", calls.read_text())  # also where strace splits a line
     assert sum(map(int, sent)) == len(content) + 1_999_000
 
 
