@@ -275,7 +275,7 @@ def test_clients_after_it(expected: Expected, data: Path) -> None:
 
 def test_asked_to_stop(expected: Expected, data: Path, tmp_path: Path) -> None:
     """Images in progress are finished, the others are reported, and the next run imports them."""
-    for number in range(120):
+    for number in range(400):
         expected.tree.tag(f"many/r{number}", "1", expected.tree.image(f"many{number}", os.urandom(512)))
     log = tmp_path / "log"
     line = [DUALREG, "migrate", "run", source(expected), "--data", data, "--jobs", "2", "--include", "many/*"]
@@ -287,7 +287,7 @@ def test_asked_to_stop(expected: Expected, data: Path, tmp_path: Path) -> None:
     assert "Run again to resume" in log.read_text()
     assert re.search(r"\d+ stopped", log.read_text())
     told = json.loads(command(data, f"run {source(expected)} --include many/* --json").stdout)
-    assert told["counts"]["done"] + told["counts"]["same"] == 120
+    assert told["counts"]["done"] + told["counts"]["same"] == 400
     assert told["counts"]["done"] > 0
     assert told["counts"]["same"] > 0
 
