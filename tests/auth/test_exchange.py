@@ -102,7 +102,7 @@ def test_a_job_gets_a_token(
     document = answer.json
     assert document["issued_token_type"] == fields.get("requested_token_type", TYPE + "access_token")
     assert (document["token_type"], document["scope"]) == ("Bearer", granted)
-    assert 0 < document["expires_in"] <= 90
+    assert 0 < document["expires_in"] <= 91  # the clock of a database may be a moment behind
     assert ends(document["access_token"]) <= ends(job)
     headers = bearer(document["access_token"])
     pushed = ours.client.post("/v2/acme/app/blobs/uploads/", headers=headers).status_code
