@@ -19,6 +19,7 @@ from dualreg.auth.keyring import Keyring
 from dualreg.catalog import copying
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.notes import Note
+from dualreg.catalog.rows import QuotaRow
 from dualreg.catalog.tables import Blobs, Repositories, Table, Tags
 from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.errors import CatalogUnreachable
@@ -87,6 +88,7 @@ def filled(folder: Path, url: str) -> Settings:
         fill(client)
         administer(accounts_of(registry))
         assert client.post("/v2/team/app/blobs/uploads/").status_code == 202
+        registry.quotas.set(QuotaRow("team/*", 1 << 30))
     make_readonly(settings)
     return settings
 
