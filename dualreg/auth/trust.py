@@ -21,17 +21,12 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from cryptography.x509.verification import (
-    Criticality,
-    ExtensionPolicy,
-    PolicyBuilder,
-    Store,
-    VerificationError,
-)
+from cryptography.x509.verification import VerificationError
 from jwt import PyJWK
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.exceptions import PyJWTError
 
+from dualreg.image.certificate_chains import CHAIN_LIMIT, chain_verifier
 from dualreg.image.jws import key_id
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
@@ -46,8 +41,6 @@ _THUMBED = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("c
 _UNUSABLE = (
     ValueError, TypeError, binascii.Error, x509.InvalidVersion, UnsupportedAlgorithm, RecursionError,
 )  # fmt: skip
-#: Certificates of the longest chain that is verified.
-_CHAIN_LIMIT = 8
 
 
 class Key(NamedTuple):
@@ -106,37 +99,19 @@ class TrustedKeys:
 
     def _key_of_chain(self, chain: object) -> Key | None:
         """Return the key of the first certificate in *chain*, if the chain ends at a trusted one."""
-        if not isinstance(chain, list) or not 0 < len(chain) <= _CHAIN_LIMIT or not self.roots:
+        if not isinstance(chain, list) or not 0 < len(chain) <= CHAIN_LIMIT or not self.roots:
             return None
         try:
             leaf, *others = (x509.load_der_x509_certificate(base64.b64decode(each)) for each in chain)
+            now = datetime.now(UTC)
             if leaf in self.roots:
-                now = datetime.now(UTC)
                 valid = leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc
             else:
-                _verifier(self.roots).verify(leaf, others)
+                chain_verifier(self.roots, now).verify(leaf, others)
                 valid = True
             return _fit(leaf.public_key()) if valid else None
         except (*_UNUSABLE, VerificationError):
             return None
-
-
-def _verifier(roots: tuple[x509.Certificate, ...]) -> Any:  # noqa: ANN401 -- cryptography's, of two types
-    """Return a verifier of chains that ignores what the leaf may be used for, as distribution does."""
-    policy = PolicyBuilder().store(Store([*roots])).max_chain_depth(_CHAIN_LIMIT)
-    anything = ExtensionPolicy.permit_all()
-    return policy.extension_policies(ca_policy=_authorities(), ee_policy=anything).build_client_verifier()
-
-
-def _authorities() -> ExtensionPolicy:
-    """Return the requirement on issuing certificates: basic constraints that allow it."""
-    policy = ExtensionPolicy.permit_all()
-    return policy.require_present(x509.BasicConstraints, Criticality.AGNOSTIC, _check_authority)
-
-
-def _check_authority(_: object, __: x509.Certificate, constraints: x509.BasicConstraints) -> None:
-    if not constraints.ca:
-        raise ValueError("not a CA certificate")
 
 
 def _from_set(data: bytes) -> Iterator[tuple[list[str], Key]]:

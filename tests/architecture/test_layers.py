@@ -115,7 +115,12 @@ HOMES: dict[str, set[str]] = {
         "dualreg.storage.s3_store",
         "dualreg.upstreams.memory",
     },
-    "cryptography": {"dualreg.image.jws", "dualreg.image.signatures", "dualreg.auth.trust"},
+    "cryptography": {
+        "dualreg.image.jws",
+        "dualreg.image.certificate_chains",
+        "dualreg.image.signatures",
+        "dualreg.auth.trust",
+    },
     "backports": {"dualreg.image.layer"},
     "jwt": {"dualreg.auth.tokens", "dualreg.auth.trust"},
     "rich": {"dualreg.cli.progress"},

@@ -3,23 +3,17 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from cryptography.x509.verification import (
-    Criticality,
-    ExtensionPolicy,
-    PolicyBuilder,
-    Store,
-    VerificationError,
-)
+from cryptography.x509.verification import VerificationError
 
+from dualreg.image.certificate_chains import CHAIN_LIMIT, chain_verifier
 from dualreg.image.signatures.verdict import Malformed
 
-#: Certificates of the longest chain that is verified, and bytes of the largest of them.
-CHAIN_LIMIT, _CERTIFICATE_LIMIT = 8, 64 << 10
+#: Bytes of the largest certificate that is read.
+_CERTIFICATE_LIMIT = 64 << 10
 #: Extensions in which Fulcio writes who logged the signer in: as bytes of text, and as a text in DER.
 #: Source: fulcio, docs/oid-info.md.
 _ISSUER, _ISSUER_V2 = "1.3.6.1.4.1.57264.1.1", "1.3.6.1.4.1.57264.1.8"
@@ -103,7 +97,7 @@ def untrusted(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificat
         if not begin <= now <= end:
             return f"its certificate is valid from {begin:%Y-%m-%d} to {end:%Y-%m-%d}"
         if leaf not in roots:
-            _verifier(roots, now).verify(leaf, others)
+            chain_verifier(roots, now).verify(leaf, others)
     except VerificationError:
         return "its certificate was issued by none of the certificates in the settings"
     except _FAULTS as error:
@@ -127,23 +121,3 @@ def _unfit(leaf: x509.Certificate) -> str:
     except x509.ExtensionNotFound:
         pass
     return "its certificate is not for signatures"
-
-
-def _verifier(roots: Sequence[x509.Certificate], now: datetime) -> Any:  # noqa: ANN401 -- cryptography's
-    """Return a verifier of chains to *roots*; what the leaf may be used for is looked at before."""
-    if not roots:
-        raise VerificationError
-    policy = PolicyBuilder().store(Store([*roots])).time(now).max_chain_depth(CHAIN_LIMIT)
-    anything = ExtensionPolicy.permit_all()
-    return policy.extension_policies(ca_policy=_authorities(), ee_policy=anything).build_client_verifier()
-
-
-def _authorities() -> ExtensionPolicy:
-    """Return what is required of the certificates of authorities: that they are those of authorities."""
-    policy = ExtensionPolicy.permit_all()
-    return policy.require_present(x509.BasicConstraints, Criticality.AGNOSTIC, _check_authority)
-
-
-def _check_authority(_: object, __: x509.Certificate, constraints: x509.BasicConstraints) -> None:
-    if not constraints.ca:
-        raise ValueError("not the certificate of an authority")

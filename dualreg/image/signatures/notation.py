@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from dualreg.image.certificate_chains import CHAIN_LIMIT
 from dualreg.image.documents import is_time, parse_object
-from dualreg.image.signatures.certificates import CHAIN_LIMIT, read_certificate, signer_of, untrusted
+from dualreg.image.signatures.certificates import read_certificate, signer_of, untrusted
 from dualreg.image.signatures.trust import Trust, decode
 from dualreg.image.signatures.verdict import Checked, Malformed, Target, Validity, Verdict, malformed
 
