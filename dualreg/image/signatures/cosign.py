@@ -5,9 +5,7 @@ Each is a layer of the manifest of that tag: its payload is the blob, the signat
 Source: cosign, specs/SIGNATURE_SPEC.md; containers/image, ``signature/sigstore``, which writes the same.
 """
 
-import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from cryptography import x509
 
@@ -30,20 +28,6 @@ KEYLESS = "keyless: only keys are verified, not identities"
 NO_KEYS = "there is no key for it in the settings"
 
 _SUFFIXES = ("sig", "att", "sbom")
-_TAG = re.compile(r"(sha256)-([0-9a-f]{64})\.(sig|att|sbom)", re.ASCII)
-
-
-class AttachedTag(NamedTuple):
-    """A tag by which cosign finds what is attached to an image: ``sig``, ``att`` or ``sbom``."""
-
-    subject: Digest
-    suffix: str
-
-
-def parse_tag(tag: str) -> AttachedTag | None:
-    """Return what a tag is attached to; None: it is another tag."""
-    match = _TAG.fullmatch(tag)
-    return AttachedTag(Digest(match[1], match[2]), match[3]) if match else None
 
 
 def tags_of(digest: Digest) -> tuple[str, ...]:

@@ -373,11 +373,6 @@ def test_certificates_that_cannot_be_used(pem: bytes, reason: str) -> None:
 
 
 def test_tags_of_cosign() -> None:
-    """The tag is made of the digest, and the digest found in the tag."""
-    tags = cosign.tags_of(IMAGE.digest)
-    assert tags[0] == f"sha256-{IMAGE.digest.hex}.sig"
-    assert [cosign.parse_tag(tag) for tag in tags] == [
-        (IMAGE.digest, "sig"), (IMAGE.digest, "att"), (IMAGE.digest, "sbom"),
-    ]  # fmt: skip
-    for other in ("latest", "sha256-00.sig", f"sha256-{IMAGE.digest.hex}", f"sha256-{IMAGE.digest.hex}.sigs"):
-        assert cosign.parse_tag(other) is None
+    """The tags are made of the digest."""
+    tags = [f"sha256-{IMAGE.digest.hex}.{suffix}" for suffix in ("sig", "att", "sbom")]
+    assert [*cosign.tags_of(IMAGE.digest)] == tags
