@@ -97,6 +97,12 @@ class QuotaQueries:
         """Return the bytes of the blobs that count."""
         return int(self.connection.scalar(select(_counted(pattern))) or 0)
 
+    def lock(self, patterns: Collection[str]) -> None:
+        """Lock what is used of quotas, in the order in which ``add`` and ``drop`` change it."""
+        for pattern in sorted(patterns):  # by the database, it would be that of its locale
+            row = select(QuotaUsage.pattern).where(QuotaUsage.pattern == pattern)
+            self.connection.execute(row.with_for_update(key_share=True))
+
     def add(
         self, patterns: Sequence[str], repository_id: int, digests: Collection[Digest]
     ) -> Mapping[str, tuple[int, Collection[Digest]]]:

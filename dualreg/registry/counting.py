@@ -34,6 +34,19 @@ def count_links(
     return warnings
 
 
+def count_all_links(
+    policies: Policies, tx: Transaction, linked: Sequence[tuple[RepositoryRow, Collection[BlobRow]]]
+) -> None:
+    """Count what was just linked to several repositories, as ``count_links``.
+
+    All their quotas are locked before, or two of these could wait for each other.
+    """
+    quotas = (quota for row, _ in linked for quota in policies.of(tx, row).quotas_of(row.name))
+    tx.quotas.lock({quota.pattern for quota in quotas})
+    for row, blobs in linked:
+        count_links(policies, tx, row, blobs)
+
+
 def require_any_room(policies: Policies, tx: Transaction, repository: RepositoryRow) -> None:
     """Check, before a client sends bytes, that a byte fits.
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import starmap
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rebuilding import FoundManifest, FoundTag
@@ -19,7 +20,7 @@ from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.registry.children import ManifestRules, size_mismatches
-from dualreg.registry.counting import count_links
+from dualreg.registry.counting import count_all_links
 from dualreg.registry.pointing import unusual
 from dualreg.registry.state import State
 from dualreg.registry.v1_imported import ImportedImage
@@ -175,9 +176,8 @@ class Imports:
             NotPlain: they do not fit, as the import of a single one will say.
         """
         try:
-            for row, each in pairs:
-                blobs = [BlobRow(digest, size) for digest, size in each.blobs.items()]
-                count_links(self.state.policies, tx, row, blobs)
+            linked = [(row, [*starmap(BlobRow, each.blobs.items())]) for row, each in pairs]
+            count_all_links(self.state.policies, tx, linked)
         except QuotaExceeded as error:
             raise NotPlain(str(error)) from error
 

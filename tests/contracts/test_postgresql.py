@@ -14,12 +14,14 @@ from sqlalchemy import update
 from dualreg.assembly import build_registry
 from dualreg.catalog.candidates import note
 from dualreg.catalog.database import Catalog, Transaction
-from dualreg.catalog.rows import BlobRow, Origin, RepositoryRow
+from dualreg.catalog.rows import BlobRow, Origin, QuotaRow, RepositoryRow
 from dualreg.catalog.tables import RepositoryBlobs
 from dualreg.catalog.upgrade import upgrade
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
+from dualreg.registry.counting import count_all_links
+from dualreg.registry.policies import Policies
 from dualreg.registry.state import State
 from dualreg.registry.upstream import NoUpstream
 from dualreg.storage.link_tree import StagedLink
@@ -141,6 +143,25 @@ class TestPostgresql(CatalogContract):
                 _wait_for_a_waiter(catalog)
                 rows.lock(tx, work, 0)
             working.result(10)
+
+    def test_quotas_of_several_repositories_are_locked_in_one_order(self, catalog: Catalog) -> None:
+        """An import locks those with lower patterns first, whichever repositories it begins with."""
+        patterns = ["*/a", "*/b"]
+        for pattern in patterns:
+            build_registry(catalog, MemoryStore()).quotas.set(QuotaRow(pattern, 1 << 30))
+
+        def count() -> None:
+            with catalog.begin() as tx:
+                rows = [tx.repositories.ensure(RepositoryName(name)) for name in ("p/b", "q/a")]
+                count_all_links(Policies(), tx, [(row, [BlobRow(MANIFEST.digest, 3)]) for row in rows])
+
+        with ThreadPoolExecutor(1) as pool:
+            with catalog.begin() as tx:
+                tx.quotas.lock(patterns[:1])
+                counting = pool.submit(count)
+                _wait_for_a_waiter(catalog)
+                tx.quotas.lock(patterns[1:])
+            counting.result(10)
 
     @pytest.mark.parametrize("first", [True, False])
     @pytest.mark.parametrize("what", ["tag", "manifest", "repository"])
