@@ -1,22 +1,18 @@
 """``dualreg repository``: whole repositories."""
 
-from collections.abc import Iterator
-from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 import click
 
-from dualreg.catalog.rows import Origin, TagRow
+from dualreg.catalog.rows import Origin
 from dualreg.cli.admin import audited_registry, prepared_registry
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import counted, echo, records
+from dualreg.cli.paging import tag_pages
 from dualreg.cli.readonly import require_changeable
 from dualreg.errors import RegistryError
 from dualreg.image.names import RepositoryName
-from dualreg.registry import Registry
-
-#: Tags read at a time.
-_PAGE = 1000
 
 
 @click.group()
@@ -37,7 +33,7 @@ def show(name: str, data: Path | None, config: Path | None, *, as_json: bool) ->
     try:
         parsed = RepositoryName.parse(name)
         with prepared_registry(data, config) as (registry, _):
-            rows, unseen = [*_all_tags(registry, parsed)], registry.bridge.unseen(parsed)
+            rows, unseen = [*chain.from_iterable(tag_pages(registry, parsed))], registry.bridge.unseen(parsed)
     except RegistryError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
@@ -51,18 +47,6 @@ def show(name: str, data: Path | None, config: Path | None, *, as_json: bool) ->
     echo(f"{counted(len(rows), 'tag')}, {from_v1} of them pushed over V1.")
     if unseen:
         echo(f"V1 clients do not see {', '.join(unseen)}.")
-
-
-def _all_tags(
-    registry: Registry, name: RepositoryName, after: tuple[datetime, str] | None = None
-) -> Iterator[TagRow]:
-    """Yield every tag, page by page, including those hidden from clients."""
-    more = True
-    while more:
-        page = registry.tags.describe(name, limit=_PAGE, after=after, reader=None)
-        yield from page.rows
-        more = page.more
-        after = (page.rows[-1].pushed_at, page.rows[-1].name) if page.rows else None
 
 
 @repository.command()

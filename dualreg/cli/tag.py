@@ -1,9 +1,10 @@
 """``dualreg tag``: tags, what they pointed at, and where they point."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -12,16 +13,17 @@ from dualreg.catalog.rows import TagRow
 from dualreg.cli.admin import Record, audited_registry, prepared_registry
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import Columns, counted, echo, echo_json
+from dualreg.cli.paging import pages, tag_pages
 from dualreg.cli.readonly import require_changeable
 from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, parse_reference
 from dualreg.registry import Registry
 from dualreg.registry.history import Restoration
+from dualreg.registry.pages import Page
 from dualreg.settings import Settings
 
-#: Rows read at a time.
-_PAGE = 200
+_Row = TypeVar("_Row")
 _dry_run = click.option("--dry-run", is_flag=True, help="Only print what would be changed.")
 
 
@@ -47,31 +49,30 @@ def list_tags(
     """
     columns = Columns("TAG", "DIGEST", "ORIGIN", "PUSHED", "PULLED")
     with _reading(data, config) as registry:
-        name, count = RepositoryName.parse(repository), 0
-        for rows in _tags(registry, name, prefix=prefix, newest=newest, limit=limit):
-            count += len(rows)
-            if as_json:
-                for row in rows:
-                    echo_json(_tag_members(row), indent=None)
-            else:
-                columns.add([_tag_cells(row) for row in rows])
+        name = RepositoryName.parse(repository)
+        found = tag_pages(registry, name, prefix=prefix, newest=newest, limit=limit)
+        count = _show(found, columns, _tag_cells, _tag_members, as_json=as_json)
     if not as_json:
         echo(f"{counted(count, 'tag')}.")
 
 
-def _tags(
-    registry: Registry, name: RepositoryName, *, prefix: str, newest: bool, limit: int | None
-) -> Iterator[Sequence[TagRow]]:
-    """Yield the tags of a repository in pages, whatever clients see of them."""
-    after, left, more = None, limit, True
-    while more and left != 0:
-        size = _PAGE if left is None else min(left, _PAGE)
-        page = registry.tags.describe(
-            name, limit=size, prefix=prefix, newest_first=newest, after=after, reader=None
-        )
-        yield page.rows
-        more, left = page.more, None if left is None else left - len(page.rows)
-        after = (page.end.pushed_at, page.end.name) if more else None
+def _show(
+    found: Iterator[Sequence[_Row]],
+    columns: Columns,
+    cells: Callable[[_Row], Sequence[str]],
+    members: Callable[[_Row], dict[str, object]],
+    *,
+    as_json: bool,
+) -> int:
+    """Print rows as they are read; return how many there are."""
+    count = 0
+    for rows in found:
+        count += len(rows)
+        for row in rows if as_json else ():
+            echo_json(members(row), indent=None)
+        if not as_json:
+            columns.add([cells(row) for row in rows])
+    return count
 
 
 def _tag_cells(row: TagRow) -> Sequence[str]:
@@ -99,15 +100,8 @@ def history(
     """
     columns = Columns("AT", "VIA", "WHO", "POINTS AT")
     with _reading(data, config) as registry:
-        repository, name = _parse(reference)
-        count = 0
-        for rows in _moves(registry, repository, name, limit):
-            count += len(rows)
-            if as_json:
-                for row in rows:
-                    echo_json(_move_members(row), indent=None)
-            else:
-                columns.add([_move_cells(row) for row in rows])
+        found = _moves(registry, *_parse(reference), limit)
+        count = _show(found, columns, _move_cells, _move_members, as_json=as_json)
     if not as_json:
         echo(f"{counted(count, 'move')}." if count else f"{reference} has no history.")
 
@@ -116,13 +110,12 @@ def _moves(
     registry: Registry, repository: RepositoryName, name: Tag, limit: int | None
 ) -> Iterator[Sequence[HistoryRow]]:
     """Yield the moves of a tag in pages."""
-    after, left, more = None, limit, True
-    while more and left != 0:
-        size = _PAGE if left is None else min(left, _PAGE)
-        page = registry.history.page(repository, name, limit=size, after=after)
-        yield page.rows
-        more, left = page.more, None if left is None else left - len(page.rows)
-        after = HistoryPlace(page.end.at, page.end.id) if more else None
+
+    def read(size: int, end: HistoryRow | None) -> Page[HistoryRow]:
+        after = HistoryPlace(end.at, end.id) if end else None
+        return registry.history.page(repository, name, limit=size, after=after)
+
+    return pages(read, limit)
 
 
 def _move_cells(row: HistoryRow) -> Sequence[str]:
@@ -160,9 +153,7 @@ def restore(
         planned = registry.history.restoration(repository, name, to=digest, at=_time(at) if at else None)
         if not dry_run:
             require_changeable(settings)
-            registry.require_own(repository)
-            registry.history.restore(planned)
-            _record(record, "tag restore", planned)
+            _restore(registry, planned, record, "tag restore")
     _print(planned, dry_run=dry_run, as_json=as_json)
 
 
@@ -187,9 +178,7 @@ def set_tag(
         planned = registry.history.restoration(repository, name, to=row.digest)
         if not dry_run:
             require_changeable(settings)
-            registry.require_own(repository)
-            registry.history.restore(planned)
-            _record(record, "tag set", planned)
+            _restore(registry, planned, record, "tag set")
     _print(planned, dry_run=dry_run, as_json=as_json)
 
 
@@ -266,7 +255,14 @@ def _time(text: str) -> datetime:
         raise click.ClickException(f"{text} is not a time; give one such as 2026-01-31T12:00Z") from error
 
 
-def _record(record: Record, command: str, planned: Restoration) -> None:
+def _restore(registry: Registry, planned: Restoration, record: Record, command: str) -> None:
+    """Restore a tag as planned, and record it.
+
+    Raises:
+        RegistryError: it is refused.
+    """
+    registry.require_own(planned.repository)
+    registry.history.restore(planned)
     facts = {"repository": planned.repository, "tag": planned.tag}
     record(command, **facts, digest=str(planned.new), before=planned.old and str(planned.old))
 
