@@ -27,7 +27,7 @@ def add(pattern: str, data: Path | None, config: Path | None) -> None:
 
     In PATTERN, * matches anything. The rule holds for tags that exist, and for those that are pushed later.
     """
-    with audited_registry(data, config) as (registry, _, record):
+    with audited_registry(data, config, alone=True) as (registry, _, record):
         try:
             is_new = registry.immutability.add(pattern)
         except ValueError as error:
@@ -42,7 +42,7 @@ def add(pattern: str, data: Path | None, config: Path | None) -> None:
 @settings_options
 def remove(pattern: str, data: Path | None, config: Path | None) -> None:
     """Remove the rule PATTERN."""
-    with audited_registry(data, config) as (registry, _, record):
+    with audited_registry(data, config, alone=True) as (registry, _, record):
         try:
             registry.immutability.remove(pattern)
         except ValueError as error:
@@ -56,7 +56,7 @@ def remove(pattern: str, data: Path | None, config: Path | None) -> None:
 @settings_options
 def list_rules(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the rules of immutable tags."""
-    with prepared_registry(data, config) as (registry, _):
+    with prepared_registry(data, config, alone=True) as (registry, _):
         rules = registry.immutability.rules()
     if as_json:
         records(rules)
@@ -74,7 +74,7 @@ def explain(image: str, data: Path | None, config: Path | None, *, as_json: bool
     try:
         name, _, text = image.rpartition(":")
         repository, tag = RepositoryName.parse(name), Tag.parse(text)
-        with prepared_registry(data, config) as (registry, _):
+        with prepared_registry(data, config, alone=True) as (registry, _):
             rule = registry.immutability.rule_of(repository, tag)
     except RegistryError as error:
         raise click.ClickException(str(error)) from error

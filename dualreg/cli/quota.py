@@ -32,7 +32,7 @@ def set_quota(pattern: str, size: str, data: Path | None, config: Path | None, *
     In PATTERN, * matches anything. SIZE is a number of bytes, or such as 500m or 20g. Pushes wait while what
     is used is counted.
     """
-    with audited_registry(data, config) as (registry, _, record):
+    with audited_registry(data, config, alone=True) as (registry, _, record):
         try:
             limit = QuotaRow(pattern, parse_bytes(size), None if soft is None else parse_bytes(soft))
             used = registry.quotas.set(limit)
@@ -49,7 +49,7 @@ def set_quota(pattern: str, size: str, data: Path | None, config: Path | None, *
 @settings_options
 def remove(pattern: str, data: Path | None, config: Path | None) -> None:
     """Remove the quota of PATTERN."""
-    with audited_registry(data, config) as (registry, _, record):
+    with audited_registry(data, config, alone=True) as (registry, _, record):
         try:
             registry.quotas.remove(pattern)
         except ValueError as error:

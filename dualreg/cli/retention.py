@@ -66,7 +66,7 @@ def add(
     """
     try:
         rule = RetentionRule(*parse_patterns(pattern), newest, younger_than, pulled_within, matching)
-        with audited_registry(data, config) as (registry, _, record):
+        with audited_registry(data, config, alone=True) as (registry, _, record):
             registry.retention.add(rule)
             record("retention add", rule=_text(rule))
     except ValueError as error:
@@ -100,7 +100,7 @@ def remove(pattern: str, data: Path | None, config: Path | None) -> None:
     """Remove the rule for PATTERN."""
     try:
         repositories, tags = parse_patterns(pattern)
-        with audited_registry(data, config) as (registry, _, record):
+        with audited_registry(data, config, alone=True) as (registry, _, record):
             registry.retention.remove(repositories, tags)
             record("retention remove", pattern=f"{repositories}:{tags}")
     except ValueError as error:
