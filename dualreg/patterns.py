@@ -5,6 +5,7 @@
 a pattern means the same in each of them.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
@@ -15,6 +16,8 @@ LIKE_ESCAPE = "!"
 _WILDCARD = "*"
 #: Special in shell patterns, but not in these.
 _UNSUPPORTED = "?["
+#: Of what names of repositories consist.
+_NAMES = re.compile(r"[a-z0-9._/*-]{1,255}", re.ASCII)
 _TO_LIKE = str.maketrans({_WILDCARD: "%"} | {each: LIKE_ESCAPE + each for each in ("%", "_", LIKE_ESCAPE)})
 
 
@@ -31,6 +34,11 @@ def check_pattern(pattern: str) -> str:
             "only * is special: write one pattern for each alternative"
         )
     return pattern
+
+
+def is_for_repositories(pattern: str) -> bool:
+    """Return whether *pattern* consists of what names of repositories do: then ``to_like`` means the same."""
+    return _NAMES.fullmatch(pattern) is not None
 
 
 def has_wildcard(pattern: str) -> bool:

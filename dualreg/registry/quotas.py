@@ -7,11 +7,9 @@ from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import QuotaRow
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
-from dualreg.patterns import check_pattern
+from dualreg.patterns import check_pattern, is_for_repositories
 from dualreg.registry.counting import exceeded
 from dualreg.registry.state import State
-
-_LIMIT = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +34,10 @@ class Quotas:
         Raises:
             ValueError: the pattern is invalid, or the soft limit is above the other one.
         """
-        if not quota.pattern or len(quota.pattern) > _LIMIT or not quota.pattern.isprintable():
+        if not is_for_repositories(check_pattern(quota.pattern)):
             raise ValueError(
                 f"invalid pattern {quota.pattern!r}; expected a repository name, which may contain *"
             )
-        check_pattern(quota.pattern)
         if quota.soft is not None and quota.soft > quota.size:
             raise ValueError("the soft limit is above the limit")
         with self.state.begin() as tx:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dualreg.catalog.retention import DatedTag, RetainedRepository, RetentionRule
 from dualreg.errors import RepositoryUnknown
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.patterns import matches
+from dualreg.patterns import is_for_repositories, matches
 from dualreg.registry.deletion import delete_unchanged
 from dualreg.registry.state import State
 from dualreg.registry.verdicts import Judge, Verdict
@@ -16,7 +16,6 @@ from dualreg.registry.verdicts import Judge, Verdict
 _PAGE = 500
 #: How many of the newest tags a rule can keep: deletions make sure that each of them is there.
 NEWEST_LIMIT = 1000
-_REPOSITORIES = re.compile(r"[a-z0-9._/*-]{1,255}", re.ASCII)
 _TAGS = re.compile(r"[A-Za-z0-9._*-]{1,128}", re.ASCII)
 
 
@@ -27,7 +26,7 @@ def parse_patterns(text: str) -> tuple[str, str]:
         ValueError: it is malformed.
     """
     repositories, colon, tags = text.partition(":")
-    if _REPOSITORIES.fullmatch(repositories) is None or (colon and _TAGS.fullmatch(tags) is None):
+    if not is_for_repositories(repositories) or (colon and _TAGS.fullmatch(tags) is None):
         raise ValueError(f"invalid pattern {text!r}; expected REPOSITORY[:TAG], both of which may contain *")
     return repositories, tags or "*"
 

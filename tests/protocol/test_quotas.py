@@ -206,7 +206,8 @@ def test_two_quotas(client: FlaskClient, registry: Registry) -> None:
 
 def test_a_quota_for_nothing(registry: Registry) -> None:
     """Invalid patterns and soft limits are refused."""
-    for quota in (QuotaRow("", 1), QuotaRow("a?", 1), QuotaRow("a*", 1, 2), QuotaRow("a" * 256, 1)):
+    patterns = ("", "a?", "a" * 256, "Team/*", "team/* ")
+    for quota in (QuotaRow("a*", 1, 2), *(QuotaRow(pattern, 1) for pattern in patterns)):
         with pytest.raises(ValueError, match=r"invalid|soft|not supported"):
             registry.quotas.set(quota)
     with pytest.raises(ValueError, match="no quota"):
