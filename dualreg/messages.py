@@ -8,6 +8,7 @@ import json
 import logging
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
@@ -64,7 +65,12 @@ def safe_lines(text: str) -> str:
 
 def json_text(value: object, *, indent: int | None = None, default: Callable[[Any], object] = str) -> str:
     """Return *value* as JSON in printable ASCII; *default* turns types that JSON lacks into others."""
-    return json.dumps(value, indent=indent, default=default).replace("\x7f", "\\u007f")
+    return _encoder(indent, default).encode(value).replace("\x7f", "\\u007f")
+
+
+@lru_cache(8)  # to make one takes as long as to encode a line of a log
+def _encoder(indent: int | None, default: Callable[[Any], object]) -> json.JSONEncoder:
+    return json.JSONEncoder(indent=indent, default=default)
 
 
 class LogFormatter(logging.Formatter):

@@ -4,12 +4,10 @@ Each is one line that may be shown: printable, and without secrets. The tracebac
 is a member of the JSON; after text, it follows as indented lines.
 """
 
-import json
 import logging
 import os
 import time
 import traceback
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal
@@ -18,13 +16,9 @@ from structlog.contextvars import bind_contextvars, clear_contextvars, merge_con
 from structlog.stdlib import ProcessorFormatter, add_log_level, add_logger_name
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from dualreg.messages import mask, safe_line
+from dualreg.messages import json_text, mask, safe_line
 
 Format = Literal["text", "json"]
-
-#: Writes JSON as the audit log has it: in ASCII, which escapes what a terminal obeys.
-_encode = json.JSONEncoder(default=str).encode
-_DELETE = "\x7f"
 
 
 def formatter(format: Format) -> logging.Formatter:
@@ -52,11 +46,6 @@ def unbind_request() -> None:
     clear_contextvars()
 
 
-def json_line(members: Mapping[str, object]) -> str:
-    """Return *members* as a line of printable ASCII."""
-    return _encode(members).replace(_DELETE, "\\u007f")
-
-
 def json_time(now: float) -> str:
     """Return seconds since 1970 as RFC 3339 has them in UTC, to the millisecond."""
     second, fraction = divmod(now, 1)
@@ -80,7 +69,7 @@ def _add_traceback(logger: WrappedLogger, name: str, members: EventDict) -> Even
 def _as_json(logger: WrappedLogger, name: str, members: EventDict) -> str:
     del logger, name
     first = {"time": json_time(time.time()), "level": members.pop("level"), "pid": os.getpid()}
-    return json_line(first | {key: _masked(value) for key, value in members.items()})
+    return json_text(first | {key: _masked(value) for key, value in members.items()})
 
 
 def _as_text(logger: WrappedLogger, name: str, members: EventDict) -> str:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from structlog import make_filtering_bound_logger, wrap_logger
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from dualreg.logs.lines import Format, json_line, json_time
-from dualreg.messages import mask, safe_line
+from dualreg.logs.lines import Format, json_time
+from dualreg.messages import json_text, mask, safe_line
 
 #: Characters of texts that clients choose, and of paths; both may be as long as headers may be.
 _TEXT_LIMIT, _PATH_LIMIT = 300, 1000
@@ -90,7 +90,7 @@ def _as_json(logger: WrappedLogger, name: str, event: EventDict) -> str:
     line |= {key: _masked(value) for key, value in more.items() if value}
     if request.is_cut:
         line["cut"] = True
-    return json_line(line)
+    return json_text(line)
 
 
 def _as_text(logger: WrappedLogger, name: str, event: EventDict) -> str:

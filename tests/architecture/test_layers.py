@@ -162,7 +162,6 @@ HARMLESS = {
     "datetime",
     "field",
     "frozenset",
-    "json.JSONEncoder",
     "logging.getLogger",
     "mapped_column",
     "re.compile",
