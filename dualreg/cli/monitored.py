@@ -48,15 +48,14 @@ class MonitoredWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untype
 
         No line in the log says so: load balancers ask every few seconds.
         """
-        asked = connection.asked
-
-        def send(response: Response) -> None:
-            peer, began = connection.peer, connection.began
-            self._send_last(connection, last_answer(self.wsgi, None, response, asked, peer=peer, began=began))
-
         monitor = self._monitor
         if not monitor or not self._is_for_monitoring(connection):
             return False
+        asked, peer, began = connection.asked, connection.peer, connection.began
+
+        def send(response: Response) -> None:
+            self._send_last(connection, last_answer(self.wsgi, None, response, asked, peer=peer, began=began))
+
         self._forget(connection)
         monitor.answer(connection.arrived, send)
         return True
