@@ -9,7 +9,7 @@ import errno
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from socket import socket
@@ -144,8 +144,7 @@ class Worker(MonitoredWorker):
         super().handle_error(req, unsent, addr, exc)  # it decides on the status, and logs
         message = "internal server error" if unsent.status == _FAILURE else str(exc)[:_MESSAGE_LIMIT]
         refused, sent = Refused(unsent.status, message), 0
-        self._count_refusal(client.asked, refused.status)
-        answer = refuse(self.wsgi, self.log, refused, client.asked, peer=peer_of(addr), began=client.began)
+        answer = self._refusal(refused, client.asked, peer_of(addr), client.began)
         try:
             client.sendall(answer.data)
             sent = len(answer.data)
@@ -260,9 +259,13 @@ class Worker(MonitoredWorker):
     def _refuse(self, connection: Connection, refused: Refused) -> None:
         """Answer a request that no thread handles."""
         self._forget(connection)
-        self._count_refusal(connection.asked, refused.status)
-        asked, peer, began = connection.asked, connection.peer, connection.began
-        self._linger(connection, refuse(self.wsgi, self.log, refused, asked, peer=peer, began=began))
+        answer = self._refusal(refused, connection.asked, connection.peer, connection.began)
+        self._linger(connection, answer)
+
+    def _refusal(self, refused: Refused, asked: bytes, peer: Mapping[str, str], began: float) -> Answer:
+        """Count a request that is refused; return the answer to it, as ``refuse`` does."""
+        self._count_refusal(asked, refused.status)
+        return refuse(self.wsgi, self.log, refused, asked, peer=peer, began=began)
 
     def _linger(self, connection: Connection, answer: Answer | None = None) -> None:
         """Send the last answer, if any, and wait for the client to close the connection."""
