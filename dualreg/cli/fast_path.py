@@ -89,15 +89,14 @@ class FastPath:
 
     def _end(self, environ: dict[str, str], ready: Ready, head: int, began: float, sent: int) -> None:
         ready.release()
+        status, seconds, body_sent = int(ready.status[:3]), time.perf_counter() - began, max(sent - head, 0)
         if self.count:
-            seconds = time.perf_counter() - began
-            self.count(environ, int(ready.status[:3]), seconds, max(sent - head, 0))
+            self.count(environ, status, seconds, body_sent)
         if not self._log.access_log_enabled:
             return
-        seconds, body_sent = time.perf_counter() - began, max(sent - head, 0)
         if self._cfg.access_log_format == LOG_FORMAT:
             is_cut = sent < head + len(ready.body)
-            self._log.request(environ, int(ready.status[:3]), body_sent, seconds, is_cut=is_cut)
+            self._log.request(environ, status, body_sent, seconds, is_cut=is_cut)
             return
         request = SimpleNamespace(headers=plain_requests.headers_of(environ))
         response = SimpleNamespace(status=ready.status, headers=ready.headers, sent=body_sent)
