@@ -13,7 +13,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 
-from dualreg.monitoring.names import COUNTED, PREFIX, SAMPLED
+from dualreg.monitoring.names import COUNTED, METRICS, PREFIX, SAMPLED
 
 #: Upper ends of buckets, in seconds: from answers that are in memory to large blobs of slow clients.
 _REQUESTS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600)
@@ -150,7 +150,7 @@ def join() -> None:
 
 
 def _make(name: str, registry: CollectorRegistry) -> Any:  # noqa: ANN401 -- of three classes
-    definition = {**COUNTED, **SAMPLED}[name]
+    definition = METRICS[name]
     full = f"{PREFIX}{name}"
     if definition.kind == "counter":
         return Counter(full, definition.help, definition.labels, registry=registry)
