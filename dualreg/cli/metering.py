@@ -119,8 +119,3 @@ class Meter:
 def _label_of(route: str | None) -> str:
     """Return the label of one of the application's routes; None: that of none."""
     return _CONVERTER.sub("<", route) if route else NO_ROUTE
-
-
-def are_on(parts: Parts) -> bool:
-    """Return whether anybody may read metrics."""
-    return bool(parts.settings.monitoring_bind or parts.settings.metrics_networks)

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from flask import Flask, Response
 
-from dualreg.cli.metering import Meter, are_on
+from dualreg.cli.metering import Meter
 from dualreg.messages import safe_line
 from dualreg.monitoring.folder import MetricsFolder
 from dualreg.monitoring.page import CONTENT_TYPE
@@ -91,7 +91,7 @@ class Monitor:
         parts = parts_in(app.extensions)
         meter = None
         try:
-            if folder and are_on(parts):
+            if folder:
                 meter = Meter(parts, folder, process)
         except OSError as error:
             _log.warning("there are no metrics of this process: %s", safe_line(error))
