@@ -7,6 +7,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from dualreg.cli.connection import Connection, MonitoringConnection
 from dualreg.cli.fast_path import Answer
+from dualreg.cli.metering import Meter
 from dualreg.cli.monitoring import Monitor
 from dualreg.cli.refusals import last_answer
 
@@ -21,10 +22,14 @@ class MonitoredWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untype
         folder, defer = getattr(self.app, "metrics_folder", None), self.method_queue.defer
         self._monitor = Monitor.of(self.wsgi, folder, self.pid, lambda: bool(self._stop[0]), defer)
         self._own_listener = self._monitor and self._monitor.own_listener(self.sockets)
-        if meter := self._monitor and self._monitor.meter:
+        if meter := self._meter:
             self.log.access = meter.access(self.log.access)
             if self._fast_path:
                 self._fast_path.count = meter.count_at_once
+
+    @property
+    def _meter(self) -> Meter | None:
+        return self._monitor.meter if self._monitor else None
 
     def _kind_of_connection(self, listener: object) -> type[Connection]:
         return MonitoringConnection if listener is self._own_listener else Connection
@@ -36,12 +41,12 @@ class MonitoredWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untype
 
     def _end_monitoring(self) -> None:
         """Write what was counted, at the end of the process."""
-        if self._monitor and self._monitor.meter:
-            self._monitor.meter.flush()
+        if self._meter:
+            self._meter.flush()
 
     def _count_refusal(self, asked: bytes, status: int) -> None:
-        if self._monitor and self._monitor.meter:
-            self._monitor.meter.count_refusal(asked, status)
+        if self._meter:
+            self._meter.count_refusal(asked, status)
 
     def _answer_monitoring(self, connection: Connection) -> bool:
         """Answer the request that has arrived if it is for monitoring, now or later; return whether it is.
