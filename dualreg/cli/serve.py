@@ -216,15 +216,16 @@ def _certificate(settings: Settings) -> ReloadingFile[ssl.SSLContext] | None:
         raise click.ClickException(str(error)) from error
 
 
+def _url(address: str, scheme: str = "http") -> str:
+    return address if address.startswith("unix:") else f"{scheme}://{address}"
+
+
 def _announce(settings: Settings) -> None:
     address, folder = settings.bind, settings.data.absolute()
-    scheme = "https" if settings.tls_cert else "http"
-    url = address if address.startswith("unix:") else f"{scheme}://{address}"
+    url = _url(address, "https" if settings.tls_cert else "http")
     notify_service_manager("READY=1", f"STATUS=Serving on {url}")
     if own := settings.monitoring_bind:
-        echo(
-            f"Answering /livez, /readyz and /metrics on {own if own.startswith('unix:') else f'http://{own}'}"
-        )
+        echo(f"Answering /livez, /readyz and /metrics on {_url(own)}")
     if settings.follow:
         echo(f"Serving {settings.follow.absolute()} read-only to Docker V1, V2 and OCI clients on {url}")
         return
@@ -343,15 +344,12 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
     tls = _certificate(settings)
     https = {"certfile": f"{settings.tls_cert}", "keyfile": f"{settings.tls_key}"}
 
-    def on_starting(arbiter: Arbiter) -> None:
-        _share(arbiter, settings)
-
     return {
         "bind": addresses(settings),
         "workers": settings.workers,
         "threads": settings.threads,
         "worker_class": Worker,
-        "on_starting": on_starting,
+        "on_starting": lambda arbiter: _share(arbiter, settings),
         "child_exit": retire_metrics,
         "on_exit": remove_metrics,
         "timeout": 0,
