@@ -25,6 +25,7 @@ from dualreg.registry.bridge import Bridge
 from dualreg.registry.editions import Editions, Form
 from dualreg.registry.loaded import load_children
 from dualreg.registry.manifests import Manifests
+from dualreg.registry.provenance import Provenance
 from dualreg.registry.schema1_editions import Generated, Schema1Editions
 from dualreg.registry.signatures import Ruling
 
@@ -211,7 +212,8 @@ class Negotiation:
             return found, self.manifests.documents.read(found.digest)
         except (BlobMissing, BlobDamaged):
             body = self.sign(self.manifests.payload(row))
-            self.manifests.put(repository, row.digest, row.media_type, body)
+            again = Provenance(lost=True)
+            self.manifests.put(repository, row.digest, row.media_type, body, provenance=again)
             _log.warning(
                 "%s: the signatures of %s were lost or damaged; it was signed again", repository, row.digest
             )

@@ -27,12 +27,14 @@ class Provenance:
         pushed_at: When it was first pushed, if it is new to the repository; None: now.
         upstream: URL of the registry that it was loaded from, where its children are, too.
         made_of: What this registry made it of, whose view it becomes.
+        lost: Whether the repository has it, and this registry makes lost bytes of it again.
     """
 
     v1_view: ImageId | None = None
     pushed_at: datetime | None = None
     upstream: str | None = None
     made_of: MadeOf | None = None
+    lost: bool = False
 
     @property
     def origin(self) -> Origin:
@@ -42,7 +44,7 @@ class Provenance:
     @property
     def counts(self) -> bool:
         """Whether it counts for quotas: not if a pull made it."""
-        return not (self.upstream or self.made_of)
+        return not (self.upstream or self.made_of or self.lost)
 
     def check(self, tx: Transaction, repository: RepositoryRow, manifest: Digest) -> None:
         """Refuse a manifest of what is gone, or as which V1 clients would see the tags of another image.

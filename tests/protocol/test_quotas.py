@@ -1,6 +1,7 @@
 """Quotas: what does not fit is refused over both APIs, before it is sent where that is possible."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from flask.testing import FlaskClient
@@ -12,6 +13,10 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
 from dualreg.storage.memory import MemoryStore
 from tests import builders
+from tests.apps import client_of
+from tests.protocol.clients.graph import stored_chain
+from tests.protocol.clients.libtrust import verified
+from tests.protocol.clients.schema1 import push_chain
 from tests.protocol.exchange import lone, payload_checksum, push_blob, push_image, v1_text, v2_codes
 
 PATTERN, NAME = "team/*", "team/app"
@@ -190,6 +195,28 @@ def test_pulls_need_no_room(client: FlaskClient, registry: Registry) -> None:
     assert client.get(f"/v1/repositories/{NAME}/tags", headers=TOKEN).status_code == 200
     assert registry.bridge.resolve(RepositoryName(NAME), Tag("1"))
     assert used(registry) == full
+
+
+@pytest.mark.parametrize("is_pushed", [True, False])
+def test_lost_signatures_need_no_room(registry: Registry, store: MemoryStore, *, is_pushed: bool) -> None:
+    """Schema 1, pushed or made, is signed again by the next pull, which counts as little as any other."""
+    old = {"User-Agent": "docker/1.8.3 go/go1.4.2 os/linux arch/amd64"}
+    chain, path = builders.v1_chain(builders.layer({"a": b"1"})), f"/v2/{NAME}/manifests/1"
+    if is_pushed:
+        push_chain(registry, RepositoryName(NAME), "1", stored_chain(chain))
+    else:
+        push_image(client_of(registry), NAME, builders.image(chain[0].layer), "1")
+    limit(registry, 10**6)
+    answer = client_of(registry).get(path, headers=old)
+    (before,) = registry.quotas.list()
+    registry.quotas.set(replace(before, size=before.used or 0))
+    store.delete(Digest.of(answer.data))
+    again = client_of(registry.over(registry.state)).get(path, headers=old)
+    assert again.status_code == 200
+    assert again.data != answer.data
+    assert verified(again.data) == verified(answer.data)
+    (after,) = registry.quotas.list()
+    assert after.used == before.used
 
 
 def test_two_quotas(client: FlaskClient, registry: Registry) -> None:
