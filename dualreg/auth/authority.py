@@ -270,16 +270,14 @@ class Authority:
             Unauthenticated: it has ended, though it has not expired.
         """
         identity = _identity(claims)
-        if self._endings and identity.account:
+        if self._endings and identity.account and not identity.account.startswith(WORKLOAD):
             self._endings.require_valid(identity.account, float(claims["iat"]))
         return _grant_of_claims(identity, claims)
 
     @cached_property
     def _endings(self) -> Endings | None:
         """What ends tokens of accounts; None: this registry has none."""
-        return (
-            Endings(self.logins.catalog, max(SESSION, self.lifetime) + self.leeway) if self.logins else None
-        )
+        return Endings(self.logins.catalog, self.logins.directory) if self.logins else None
 
     def _whole(self, grant: Grant) -> Grant:
         """Return all that the sender of a token of ours is granted by now."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, or_, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from dualreg.catalog.dialects import insert
 from dualreg.catalog.rows import AccountRow
@@ -47,13 +47,11 @@ class AccountQueries:
         """Note that the account is not disabled."""
         self.connection.execute(update(Accounts).where(Accounts.name == name).values(disabled_at=None))
 
-    def endings(self, after: datetime) -> Sequence[tuple[str, datetime | None]]:
-        """Return the accounts whose password has changed after *after*, with when; None: it is disabled."""
-        disabled = Accounts.disabled_at.is_not(None)
-        query = select(Accounts.name, Accounts.password_changed_at, disabled).where(
-            or_(disabled, Accounts.password_changed_at > after)
-        )
-        return [(name, None if gone else changed) for name, changed, gone in self.connection.execute(query)]
+    def endings(self) -> Sequence[tuple[str, datetime | None]]:
+        """Return all accounts with when they were created, or their password last changed; None: disabled."""
+        since = func.coalesce(Accounts.password_changed_at, Accounts.created_at)
+        query = select(Accounts.name, since, Accounts.disabled_at.is_not(None))
+        return [(name, None if disabled else at) for name, at, disabled in self.connection.execute(query)]
 
     def remove(self, name: str) -> bool:
         """Delete the account and its memberships; return whether it existed."""

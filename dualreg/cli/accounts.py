@@ -161,8 +161,7 @@ def remove_account(
     verb = "Would remove" if dry_run else "Removed"
     echo(f"{verb} {name} and {counted(len(rules), 'permission rule')}.")
     if not dry_run:
-        echo("Its tokens stay valid for a few minutes, its V1 sessions for up to 6 hours.")
-        echo("To invalidate all tokens now:  dualreg token rotate --grace 0s")
+        echo("Its API keys and refresh tokens are gone, tokens that it has end within a minute.")
 
 
 @account.command()

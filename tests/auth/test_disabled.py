@@ -1,14 +1,13 @@
 """Accounts that are disabled: nothing that proves them is accepted, and all of it is again later."""
 
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import bcrypt
 import pytest
 
-from dualreg.auth.directories import HtpasswdDirectory
+from dualreg.auth.directories import CatalogDirectory, HtpasswdDirectory
 from dualreg.auth.endings import Endings
 from dualreg.catalog.database import Catalog
 from dualreg.image.names import RepositoryName, Tag
@@ -86,6 +85,24 @@ def test_nothing_of_a_disabled_account_is_accepted(
     assert {name: ask() for name, ask in credentials.items()} == dict.fromkeys(credentials, 200)
 
 
+def test_nothing_of_a_removed_account_is_accepted(
+    guarded: Guarded, credentials: dict[str, Callable[[], int]], clock: Clock
+) -> None:
+    """Within a minute, also when there is another account of that name."""
+    assert {name: ask() for name, ask in credentials.items()} == dict.fromkeys(credentials, 200)
+    guarded.accounts.remove("alice")
+    for name in credentials.keys() - {"token", "session"}:
+        assert credentials[name]() == 401, name
+    let_a_minute_pass(guarded, clock)
+    assert {name: ask() for name, ask in credentials.items()} == dict.fromkeys(credentials, 401)
+    other = guarded.account("alice", ("team/*", "pull"))
+    token = bearer(guarded.token(f"repository:{NAME}:pull", headers=other))
+    assert guarded.client.get(MANIFEST, headers=token).status_code == 200
+    let_a_minute_pass(guarded, clock)
+    assert guarded.client.get(MANIFEST, headers=token).status_code == 200
+    assert [credentials[name]() for name in ("token", "session")] == [401, 401]
+
+
 def test_only_who_proves_the_account_learns_that_it_is_disabled(guarded: Guarded) -> None:
     """A wrong password is answered as always, and counts; a right one does not make the account known."""
     alice = guarded.account("alice")
@@ -115,7 +132,8 @@ def test_others_go_on(guarded: Guarded, clock: Clock) -> None:
 
 def test_processes_read_them_once_in_half_a_minute(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests with tokens ask the catalog nothing else."""
-    own, reads, read = Endings(guarded.registry.state.catalog, timedelta(hours=6)), [], Catalog.read
+    catalog, reads, read = guarded.registry.state.catalog, [], Catalog.read
+    own, issued_at = Endings(catalog, CatalogDirectory(catalog)), catalog.now().timestamp() // 1
 
     def count(*given: Any) -> Any:
         reads.append(given)
@@ -123,7 +141,7 @@ def test_processes_read_them_once_in_half_a_minute(guarded: Guarded, monkeypatch
 
     monkeypatch.setattr(Catalog, "read", count)
     guarded.accounts.add("alice", None)
-    assert [own.require_valid("alice", 0) for _ in range(10)] == [None] * 10
+    assert [own.require_valid("alice", issued_at) for _ in range(10)] == [None] * 10
     assert len(reads) == 1
 
 

@@ -171,6 +171,8 @@ def test_an_account_that_is_removed(guarded: Guarded, alice: dict[str, str]) -> 
     guarded.accounts.grant("authenticated", "mine/*", "pull,push")
     push_v1(guarded.registry, OLD, Tag("latest"), CHAIN)
     session = session_of(guarded.client.put(f"/v1/repositories/{NEW}/", headers=alice, json=[]))
+    assert guarded.authority._endings
+    guarded.authority._endings._since()  # is remembered for half a minute
     guarded.accounts.remove("alice")
     assert ask(guarded, session) == [404, 404, 404]
 

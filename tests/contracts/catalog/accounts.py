@@ -38,7 +38,7 @@ class AccountsContract:
             assert "hash" not in repr(alice)
 
     def test_disabled_accounts_and_new_passwords(self, catalog: Catalog, clock: Clock) -> None:
-        """What tokens end with: since when an account is disabled is kept, and passwords are forgotten."""
+        """What tokens end with: since when an account is disabled is kept, and passwords are newer."""
         began = clock()
         with catalog.begin() as tx:
             for name in ("alice", "bob", "carol"):
@@ -50,10 +50,13 @@ class AccountsContract:
             tx.accounts.disable("alice")
             tx.accounts.disable("nobody")
             assert [row.disabled_at for row in tx.accounts.list()] == [began, None, None]
-            assert sorted(tx.accounts.endings(began - timedelta(1))) == [("alice", None), ("bob", began)]
-            assert tx.accounts.endings(began) == [("alice", None)]
+            tx.accounts.set_password("carol", "new")
+            tx.accounts.add("dave", None)
+            since = {"alice": None, "bob": began, "carol": clock(), "dave": clock()}
+            assert dict(tx.accounts.endings()) == since
             tx.accounts.enable("alice")
-            assert tx.accounts.endings(began) == []
+            tx.accounts.remove("bob")
+            assert dict(tx.accounts.endings()) == {"alice": began, "carol": clock(), "dave": clock()}
 
     def test_uses_of_keys_and_keys_of_keys(self, catalog: Catalog, clock: Clock) -> None:
         """Uses are those of keys that there are; keys go with the key that they are bound to, in turn."""
