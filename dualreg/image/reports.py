@@ -3,7 +3,8 @@
 They are written by clients and shown, never computed or judged here. Whatever is not as expected is left out.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 from dualreg.image.documents import parse_object
@@ -49,23 +50,18 @@ def _spdx(document: Document) -> Report:
 def _cyclonedx(document: Document) -> Report:
     given = _dict(document.get("metadata")).get("tools")
     tools = _list(given) or _list(_dict(given).get("components"))
-    named = (f"{_text(each, 'name')} {_text(each, 'version')}".strip() for each in map(_dict, tools))
-    return Report(_tools(named), _counted(_list(document.get("components")), "component"))
+    return Report(_tools(map(_name, tools)), _counted(_list(document.get("components")), "component"))
 
 
 def _syft(document: Document) -> Report:
-    tool = _dict(document.get("descriptor"))
-    name = f"{_text(tool, 'name')} {_text(tool, 'version')}".strip()
-    return Report(name, _counted(_list(document.get("artifacts")), "package"))
+    return Report(_name(document.get("descriptor")), _counted(_list(document.get("artifacts")), "package"))
 
 
 def _sarif(document: Document) -> Report:
     runs = [_dict(run) for run in _list(document.get("runs"))]
-    drivers = [_dict(_dict(run.get("tool")).get("driver")) for run in runs]
-    tools = (f"{_text(each, 'name')} {_text(each, 'version')}".strip() for each in drivers)
-    return Report(
-        _tools(tools), _counted([one for run in runs for one in _list(run.get("results"))], "result")
-    )
+    tools = (_name(_dict(run.get("tool")).get("driver")) for run in runs)
+    results = [one for run in runs for one in _list(run.get("results"))]
+    return Report(_tools(tools), _counted(results, "result"))
 
 
 def _trivy(document: Document) -> Report:
@@ -75,21 +71,16 @@ def _trivy(document: Document) -> Report:
 
 
 def _grype(document: Document) -> Report:
-    tool = _dict(document.get("descriptor"))
-    name = f"{_text(tool, 'name')} {_text(tool, 'version')}".strip()
-    return Report(name, _vulnerabilities(_list(document.get("matches"))))
+    return Report(_name(document.get("descriptor")), _vulnerabilities(_list(document.get("matches"))))
 
 
 def _harbor(document: Document) -> Report:
-    scanner = _dict(document.get("scanner"))
-    name = f"{_text(scanner, 'name')} {_text(scanner, 'version')}".strip()
-    return Report(name, _vulnerabilities(_list(document.get("vulnerabilities"))))
+    return Report(_name(document.get("scanner")), _vulnerabilities(_list(document.get("vulnerabilities"))))
 
 
 def _cosign_vulnerabilities(document: Document) -> Report:
     scanner = _dict(document.get("scanner"))
-    name = f"{_text(scanner, 'uri')} {_text(scanner, 'version')}".strip()
-    return Report(name, report_of(_dict(scanner.get("result"))).contents)
+    return Report(_name(scanner, "uri"), report_of(_dict(scanner.get("result"))).contents)
 
 
 def _provenance(document: Document) -> Report:
@@ -123,13 +114,13 @@ def _counted(found: list[Any], noun: str, plural: str = "") -> str:
 
 
 def _tools(names: Iterable[str]) -> str:
-    def few() -> Iterator[str]:
-        for number, name in enumerate(filter(None, names)):
-            if number == _TOOLS_LIMIT:
-                return
-            yield name
+    return ", ".join(islice(filter(None, names), _TOOLS_LIMIT))
 
-    return ", ".join(few())
+
+def _name(tool: object, member: str = "name") -> str:
+    """Return the name of a tool, which is in *member*, with its version."""
+    document = _dict(tool)
+    return f"{_text(document, member)} {_text(document, 'version')}".strip()
 
 
 def _text(document: Document, name: str) -> str:

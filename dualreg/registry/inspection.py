@@ -8,6 +8,7 @@ from typing import Any
 from dualreg.catalog.rows import ManifestRow
 from dualreg.errors import BlobDamaged, BlobMissing, ManifestUnknown
 from dualreg.image import media_types
+from dualreg.image.convert import CONFIG_LIMIT
 from dualreg.image.description import Description, Step, describe, steps_of, v1_documents, v1_step
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
@@ -26,8 +27,6 @@ from dualreg.registry.finding import Budget
 
 #: Tags, entries and attachments that are shown, of each at most.
 _LIMIT = 100
-#: Bytes of the largest config that is read.
-_CONFIG_LIMIT = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +193,7 @@ class Inspection:
 
     def _config(self, manifest: Manifest) -> Mapping[str, Any]:
         (config,) = manifest.described(Role.CONFIG)
-        if (config.size or 0) > _CONFIG_LIMIT:
+        if (config.size or 0) > CONFIG_LIMIT:
             return {}
         try:
             return parse_object(self.bridge.manifests.documents.read(config.digest))
