@@ -1,7 +1,6 @@
 """Many old clients of two servers pull one tag of today at once, for the first time, on either database."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,13 +10,11 @@ from sqlalchemy import select
 from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.tables import ManifestViews
-from dualreg.catalog.upgrade import upgrade
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.image.schema1 import KIND
 from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
-from tests.programs import dualreg_server
 from tests.properties.registries import push_v2
 from tests.protocol.clients.generation import SCHEMA1_RELEASES
 from tests.protocol.clients.libtrust import verified
@@ -28,23 +25,6 @@ pytestmark = pytest.mark.slow
 
 NAME = RepositoryName("team/app")
 LAYER = builders.layer({"f": b"1"})
-
-
-@pytest.fixture
-def catalog(tmp_path: Path, database: str) -> Iterator[Catalog]:
-    """The catalog that the servers share."""
-    with closing(Catalog(database or f"sqlite:///{tmp_path}/catalog.sqlite3")) as catalog:
-        upgrade(catalog)
-        yield catalog
-
-
-@pytest.fixture
-def hosts(tmp_path: Path, catalog: Catalog) -> Iterator[Sequence[str]]:
-    """Two servers of one registry."""
-    url = catalog.engine.url.render_as_string(hide_password=False)
-    with ExitStack() as stack:
-        servers = [dualreg_server(tmp_path / "data", database=url, workers=2) for _ in range(2)]
-        yield [stack.enter_context(each) for each in servers]
 
 
 def pull(host: str, reference: str, method: str = "GET") -> Answer:

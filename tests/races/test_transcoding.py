@@ -4,9 +4,9 @@ import hashlib
 import json
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import AbstractContextManager
 from http.client import IncompleteRead
 from pathlib import Path
 
@@ -16,14 +16,13 @@ from sqlalchemy import select
 from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.tables import TranscodedLayers
-from dualreg.catalog.upgrade import upgrade
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.layer import Compression, read_diff_id
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
-from tests.programs import dualreg_server, until
+from tests.programs import until
 from tests.properties.registries import push_v2
 from tests.protocol.clients.wire import Answer, Wire
 from tests.races.site import again_and_again
@@ -59,23 +58,6 @@ class Leases:
     def looking(self) -> AbstractContextManager[None]:
         """Look all the time."""
         return again_and_again(self.look, 0.005)
-
-
-@pytest.fixture
-def catalog(tmp_path: Path, database: str) -> Iterator[Catalog]:
-    """The catalog that the servers share."""
-    with closing(Catalog(database or f"sqlite:///{tmp_path}/catalog.sqlite3")) as catalog:
-        upgrade(catalog)
-        yield catalog
-
-
-@pytest.fixture
-def hosts(tmp_path: Path, catalog: Catalog) -> Iterator[Sequence[str]]:
-    """Two servers of one registry."""
-    url = catalog.engine.url.render_as_string(hide_password=False)
-    with ExitStack() as stack:
-        servers = [dualreg_server(tmp_path / "data", database=url, workers=2) for _ in range(2)]
-        yield [stack.enter_context(each) for each in servers]
 
 
 def push(tmp_path: Path, catalog: Catalog, seed: str) -> builders.Image:
