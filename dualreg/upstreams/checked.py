@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
 
+from dualreg.acting import Api, acting
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import ManifestRow
 from dualreg.errors import ManifestUnknown, ServerBusy, TagImmutable, UpstreamBusy, UpstreamFailed
@@ -97,7 +98,8 @@ class Checked(ABC):
         if absence and absence.failure:
             raise absence.failure
         try:
-            found = not absence and self.ask(repository, reference, row)
+            with acting(self.route.url, Api.UPSTREAM):
+                found = not absence and self.ask(repository, reference, row)
         except TagImmutable:  # what is here is served, whatever the tag points at there
             self.note_fresh(repository, reference)
             return True

@@ -8,7 +8,6 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
-from dualreg.acting import Api, acting
 from dualreg.catalog.rows import BlobRow, ManifestRow, Origin
 from dualreg.errors import (
     DigestInvalid,
@@ -126,10 +125,6 @@ class Proxy(Checked):
         return {}
 
     def ask(self, repository: RepositoryName, reference: Tag | Digest, row: ManifestRow | None) -> bool:
-        with acting(self.route.url, Api.UPSTREAM):
-            return self._ask(repository, reference, row)
-
-    def _ask(self, repository: RepositoryName, reference: Tag | Digest, row: ManifestRow | None) -> bool:
         if row is None or isinstance(reference, Digest):
             return self._get(repository, reference)
         digest = self.remote.digest(self.route.there(repository), reference)

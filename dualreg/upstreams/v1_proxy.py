@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from dualreg.acting import Api, acting
 from dualreg.catalog.rows import ManifestRow, Origin
 from dualreg.errors import ImageIdInvalid, RepositoryOwned, RepositoryUnknown, TagInvalid, TagUnknown
 from dualreg.image.digest import Digest
@@ -36,10 +35,6 @@ class V1Proxy(Checked):
         return Origin.V1
 
     def ask(self, repository: RepositoryName, reference: Tag | Digest, row: ManifestRow | None) -> bool:
-        with acting(self.route.url, Api.UPSTREAM):
-            return self._ask(repository, reference, row)
-
-    def _ask(self, repository: RepositoryName, reference: Tag | Digest, row: ManifestRow | None) -> bool:
         self.require_served(repository, reference)
         if isinstance(reference, Digest):  # which only this registry knows
             return row is not None
