@@ -1,8 +1,12 @@
 """Kept: images of upstreams that are here, and which of them go again."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import chain
+from typing import NamedTuple
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import KeptImage
@@ -40,32 +44,19 @@ class Kept:
         Args:
             keeping: By prefixes of repositories, of which the longest one counts.
         """
-        return [image for prefix in keeping for image in self._expired(upstream, keeping, prefix)]
-
-    def _expired(self, upstream: str, all_keeping: Mapping[str, Keeping], prefix: str) -> Sequence[KeptImage]:
-        keeping = all_keeping[prefix]
-        if keeping.age is None and keeping.size is None:
+        limited = [prefix for prefix, each in keeping.items() if each != Keeping()]
+        if not limited:
             return ()
+        by_size = any(keeping[prefix].size is not None for prefix in limited)
+        images = defaultdict[str, list[KeptImage]](list)
         with self.state.catalog.read() as tx:
-            kept = tx.upstreams.kept(upstream)
-            images = [each for each in kept if _longest(all_keeping, each.repository) == prefix]
-            children = tx.upstreams.children(upstream) if keeping.size is not None else {}
-            sizes = tx.upstreams.sizes(upstream) if keeping.size is not None else {}
-            since = tx.now - keeping.age if keeping.age is not None else None
-            policies = self.state.policies.of(tx, None)
-            bound = {image for image in images if _is_bound(tx, policies, image)}
-        found, counted, total, is_full = list[KeptImage](), set[Digest](), 0, False
-        for image in images:
-            new = {*_graph(image, children)} - counted
-            size = sum(sizes.get(digest, 0) for digest in new)
-            is_full = is_full or (keeping.size is not None and total + size > keeping.size)
-            is_old = since is not None and image.used_at < since
-            if image not in bound and (is_full or is_old):
-                found.append(image)
-            else:
-                counted |= new
-                total += size
-        return found
+            for image in tx.upstreams.kept(upstream):
+                images[_longest(keeping, image.repository)].append(image)
+            children = tx.upstreams.children(upstream) if by_size else {}
+            contents = _Contents(children, tx.upstreams.sizes(upstream) if by_size else {})
+            is_bound = partial(_is_bound, tx, self.state.policies.of(tx, None))
+            due = (_due(images[prefix], keeping[prefix], contents, tx.now, is_bound) for prefix in limited)
+            return [*chain.from_iterable(due)]
 
     def expire(self, image: KeptImage) -> bool:
         """Delete an image with its tags, unless it is gone, in use or immutable by now; say whether it went.
@@ -77,6 +68,34 @@ class Kept:
         except (ManifestUnknown, ManifestInUse, RepositoryUnknown, TagImmutable):
             return False
         return True
+
+
+class _Contents(NamedTuple):
+    """What each manifest of an upstream names, and the sizes of blobs; empty if no size is limited."""
+
+    children: Mapping[tuple[RepositoryName, Digest], Sequence[Digest]]
+    sizes: Mapping[Digest, int]
+
+
+def _due(
+    images: Iterable[KeptImage],
+    keeping: Keeping,
+    contents: _Contents,
+    now: datetime,
+    is_bound: Callable[[KeptImage], bool],
+) -> Iterator[KeptImage]:
+    """Yield those of some images that are too old, or too much beside those that stay."""
+    counted, total, is_full = set[Digest](), 0, False
+    for image in images:
+        new = {*_graph(image, contents.children)} - counted
+        size = sum(contents.sizes.get(digest, 0) for digest in new)
+        is_full = is_full or (keeping.size is not None and total + size > keeping.size)
+        is_old = keeping.age is not None and image.used_at < now - keeping.age
+        if (is_full or is_old) and not is_bound(image):
+            yield image
+        else:
+            counted |= new
+            total += size
 
 
 def _is_bound(tx: Transaction, policies: PolicySet, image: KeptImage) -> bool:
