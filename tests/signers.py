@@ -19,8 +19,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
 from dualreg.image.signatures import bundle, cosign, dsse, notation
 from dualreg.image.signatures.verdict import SIGN_PREDICATE, Target
+from dualreg.registry import Registry
 from tests.builders import Image, descriptor
 
 EMPTY = "application/vnd.oci.empty.v1+json"
@@ -79,6 +81,14 @@ class Pushed:
     def digest(self) -> Digest:
         """The manifest's digest."""
         return Digest.of(self.manifest)
+
+
+def push(registry: Registry, repository: RepositoryName, pushed: Pushed) -> None:
+    """Push something that is attached to an image."""
+    for blob in pushed.blobs:
+        registry.uploads.ingest(repository, [blob])
+    reference = Tag(pushed.tag) if pushed.tag else pushed.digest
+    registry.manifests.put(repository, reference, pushed.media_type, pushed.manifest)
 
 
 def simple_payload(digest: object, **critical: Any) -> bytes:

@@ -23,7 +23,7 @@ from tests.builders import descriptor
 from tests.migrate.stock_trees import schema1_payload
 from tests.programs import unannounced
 from tests.properties.registries import push_v1, push_v2
-from tests.signers import Pushed, key_of
+from tests.signers import Pushed, key_of, push
 from tests.state import blob_file
 
 NAME = RepositoryName("team/app")
@@ -124,14 +124,6 @@ ATTACHED: Sequence[tuple[Pushed, str]] = [
         "SBOM (SPDX); too large to be read, or lost; in",
     ),
 ]  # fmt: skip
-
-
-def push(registry: Registry, repository: RepositoryName, pushed: Pushed) -> None:
-    """Push something that is attached to an image."""
-    for blob in pushed.blobs:
-        registry.uploads.ingest(repository, [blob])
-    reference = Tag(pushed.tag) if pushed.tag else pushed.digest
-    registry.manifests.put(repository, reference, pushed.media_type, pushed.manifest)
 
 
 def _buildkit_index() -> tuple[bytes, Pushed]:

@@ -10,26 +10,17 @@ from click.testing import CliRunner
 
 from dualreg.assembly import open_registry
 from dualreg.cli import main
-from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.names import RepositoryName
 from dualreg.settings import Settings
 from tests import builders, signers
 from tests.programs import dualreg_server, require
-from tests.signers import Pushed, key_of
+from tests.signers import key_of, push
 
 pytestmark = pytest.mark.client
 
 NAME = RepositoryName("team/app")
 IMAGE = builders.image(builders.layer({"a": b"a"}), oci=True)
 KEY = key_of("ecdsa")
-
-
-def push(data: Path, pushed: Pushed) -> None:
-    """Push a signature into the store of a server."""
-    with closing(open_registry(Settings(data=data))) as registry:
-        for blob in pushed.blobs:
-            registry.uploads.ingest(NAME, [blob])
-        reference = Tag(pushed.tag) if pushed.tag else pushed.digest
-        registry.manifests.put(NAME, reference, pushed.media_type, pushed.manifest)
 
 
 def copy(source: str, target: str) -> CompletedProcess[str]:
@@ -55,7 +46,8 @@ def test_skopeo_tags_and_pulls_what_is_signed(tmp_path: Path) -> None:
         refused = copy(f"{repository}@{IMAGE.digest}", f"dir:{tmp_path / 'refused'}")
         assert refused.returncode
         assert "denied" in refused.stderr
-        push(data, signers.cosign_signature(IMAGE, KEY))
+        with closing(open_registry(Settings(data=data))) as registry:
+            push(registry, NAME, signers.cosign_signature(IMAGE, KEY))
         for source, target in (
             (f"dir:{folder}", f"{repository}:1"),
             (f"{repository}:1", f"dir:{tmp_path / 'pulled'}"),

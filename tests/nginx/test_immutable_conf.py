@@ -31,7 +31,7 @@ from tests.protocol.clients.libtrust import signed
 from tests.protocol.clients.v2 import V2Client
 from tests.protocol.clients.wire import Wire
 from tests.protocol.test_schema1 import payload
-from tests.signers import key_of
+from tests.signers import key_of, push
 
 pytestmark = pytest.mark.client
 
@@ -354,10 +354,7 @@ def test_repositories_whose_images_must_be_signed(certificate: Path, tmp_path: P
         other = MANIFEST.replace(NAME, "other/app")
         assert [site.send("GET", path).status for path in (other, MANIFEST) * 3] == [200, 403] * 3
         with closing(open_registry(Settings(data=data))) as registry:
-            signature = signers.cosign_bundle(IMAGE, key)
-            for content in signature.blobs:
-                registry.uploads.ingest(RepositoryName(NAME), [content])
-            registry.manifests.put(RepositoryName(NAME), signature.digest, "", signature.manifest)
+            push(registry, RepositoryName(NAME), signers.cosign_bundle(IMAGE, key))
         signed_now = [site.send("GET", MANIFEST) for _ in range(3)]
         assert [answer.status for answer in signed_now] == [200] * 3
         assert site.send("GET", BLOB).status == 200

@@ -23,7 +23,7 @@ from tests import apps, builders, signers
 from tests.apps import client_of
 from tests.builders import descriptor
 from tests.properties.registries import fresh_registry, push_v1, push_v2
-from tests.signers import NOW, Pushed, key_of
+from tests.signers import NOW, Pushed, key_of, push
 
 NAME, OTHER_NAME = RepositoryName("team/app"), RepositoryName("other/app")
 LAYER = builders.layer({"a": b"a"})
@@ -74,14 +74,6 @@ def registry(clock: Clock) -> Iterator[Registry]:
 def served(registry: Registry, *policies: SigningPolicy, **settings: Any) -> FlaskClient:
     """Return a client of the registry under policies; default: one that refuses."""
     return client_of(registry.requiring(SigningPolicies(policies or (policy(),))), **settings)
-
-
-def push(registry: Registry, pushed: Pushed, repository: RepositoryName = NAME) -> None:
-    """Push something that is attached to an image."""
-    for blob in pushed.blobs:
-        registry.uploads.ingest(repository, [blob])
-    reference = Tag(pushed.tag) if pushed.tag else pushed.digest
-    registry.manifests.put(repository, reference, pushed.media_type, pushed.manifest)
 
 
 def get(client: FlaskClient, reference: object, repository: str = NAME, **headers: str) -> TestResponse:
@@ -153,7 +145,7 @@ def test_what_is_signed_is_pulled(registry: Registry, form: str) -> None:
     client = served(registry)
     assert get(client, "1").status_code == 403
     signature = SIGNED[form](IMAGE)
-    push(registry, signature)
+    push(registry, NAME, signature)
     for reference in ("1", IMAGE.digest, signature.tag or signature.digest, signature.digest):
         answer = get(client, reference)
         assert (answer.status_code, answer.headers.getlist("Warning")) == (200, [])
@@ -188,7 +180,7 @@ def test_what_does_not_count(registry: Registry, name: str) -> None:
     """The client hears what was found instead of a valid signature."""
     make, expected = UNSIGNED[name]
     push_v2(registry, NAME, Tag("1"), IMAGE)
-    push(registry, make())
+    push(registry, NAME, make())
     assert expected in reason(get(served(registry), "1"))
 
 
@@ -202,13 +194,13 @@ def test_a_signed_index_vouches_for_its_images(registry: Registry) -> None:
     ):
         registry.manifests.put(NAME, Tag(tag), media_types.OCI_INDEX, content)
     client = served(registry)
-    push(registry, signers.cosign_bundle(IMAGE, KEY))
+    push(registry, NAME, signers.cosign_bundle(IMAGE, KEY))
     assert get(client, IMAGE.digest).status_code == 200
     for reference in ("index", "nested", OTHER.digest, f"is-{OTHER.digest.hex[:8]}"):
         assert get(client, reference).status_code == 403
     nested = registry.manifests.peek(NAME, Tag("nested"))
     assert nested
-    push(registry, signers.cosign_bundle(as_image(registry.manifests.payload(nested)), KEY))
+    push(registry, NAME, signers.cosign_bundle(as_image(registry.manifests.payload(nested)), KEY))
     for reference in ("index", "nested", Digest.of(INDEX), OTHER.digest, f"is-{OTHER.digest.hex[:8]}"):
         assert get(client, reference).status_code == 200
 
@@ -219,7 +211,7 @@ def test_editions_of_signed_images(registry: Registry) -> None:
     old = {"User-Agent": "docker/20.10.24 go/go1.19.8 os/linux arch/amd64"}
     client = served(registry)
     assert get(client, "1", **old).status_code == 403
-    push(registry, signers.cosign_bundle(ZSTD, KEY))
+    push(registry, NAME, signers.cosign_bundle(ZSTD, KEY))
     edition = get(client, "1", **old).headers["Docker-Content-Digest"]
     assert edition != str(ZSTD.digest)
     assert get(client, edition).status_code == 200
@@ -253,7 +245,7 @@ def _disguised(name: str) -> Pushed:
 def test_no_image_passes_for_a_signature(registry: Registry, name: str) -> None:
     """Not under the tag of a signature either: what clients could run must be signed, pulled or pushed."""
     pushed = _disguised(name)
-    push(registry, pushed)
+    push(registry, NAME, pushed)
     client = served(registry)
     for reference in (pushed.tag, pushed.digest):
         assert get(client, reference).status_code == 403
@@ -266,15 +258,15 @@ def test_artifacts_about_an_image_need_no_signature(registry: Registry) -> None:
     oras calls every file a layer of an image, beside an empty config.
     """
     report = signers.referrer(IMAGE, "application/spdx+json", "application/spdx+json", b"{}")
-    push(registry, report)
+    push(registry, NAME, report)
     plain = signers.referrer(IMAGE, "application/spdx+json", media_types.OCI_LAYER, b"{}")
-    push(registry, plain)
+    push(registry, NAME, plain)
     chart = builders.artifact("application/vnd.cncf.helm.config.v1+json", b"{}")
     push_v2(registry, NAME, Tag("chart"), chart)
     client = served(registry)
     assert [get(client, each.digest).status_code for each in (report, plain)] == [200, 200]
     assert get(client, "chart").status_code == 403
-    push(registry, signers.cosign_bundle(chart, KEY))
+    push(registry, NAME, signers.cosign_bundle(chart, KEY))
     assert get(client, "chart").status_code == 200
 
 
@@ -298,7 +290,7 @@ def test_pushes(registry: Registry) -> None:
 
 def test_a_signature_may_come_before_its_image(registry: Registry) -> None:
     """A referrer is taken before its subject is; the tag then is the first that the registry has of it."""
-    push(registry, signers.cosign_bundle(OTHER, KEY))
+    push(registry, NAME, signers.cosign_bundle(OTHER, KEY))
     for blob in OTHER.blobs.values():
         registry.uploads.ingest(NAME, [blob])
     assert put(served(registry), "1", OTHER).status_code == 201
@@ -336,11 +328,11 @@ def test_several_policies(registry: Registry) -> None:
     stranger = Trust(read_keys("stranger.pub", signers.public_pem(STRANGER)))
     both = [policy(), policy(Mode.WARN, name="second", trust=stranger)]
     client = served(registry, *both)
-    push(registry, signers.cosign_bundle(IMAGE, KEY))
+    push(registry, NAME, signers.cosign_bundle(IMAGE, KEY))
     answer = get(client, "1")
     assert answer.status_code == 200
     assert "(policy second)" in answer.headers["Warning"]
-    push(registry, signers.cosign_signature(IMAGE, STRANGER))
+    push(registry, NAME, signers.cosign_signature(IMAGE, STRANGER))
     assert "Warning" not in get(client, "1").headers
 
 
@@ -348,7 +340,7 @@ def test_a_deleted_signature(registry: Registry, clock: Clock) -> None:
     """What was signed may be pulled for a minute at most after its signature is gone."""
     push_v2(registry, NAME, Tag("1"), IMAGE)
     signature = signers.cosign_bundle(IMAGE, KEY)
-    push(registry, signature)
+    push(registry, NAME, signature)
     client = served(registry)
     assert get(client, "1").status_code == 200
     registry.manifests.delete(NAME, signature.digest)
@@ -373,7 +365,7 @@ def test_what_expires(registry: Registry, clock: Clock, kind: str) -> None:
         ROOT,
         **({expiry: f"{end:%Y-%m-%dT%H:%M:%SZ}", "crit": [scheme, expiry]} if kind == "signature" else {}),
     )
-    push(registry, signed)
+    push(registry, NAME, signed)
     client = served(registry)
     assert get(client, "1").status_code == 200
     clock.now = end - timedelta(seconds=1)
@@ -400,7 +392,7 @@ def test_v1_pulls(registry: Registry) -> None:
     assert parent.status_code == 403
     assert client.get(f"/v1/repositories/{NAME}/images").status_code == 200
     signed = builders.Image(row.media_type, registry.manifests.payload(row), b"", ())
-    push(registry, signers.cosign_bundle(signed, KEY))
+    push(registry, NAME, signers.cosign_bundle(signed, KEY))
     assert [client.get(f"/v1/{path}").status_code for path in paths] == [200, 200]
 
 
@@ -408,7 +400,7 @@ def test_v1_views_of_signed_images(registry: Registry) -> None:
     """What V2 clients pushed and signed, V1 clients pull; also the image of a signed index."""
     push_v2(registry, NAME, Tag("1"), IMAGE)
     registry.manifests.put(NAME, Tag("index"), media_types.OCI_INDEX, builders.index(IMAGE))
-    push(registry, signers.cosign_bundle(as_image(builders.index(IMAGE)), KEY))
+    push(registry, NAME, signers.cosign_bundle(as_image(builders.index(IMAGE)), KEY))
     client = served(registry)
     for tag in ("1", "index"):
         image = client.get(f"/v1/repositories/{NAME}/tags/{tag}")
@@ -427,7 +419,7 @@ def test_v1_pushes(registry: Registry) -> None:
     assert row
     assert str(row.digest) in refused.json["error"]
     signed = builders.Image(row.media_type, registry.manifests.payload(row), b"", ())
-    push(registry, signers.cosign_signature(signed, KEY))
+    push(registry, NAME, signers.cosign_signature(signed, KEY))
     assert client.put(path, json=CHAIN[-1].id).status_code == 200
 
 
@@ -438,7 +430,7 @@ def test_a_remembered_verdict_takes_no_statement(
     monkeypatch.setattr(apps, "COMPARING", False)
     push_v2(registry, NAME, Tag("1"), IMAGE)
     push_v2(registry, OTHER_NAME, Tag("1"), IMAGE)
-    push(registry, signers.cosign_bundle(IMAGE, KEY))
+    push(registry, NAME, signers.cosign_bundle(IMAGE, KEY))
     client, seen = served(registry), list[str]()
     engine = registry.state.catalog.engine
     event.listen(engine, "before_cursor_execute", lambda *each: seen.append(each[2]))
@@ -456,11 +448,11 @@ def test_hostile_referrers(registry: Registry) -> None:
     """Hundreds of false signatures neither hide the valid one before them nor take long to refuse."""
     push_v2(registry, NAME, Tag("1"), IMAGE)
     push_v2(registry, NAME, Tag("2"), OTHER)
-    push(registry, signers.cosign_bundle(IMAGE, KEY))
+    push(registry, NAME, signers.cosign_bundle(IMAGE, KEY))
     for image in (IMAGE, OTHER):
         for number in range(60):
             false = signers.bundle_of({"dsseEnvelope": {"number": number}})
-            push(registry, signers.referrer(image, signers.BUNDLE, signers.BUNDLE, false))
+            push(registry, NAME, signers.referrer(image, signers.BUNDLE, signers.BUNDLE, false))
     client = served(registry)
     assert get(client, "1").status_code == 200
     assert ", and 59 more (policy release)" in reason(get(client, "2"))
@@ -475,7 +467,7 @@ def test_tiny_hostile_signatures(registry: Registry) -> None:
     for number in range(12):
         document = json.loads(signers.referrer(IMAGE, signers.BUNDLE, signers.BUNDLE, b"").manifest)
         document |= {"layers": [layer] * 100, "annotations": {"number": f"{number}"}}
-        push(registry, Pushed(json.dumps(document).encode(), [payload, b"{}"]))
+        push(registry, NAME, Pushed(json.dumps(document).encode(), [payload, b"{}"]))
     match = re.search(r"and (\d+) more", reason(get(served(registry), "1")))
     assert match is not None
     assert 900 < int(match[1]) < 1024
