@@ -33,11 +33,14 @@ def next_run(
     """Return when a rule is due; *now*, if that is over. None: it has no schedule.
 
     Args:
-        last: When it was last begun; None: never. Aware, as *now* is, in whose zone times of day are.
+        last: When it was last begun; None: never. Aware, as *now* is, in whose zone times of day are. What is
+            later than that by more than clocks differ is taken for never.
         since: From when on times of day count if it was never begun; None: from now on.
     """
     if not schedule:
         return None
+    if last and last > now + _DIFFERENCE:
+        last = None
     parsed = parse_schedule(schedule)
     if isinstance(parsed, timedelta):
         return now if last is None else max(last + parsed, now)
@@ -76,8 +79,6 @@ class Timing:
             last: When it last began; None: never. Aware, as *now* is, in whose zone times of day are.
             is_unfinished: Whether it was interrupted then, so that it is due at once.
         """
-        if last and last > now + _DIFFERENCE:
-            last = None
         at = next_run(self.schedule, last, now)
         return self._opening(now if is_unfinished else at.astimezone(now.tzinfo)) if at else None
 

@@ -218,7 +218,10 @@ def test_when_a_rule_is_due(schedule: str, last: str | None, due: str | None) ->
 
 
 def test_a_run_that_did_not_end_goes_on_at_once(data: Path, opened: Registry) -> None:
-    """Whatever its schedule; two processes that note something lose nothing of each other's."""
+    """Whatever its schedule; one that began in the future, as its clock was wrong, is due again.
+
+    Two processes that note something lose nothing of each other's.
+    """
     notes, now = MirrorNotes(catalog_of(opened)), datetime.now().astimezone()
     rule = MirrorRule(pull="oci-layout:x", schedule="7d")
     notes.begin("a")
@@ -226,6 +229,8 @@ def test_a_run_that_did_not_end_goes_on_at_once(data: Path, opened: Registry) ->
     assert due_at(rule, notes.of("a"), now) == now
     notes.end("a", data / "none", "", [])
     assert due_at(rule, notes.of("a"), now) == notes.of("a").begun + timedelta(days=7)  # type: ignore[operator]
+    set_back = now - timedelta(days=400)
+    assert due_at(rule, notes.of("a"), set_back) == set_back
     notes.fail("b", "reason")
     notes.begin("b")
     found = notes.read()
