@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dualreg import proxies
+from dualreg.acting import Api
 from dualreg.assembly import writes_of
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
@@ -104,6 +105,9 @@ def test_a_tag_is_compared_and_follows(hub: Here, between: Front, there: There) 
     assert errors_of(hub.get("hub/team/moving/manifests/1"))[:2] == (404, "MANIFEST_UNKNOWN")
     for image in (IMAGE, OTHER):
         hub.pull("hub/team/moving", image, str(image.digest))
+    moves = hub.registry.history.page(RepositoryName("hub/team/moving"), Tag("1"), limit=9).rows
+    assert [each.new for each in moves] == [None, OTHER.digest, IMAGE.digest]
+    assert {(each.api, each.actor) for each in moves} == {(Api.UPSTREAM, between.url)}
 
 
 def test_an_immutable_tag_does_not_follow(hub: Here, between: Front, there: There) -> None:

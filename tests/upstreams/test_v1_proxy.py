@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dualreg.image.names import RepositoryName
+from dualreg.acting import Api
+from dualreg.image.names import RepositoryName, Tag
 from tests.migrate import stock_trees
 from tests.migrate.commands import command
 from tests.migrate.fronts import Front, front
@@ -87,6 +88,9 @@ def test_tags_follow_and_outlive_failures(new: Here, between: Front, old: Old) -
     after = new.get(f"{NAME}/manifests/moving").headers["Docker-Content-Digest"]
     assert after != before
     assert new.client.get(f"/v1/repositories/{NAME}/tags").get_json()["moving"] == old.top
+    moves = new.registry.history.page(NAME, Tag("moving"), limit=9).rows
+    assert [str(each.new) for each in moves] == [after, before]
+    assert {(each.api, each.actor) for each in moves} == {(Api.UPSTREAM, between.url)}
     between.answer = lambda _path, _said: 0
     stale = new.get(f"{NAME}/manifests/moving")
     assert stale.headers["Docker-Content-Digest"] == after
