@@ -102,14 +102,16 @@ class TagRetention:
     def repositories(self) -> Iterator[Sequence[RetainedRepository]]:
         """Yield all repositories by name, a page at a time."""
         last = ""
-        while True:
-            with self.state.catalog.read() as tx:
-                page = tx.retention.repositories(last, _PAGE)
-            if page:
-                yield page
-                last = page[-1].name
+        while page := self.page(last):
+            yield page
             if len(page) < _PAGE:
                 return
+            last = page[-1].name
+
+    def page(self, last: str = "") -> Sequence[RetainedRepository]:
+        """Return the next repositories after *last*, by name; none if that is the last one."""
+        with self.state.catalog.read() as tx:
+            return tx.retention.repositories(last, _PAGE)
 
     def find(self, name: RepositoryName) -> RetainedRepository:
         """Return a repository.

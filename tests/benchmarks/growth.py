@@ -1,6 +1,7 @@
 """``python -m tests.benchmarks.growth``: read from a small registry and a large one in turn, and compare.
 
-Every repository has a manifest with a tag, and a V1 image that is its view. Only what is read has files.
+Every repository has a manifest with a tag, whose history has a move, and a V1 image that is its view. Only
+what is read has files. Pages that commands show are read by their services, in this process.
 """
 
 import argparse
@@ -12,13 +13,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
 
-from dualreg.assembly import prepare
+from dualreg.acting import Api
+from dualreg.assembly import open_registry, prepare
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.retention import RetentionRule
+from dualreg.catalog.rows import Origin
 from dualreg.catalog.tables import (
     Blobs,
     ManifestChildren,
@@ -27,12 +33,15 @@ from dualreg.catalog.tables import (
     Repositories,
     RepositoryBlobs,
     Table,
+    TagHistory,
     Tags,
     V1Images,
 )
 from dualreg.catalog.views import V1
 from dualreg.image.digest import Digest
 from dualreg.image.media_types import DOCKER_CONFIG, DOCKER_LAYER_GZIP, DOCKER_MANIFEST
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
@@ -90,6 +99,21 @@ ROWS: dict[str, Callable[[_Content], str]] = {
     "V1 layer": lambda each: f"/v1/images/{each.image}/layer",
 }
 
+_TAG = Tag("latest")
+#: Repositories, or moves of a tag, on a page.
+_PAGE = 100
+_RULES = (RetentionRule("group1*/*", newest=3), RetentionRule("*", pulled_within=timedelta(days=90)))
+#: What commands show of each repository that is read, or of those after it.
+PAGES: dict[str, Callable[[Registry, RepositoryName], object]] = {
+    "usage of 100": lambda registry, name: registry.usage.repositories(after=name, limit=_PAGE),
+    "tag list": lambda registry, name: registry.tags.describe(name, limit=_PAGE, reader=None),
+    "tag history": lambda registry, name: registry.history.page(name, _TAG, limit=_PAGE),
+    "retention explain": lambda registry, name: [
+        *registry.retention.judge(registry.retention.find(name), _RULES)
+    ],
+    "retention of 500": lambda registry, name: registry.retention.page(name),
+}
+
 
 def main() -> None:
     """Fill two registries, start both, and print how long reads take in each."""
@@ -98,8 +122,8 @@ def main() -> None:
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="dualreg-bench-", dir=options.folder))
         )
-        servers = []
-        for size in (options.small, options.large):
+        servers, sizes = [], (options.small, options.large)
+        for size in sizes:
             began = time.monotonic()
             read = _fill(folder / f"{size}", size, options.reads)
             say(f"{size:,} repositories, tags, manifests and V1 images in {time.monotonic() - began:,.0f} s")
@@ -114,6 +138,7 @@ def main() -> None:
             say(f"  started in {time.monotonic() - began:.1f} s")
             servers.append((process, read))
         _compare(servers, options.reads)
+        _compare_pages([(folder / f"{size}", read) for size, (_, read) in zip(sizes, servers, strict=True)])
 
 
 def _options() -> argparse.Namespace:
@@ -167,7 +192,10 @@ def _rows(content: _Content) -> Iterator[tuple[type[Table], dict[str, Any]]]:
     for position, (role, child) in enumerate((("config", _CONFIG), ("layer", _LAYER))):
         child_of = {"manifest": manifest, "child": Digest.of(child), "role": role, "position": position}
         yield ManifestChildren, own | child_of
-    yield Tags, own | {"name": "latest", "manifest": manifest, "updated_at": LONG_AGO}
+    yield Tags, own | {"name": _TAG, "manifest": manifest, "updated_at": LONG_AGO}
+    moved = {"repository": content.name, "tag": _TAG, "at": LONG_AGO, "actor": "", "api": Api.V2}
+    of_new = {"new": manifest, "origin": Origin.V2, "media_type": DOCKER_MANIFEST, "size": 0}
+    yield TagHistory, moved | of_new
     layer = {"layer": Digest.of(_LAYER), "diff_id": Digest.of(_LAYER), "complete": True}
     yield V1Images, own | layer | {"image_id": content.image, "json": Digest.of(content.json)}
     yield ManifestViews, own | {"manifest": manifest, "kind": V1, "view": content.image}
@@ -194,10 +222,26 @@ def _compare(served: Sequence[tuple[Serving, Sequence[_Content]]], reads: int) -
         say(f"MiB of memory before all that, and after each: {' '.join(f'{size:,.0f}' for size in sizes)}")
 
 
+def _compare_pages(filled: Sequence[tuple[Path, Sequence[_Content]]]) -> None:
+    """Read each page once from each catalog, in turn, and print the times."""
+    with ExitStack() as stack:
+        registries = [stack.enter_context(closing(open_registry(Settings(data=data)))) for data, _ in filled]
+        for title, read in PAGES.items():
+            times: list[list[float]] = [[] for _ in filled]
+            for names in zip(*(contents for _, contents in filled), strict=False):
+                for registry, content, taken in zip(registries, names, times, strict=True):
+                    taken.append(_timed(partial(read, registry, RepositoryName(content.name))))
+            say(f"{title}: {_against(*map(_cuts, times))}")
+
+
 def _time(client: wire.Connection, path: str) -> float:
-    """Return the milliseconds that an answer takes."""
+    return _timed(lambda: client.ask("GET", path, headers={"Accept": DOCKER_MANIFEST}))
+
+
+def _timed(read: Callable[[], object]) -> float:
+    """Return the milliseconds that it takes."""
     began = time.perf_counter()
-    client.ask("GET", path, headers={"Accept": DOCKER_MANIFEST})
+    read()
     return (time.perf_counter() - began) * 1e3
 
 

@@ -254,5 +254,5 @@ def test_growth_is_measured(tmp_path: Path) -> None:
     sizes = ["--small", "20", "--large", "60", "--reads", "5"]
     done = subprocess.run([*command, *sizes], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("99 % within") == len(growth.ROWS)
+    assert done.stdout.count("99 % within") == len(growth.ROWS) + len(growth.PAGES)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
