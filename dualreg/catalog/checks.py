@@ -97,6 +97,11 @@ class CheckQueries:
         rows = self.connection.execute(query.order_by(Blobs.verified_at, Blobs.digest).limit(BATCH))
         return [(row[0], BlobRow(row[1], row[2])) for row in rows]
 
+    def all_verified_since(self) -> datetime | None:
+        """Return since when every blob was verified that is not damaged; None: there are no others."""
+        oldest = select(Blobs.verified_at).where(Blobs.damaged_at.is_(None))
+        return self.connection.scalar(oldest.order_by(Blobs.verified_at, Blobs.digest).limit(1))
+
     def verified_before(self, digests: Collection[Digest], before: datetime) -> list[BlobRow]:
         """Return those of *digests* that were last verified before an instant."""
         query = select(Blobs.digest, Blobs.size).where(Blobs.verified_at < before)

@@ -52,6 +52,7 @@ class Note(StrEnum):
     #: As the terms above.
     MIRRORING_TERM = "mirroring-term"
     RETENTION_TERM = "retention-term"
+    SCRUBBING_TERM = "scrubbing-term"
 
 
 #: Notes of work that was interrupted, and the command that goes on with it. The catalog is not served then.

@@ -2,30 +2,31 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 import click
 
 from dualreg.assembly import catalog_of
-from dualreg.cli import garbage, retention
+from dualreg.catalog.tasks import TaskRow
+from dualreg.cli import garbage, retention, scrub
 from dualreg.cli.admin import audited_registry, prepared_registry
 from dualreg.cli.failures import FAILURES, reason_of
 from dualreg.cli.mirror.copying import Copying
 from dualreg.cli.mirror.schedule import due_at
 from dualreg.cli.options import json_option, load_settings, settings_options
-from dualreg.cli.output import counted, echo, echo_json, minute, table
+from dualreg.cli.output import counted, echo, echo_json, minute, sized, table
 from dualreg.cli.progress import stoppable
 from dualreg.cli.readonly import require_changeable
-from dualreg.cli.turns import next_start, run_now
+from dualreg.cli.turns import Task, next_start, run_now
 from dualreg.migrate.mirrored import Mirrored, MirrorNotes
 from dualreg.registry import Registry
 from dualreg.registry.tasks import is_running
 from dualreg.settings import Settings
 
 #: Those that one process does for all instances.
-TASKS = {task.name: task for task in (garbage.TASK, retention.TASK)}
+TASKS = {task.name: task for task in (garbage.TASK, retention.TASK, scrub.TASK)}
 #: What the names of mirror rules begin with.
 _MIRROR = "mirror/"
 _HEADINGS = ("TASK", "SCHEDULE", "LAST RUN", "TOOK", "RESULT", "NEXT RUN", "INSTANCE")
@@ -58,10 +59,7 @@ class Listed:
 @settings_options
 @click.pass_context
 def tasks(context: click.Context, data: Path | None, config: Path | None, *, as_json: bool) -> None:
-    """List the tasks of the service: when each was run last and is run next, and what came of it.
-
-    Blobs are verified all the time, by each server, at fsck_rate; that is not listed.
-    """
+    """List the tasks of the service: when each was run last and is run next, and what came of it."""
     if context.invoked_subcommand:
         return
     with prepared_registry(data, config, alone=True) as (registry, settings):
@@ -112,29 +110,41 @@ def _mirror(name: str, data: Path | None, config: Path | None) -> str:
 
 def _listed(registry: Registry, settings: Settings) -> Iterator[Listed]:
     rows, now = {row.name: row for row in registry.task_runs.list()}, registry.now().astimezone()
-    for name, task in TASKS.items():
-        timing, row = task.timing(settings), rows.get(name)
-        schedule = " in ".join(filter(None, (timing.schedule, timing.window))) or "never"
-        due = next_start(timing, row, now)
-        if row is None:
-            yield Listed(name, schedule, "never", next=due)
-            continue
-        running = is_running(row)
-        status = "running" if running else "interrupted"
-        if row.ended_at:
-            status = "failed" if row.failed else "done"
-        yield Listed(
-            name,
-            schedule,
-            status,
-            row.started_at,
-            row.ended_at,
-            (row.ended_at - row.started_at).total_seconds() if row.ended_at else None,
-            row.result,
-            None if running else due,
-            row.instance,
-        )
+    for task in TASKS.values():
+        listed = _listed_task(task, settings, rows.get(task.name), now)
+        yield _scrubbing(listed, registry, settings) if task is scrub.TASK else listed
     yield from _mirrors(settings, MirrorNotes(catalog_of(registry)).read(), now)
+
+
+def _listed_task(task: Task, settings: Settings, row: TaskRow | None, now: datetime) -> Listed:
+    timing = task.timing(settings)
+    schedule = " in ".join(filter(None, (timing.schedule, timing.window))) or "never"
+    due = next_start(timing, row, now)
+    if row is None:
+        return Listed(task.name, schedule, "never", next=due)
+    running = is_running(row)
+    status = "running" if running else "interrupted"
+    if row.ended_at:
+        status = "failed" if row.failed else "done"
+    return Listed(
+        task.name,
+        schedule,
+        status,
+        row.started_at,
+        row.ended_at,
+        (row.ended_at - row.started_at).total_seconds() if row.ended_at else None,
+        row.result,
+        None if running else due,
+        row.instance,
+    )
+
+
+def _scrubbing(listed: Listed, registry: Registry, settings: Settings) -> Listed:
+    """Return what is listed of the task that servers also do all the time."""
+    result = "; ".join(filter(None, (listed.result, scrub.outlook(registry))))
+    if not settings.fsck_rate:
+        return replace(listed, result=result)
+    return replace(listed, schedule=f"always, {sized(settings.fsck_rate)}/s", status="running", result=result)
 
 
 def _mirrors(settings: Settings, notes: Mapping[str, Mirrored], now: datetime) -> Iterator[Listed]:

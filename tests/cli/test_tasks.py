@@ -11,15 +11,20 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import update
 
 from dualreg.assembly import open_catalog, open_registry, prepare
 from dualreg.catalog.clock import utc_now
 from dualreg.catalog.leading import Duty, lead
 from dualreg.catalog.retention import RetentionRule
+from dualreg.catalog.tables import Blobs
 from dualreg.cli import main, turns
+from dualreg.cli.output import minute
 from dualreg.image.names import RepositoryName
 from dualreg.maintenance.retention import RetentionRun
+from dualreg.maintenance.scrubbing import RUN_AGE
 from dualreg.settings import Settings
+from dualreg.storage.filesystem import FilesystemStore
 from tests.contracts.catalog.rows import push
 from tests.contracts.postgresql import DATABASES, migrated_postgresql
 from tests.migrate import stock_trees
@@ -98,7 +103,7 @@ def test_a_task_runs_when_it_is_due_and_when_it_is_wanted(settings: Settings) ->
     assert "discarded 0 uploads" in task(settings, "gc")["result"]
     assert task(settings, "gc", DUALREG_GC_INTERVAL="0s")["next"] is None
     listed = run(settings, "tasks").stdout.splitlines()
-    assert [line.split()[0] for line in listed] == ["TASK", "gc", "retention"]
+    assert [line.split()[0] for line in listed] == ["TASK", "gc", "retention", "scrub"]
     assert "unknown task" in run(settings, "tasks run nothing", code=1).output
 
 
@@ -188,6 +193,28 @@ def test_mirror_rules_are_tasks(tmp_path: Path) -> None:
     assert (listed["status"], listed["schedule"], listed["result"]) == ("done", "6h", "")
     assert utc_now() + timedelta(hours=5) < _time(listed["next"]) < utc_now() + timedelta(hours=6)
     assert "unknown task" in run(settings, "tasks run mirror/none", code=1, **chosen).output
+
+
+def test_verifying_is_a_task(tmp_path: Path) -> None:
+    """Which goes on all the time, and is done at once if an operator wants that; damage is counted."""
+    settings = Settings(data=tmp_path / "data")
+    prepare(settings)
+    assert task(settings, "scrub")["result"] == "no sound blobs, 0 damaged"
+    with closing(open_registry(settings)) as registry:
+        for content in (b"first", b"second"):
+            lost = registry.uploads.ingest(NAME, [content]).digest
+        with registry.state.catalog.engine.begin() as connection:
+            connection.execute(update(Blobs).values(verified_at=utc_now() - RUN_AGE))
+        FilesystemStore(settings.data).path(lost).unlink()
+    listed = task(settings, "scrub", DUALREG_FSCK_RATE="2M")
+    assert (listed["schedule"], listed["status"]) == ("always, 2.0 MiB/s", "running")
+    assert listed["result"].startswith(f"sound since {minute(utc_now() - RUN_AGE)[:10]}")
+    assert "verified 2 blobs, 1 lost or damaged" in run(settings, "tasks run scrub").stdout
+    listed = task(settings, "scrub", DUALREG_FSCK_RATE="0")
+    assert (listed["schedule"], listed["status"], listed["next"]) == ("never", "done", None)
+    assert listed["result"].startswith("verified 2 blobs, 1 lost or damaged; sound since ")
+    assert listed["result"].endswith(", 1 damaged")
+    assert "verified 1 blob, 1 lost" in run(settings, "tasks run scrub").stdout  # the other one was lately
 
 
 @pytest.mark.slow
