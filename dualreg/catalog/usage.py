@@ -4,7 +4,7 @@ Every query looks at the links of what it is asked about, and at those of the sa
 page costs what is on it, however many repositories there are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,9 @@ from sqlalchemy.orm import QueryableAttribute, aliased
 
 from dualreg.catalog.dialects import within
 from dualreg.catalog.rows import UsageRow
+from dualreg.catalog.sizes import RepositoryTags, TagSize, sizes_of, tags_of
 from dualreg.catalog.tables import Blobs, Repositories, RepositoryBlobs
+from dualreg.image.digest import Digest
 from dualreg.patterns import Reach
 
 #: The character after the slash: what is below a name ends there.
@@ -42,6 +44,14 @@ class UsageQueries:
         query = query.outerjoin(Blobs, Blobs.digest == link.digest).where(Repositories.name.in_(names))
         rows = self.connection.execute(query.group_by(Repositories.name).order_by(Repositories.name))
         return [_row(*row) for row in rows]
+
+    def tags(self, names: Sequence[str]) -> dict[str, RepositoryTags]:
+        """Return what is known of repositories and their tags, by name."""
+        return tags_of(self.connection, names)
+
+    def sizes(self, repository_id: int, manifests: Collection[Digest]) -> dict[Digest, TagSize]:
+        """Return how many bytes a tag needs that points at one of *manifests*, by digest."""
+        return sizes_of(self.connection, repository_id, manifests)
 
     def namespaces(self, after: str, depth: int, reach: Reach) -> Iterator[tuple[str, str]]:
         """Yield namespaces of *depth* components after *after*, in byte order, and where the next one begins.

@@ -10,6 +10,7 @@ import click
 
 from dualreg.catalog.moves import HistoryPlace, HistoryRow
 from dualreg.catalog.rows import TagRow
+from dualreg.catalog.sizes import TagSize
 from dualreg.cli.admin import Record, audited_registry, prepared_registry
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import Columns, counted, echo, echo_json
@@ -43,14 +44,16 @@ def list_tags(
     repository: str, data: Path | None, config: Path | None, *,
     newest: bool, prefix: str, limit: int | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """List the tags of REPOSITORY with digest, origin, and times.
+    """List the tags of REPOSITORY with digest, origin, times, and sizes.
 
-    The origin is the API over which the tag was pushed. With --json, each tag is one line.
+    The origin is the API over which the tag was pushed. BYTES is the size of all that a tag needs; OWN is the
+    part that nothing else needs, and the rest is SHARED. With --json, each tag is one line.
     """
-    columns = Columns("TAG", "DIGEST", "ORIGIN", "PUSHED", "PULLED")
+    columns = Columns("TAG", "DIGEST", "ORIGIN", "PUSHED", "PULLED", "BYTES", "OWN", "SHARED")
     with _reading(data, config) as registry:
         name = RepositoryName.parse(repository)
-        found = tag_pages(registry, name, prefix=prefix, newest=newest, limit=limit)
+        listed = tag_pages(registry, name, prefix=prefix, newest=newest, limit=limit)
+        found = (_with_sizes(registry, name, rows) for rows in listed)
         count = _show(found, columns, _tag_cells, _tag_members, as_json=as_json)
     if not as_json:
         echo(f"{counted(count, 'tag')}.")
@@ -75,14 +78,26 @@ def _show(
     return count
 
 
-def _tag_cells(row: TagRow) -> Sequence[str]:
+def _with_sizes(
+    registry: Registry, repository: RepositoryName, rows: Sequence[TagRow]
+) -> Sequence[tuple[TagRow, TagSize]]:
+    """Return tags with what they need; one that was deleted meanwhile needs nothing any longer."""
+    sizes = registry.usage.sizes(repository, rows)
+    return [(row, sizes.get(row.digest, TagSize(0, 0))) for row in rows]
+
+
+def _tag_cells(listed: tuple[TagRow, TagSize]) -> Sequence[str]:
+    row, (size, own) = listed
     pulled = _second(row.pulled_at) if row.pulled_at else "never"
-    return row.name, str(row.digest), row.origin, _second(row.pushed_at), pulled
+    sizes = map(str, (size, own, size - own))
+    return row.name, str(row.digest), row.origin, _second(row.pushed_at), pulled, *sizes
 
 
-def _tag_members(row: TagRow) -> dict[str, object]:
+def _tag_members(listed: tuple[TagRow, TagSize]) -> dict[str, object]:
+    row, (size, own) = listed
     names = ("name", "digest", "media_type", "size", "pushed_at", "pulled_at", "origin")
-    return {name: getattr(row, name) for name in names}
+    sizes = {"bytes": size, "own": own, "shared": size - own}
+    return {name: getattr(row, name) for name in names} | sizes
 
 
 @tag.command()

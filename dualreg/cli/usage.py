@@ -8,9 +8,8 @@ import click
 
 from dualreg.catalog.rows import UsageRow
 from dualreg.cli.admin import prepared_registry
-from dualreg.cli.options import json_option, settings_options
+from dualreg.cli.options import json_option, reach_of, settings_options
 from dualreg.cli.output import Columns, amount, echo, echo_json
-from dualreg.patterns import EVERYWHERE, Reach, check_pattern
 from dualreg.registry import Registry
 from dualreg.registry.usage import UsagePage
 
@@ -39,10 +38,7 @@ def usage(
     namespace, each of which counts once. OWN is the part that nothing else has; the rest is SHARED. With
     --json, each is one line.
     """
-    try:
-        reach = Reach(((check_pattern(pattern),),)) if pattern else EVERYWHERE
-    except ValueError as error:
-        raise click.ClickException(str(error)) from error
+    reach = reach_of(pattern)
     with prepared_registry(data, config, alone=True) as (registry, _):
         if depth == 0:
             _show_total(registry, as_json=as_json)

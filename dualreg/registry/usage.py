@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from dualreg.catalog.rows import UsageRow
+from dualreg.catalog.rows import TagRow, UsageRow
+from dualreg.catalog.sizes import RepositoryTags, TagSize
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.state import State
 
@@ -15,6 +18,13 @@ class UsagePage(NamedTuple):
 
     rows: Sequence[UsageRow]
     after: str | None
+
+
+class ListedRepository(NamedTuple):
+    """A repository with its usage and its tags."""
+
+    usage: UsageRow
+    tags: RepositoryTags
 
 
 class Total(NamedTuple):
@@ -41,6 +51,31 @@ class Usage:
             names = tx.usage.names(after, reach, limit + 1)
             rows = tx.usage.repositories(names[:limit]) if limit else ()
         return UsagePage(rows, names[limit - 1] if limit and len(names) > limit else None)
+
+    def listed(
+        self, *, after: str = "", limit: int, reach: Reach = EVERYWHERE
+    ) -> tuple[Sequence[ListedRepository], str | None]:
+        """Return up to *limit* repositories of *reach*, in byte order, and where the next page begins.
+
+        Args:
+            after: What the page before gave.
+        """
+        with self.state.catalog.read() as tx:
+            names = tx.usage.names(after, reach, limit + 1)
+            rows = tx.usage.repositories(names[:limit])
+            tags = tx.usage.tags(names[:limit])
+        found = [ListedRepository(row, tags[row.name]) for row in rows]
+        return found, names[limit - 1] if len(names) > limit else None
+
+    def sizes(self, repository: RepositoryName, tags: Sequence[TagRow]) -> dict[Digest, TagSize]:
+        """Return how many bytes tags of a repository need, by the manifests that they point at.
+
+        That is the manifest and all that it names in the repository. No other tag or manifest needs those
+        that are their own, and no other repository has them. What was made of the manifest is no other.
+        """
+        with self.state.catalog.read() as tx:
+            row = tx.repositories.find(repository)
+            return tx.usage.sizes(row.id, [tag.digest for tag in tags]) if row else {}
 
     def namespaces(self, depth: int, *, after: str = "", limit: int, reach: Reach = EVERYWHERE) -> UsagePage:
         """Return the usage of up to *limit* namespaces, each the first *depth* components of names.

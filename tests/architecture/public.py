@@ -240,7 +240,7 @@ class Seen:
             "account remove eve", "account remove bob",
             "account list", "config show", "group list", "immutable list", "immutable explain team/old:v1",
             "key list", "quota list",
-            "repository show team/old", "repository show team/app",
+            "repository show team/old", "repository show team/app", "repository list team/one",
         ):  # fmt: skip
             self.prints(line)
         self._move()

@@ -103,6 +103,13 @@ def test_tags_are_listed(run: Callable[..., Result]) -> None:
         assert [row["name"] for row in listed] == expected
         lines = run(f"tag list team/app {options}").stdout.splitlines()
         assert [line.split()[0] for line in lines[1:-1]] == expected
+    sizes = {
+        row["name"]: (row["bytes"], row["own"], row["shared"])
+        for row in rows(run("tag list team/app --json"))
+    }
+    assert sizes["1.1"][1] == sum(map(len, (OCI.manifest, *OCI.blobs.values())))
+    assert sizes["1.1"] == (sizes["1.1"][1], sizes["1.1"][1], 0)
+    assert sizes["1.0"] == sizes["2.0"] == (sizes["1.0"][0], 0, sizes["1.0"][0])
     assert {row["name"]: row["origin"] for row in rows(run("tag list team/app --json"))} == {
         "1.0": "v1",
         "1.1": "v2",

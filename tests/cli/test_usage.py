@@ -9,14 +9,16 @@ from click.testing import CliRunner
 
 from dualreg.assembly import open_registry, prepare
 from dualreg.cli import main
-from dualreg.image.names import RepositoryName
+from dualreg.image.names import RepositoryName, Tag
 from dualreg.settings import Settings
+from tests import builders
 from tests.programs import unannounced
+from tests.properties.registries import push_v1, push_v2
 
 
-def run(data: Path, line: str, code: int = 0) -> str:
+def run(data: Path, line: str, code: int = 0, *, command: str = "usage") -> str:
     """Run the command over a registry; return what it prints."""
-    words = ["usage", *line.split(), "--data", str(data)]
+    words = [*command.split(), *line.split(), "--data", str(data)]
     result = unannounced(CliRunner().invoke(main, words, env={"DUALREG_CONFIG": None}))
     assert result.exit_code == code, result.output
     return result.output
@@ -54,3 +56,42 @@ def test_usage(data: Path) -> None:
     assert run(data, "--depth 0").startswith("3 blobs (0.0 MiB)")
     assert run(data, "nothing*") == ""
     assert "not supported" in run(data, "team/?", code=1)
+
+
+def test_repositories_are_listed(data: Path) -> None:
+    """With sizes, tags and their origins; of all or of some, on pages, as a table and as JSON."""
+    image = builders.image(builders.layer({"a": b"a"}))
+    with closing(open_registry(Settings(data=data, audit="off"))) as registry:
+        push_v2(registry, RepositoryName("team/app"), Tag("1"), image)
+        push_v1(registry, RepositoryName("team/app"), Tag("2"), builders.v1_chain(image.layers[0]))
+        pushed = registry.tags.describe(RepositoryName("team/app"), limit=9, reader=None).rows[-1].pushed_at
+    lines = run(data, "", command="repository list").splitlines()
+    assert lines[0].split() == ["REPOSITORY", "TAGS", "BYTES", "OWN", "SHARED", "PUSHED", "PULLED", "ORIGIN"]
+    assert lines[1].split()[:2] == ["team/app", "2"]
+    assert lines[1].endswith(f"{pushed:%Y-%m-%d %H:%M} UTC  never   v1, v2")
+    assert lines[2].split() == ["team/web", "0", "200", "0", "200", "never", "never", "-"]
+    assert lines[4:] == ["3 repositories."]
+    (row,) = map(json.loads, run(data, "*/app --json", command="repository list").splitlines())
+    usage = json.loads(run(data, "*/app --json"))
+    assert {name: row[name] for name in usage} == usage
+    assert row["pushed_at"] == pushed.isoformat()
+    assert (row["tags"], row["origins"], row["pulled_at"]) == (2, ["v1", "v2"], None)
+    for line, names in (
+        ("--limit 2", ["team/app", "team/web"]),
+        ("--after team/app", ["team/web", "x"]),
+        ("--after team/app --limit 1", ["team/web"]),
+        ("none*", []),
+    ):
+        found = run(data, f"{line} --json", command="repository list").splitlines()
+        assert [json.loads(each)["name"] for each in found] == names
+    assert "not supported" in run(data, "team/?", code=1, command="repository list")
+
+
+def test_the_origin_of_loaded_content_is_its_upstream(data: Path) -> None:
+    """Whatever its tags say."""
+    with (
+        closing(open_registry(Settings(data=data, audit="off"))) as registry,
+        registry.state.catalog.begin() as tx,
+    ):
+        tx.repositories.record_upstream(tx.repositories.find(RepositoryName("x")).id, "https://hub.example")
+    assert json.loads(run(data, "x --json", command="repository list"))["origins"] == ["https://hub.example"]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -372,6 +373,29 @@ def test_a_page_of_usage_costs_the_same_in_a_large_catalog(tmp_path: Path) -> No
                 work.of_call(lambda usage=usage, middle=middle: usage.repositories(after=middle, limit=100))
             )
     assert 0 < costs[1] < 1.01 * costs[0]
+
+
+@pytest.mark.slow
+def test_a_page_with_sizes_costs_the_same_in_a_large_catalog(tmp_path: Path) -> None:
+    """A hundred repositories out of the middle; and a hundred tags, whose manifest all others have."""
+    costs = []
+    for size in (2_400, LARGE):
+        with closing(filled(tmp_path, tags=size, repositories=size)) as catalog:
+            registry, work = build_registry(catalog, Full()), Work(catalog)
+            name, middle = RepositoryName("many/tags"), f"tag-{size // 2:07}"
+            rows = registry.tags.describe(name, after=(EPOCH, middle), limit=100).rows
+            assert registry.usage.sizes(name, rows) == {MANIFEST: (2, 0)}
+            found, following = registry.usage.listed(after=f"team/{size // 2:07}", limit=100)
+            assert {(row.usage.bytes, row.usage.own, row.tags.tags) for row in found} == {(2, 0, 0)}
+            assert following == found[99].usage.name
+            costs.append(
+                (
+                    work.of_call(partial(registry.usage.listed, after=f"team/{size // 2:07}", limit=100)),
+                    work.of_call(partial(registry.usage.sizes, name, rows)),
+                )
+            )
+    for small, large in zip(*costs, strict=True):
+        assert 0 < large < 1.01 * small
 
 
 @pytest.mark.slow

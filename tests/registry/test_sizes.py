@@ -1,0 +1,152 @@
+"""Sizes of tags, and lists of repositories, compared with a walk over every manifest."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dualreg.catalog.rows import Origin
+from dualreg.catalog.sizes import TagSize
+from dualreg.image import media_types
+from dualreg.image.digest import Digest
+from dualreg.image.editions import Edition
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.patterns import Reach
+from dualreg.registry import Registry
+from tests import builders
+from tests.properties.registries import fresh_registry, push_v1, push_v2
+
+NAMES = [RepositoryName(name) for name in ("a", "b")]
+TAGS = [Tag(name) for name in "xyz"]
+LAYERS = [builders.layer({"file": bytes(10**size)}) for size in range(4)]
+IMAGES = [
+    builders.image(*(LAYERS[n] for n in chosen)) for chosen in ((0,), (0, 1), (1, 2), (3,), (0, 1, 2, 3))
+]
+
+
+class Pushed(NamedTuple):
+    """A tag of some images: of one, itself; of several, of an index of them. Untagged: the tag is None."""
+
+    repository: RepositoryName
+    tag: Tag | None
+    images: tuple[int, ...]
+
+
+pushes = st.lists(
+    st.builds(
+        Pushed,
+        st.sampled_from(NAMES),
+        st.sampled_from([*TAGS, None]),
+        st.lists(st.integers(0, len(IMAGES) - 1), min_size=1, max_size=2, unique=True).map(tuple),
+    ),
+    max_size=7,
+)
+
+#: What each manifest names, by digest, and the size of everything.
+Graph = dict[Digest, set[Digest]]
+
+
+def push(registry: Registry, pushed: Pushed, graph: Graph, sizes: dict[Digest, int]) -> Digest:
+    """Push what it says; note what it consists of, and return the digest of the manifest."""
+    name, tag, chosen = pushed
+    images = [IMAGES[number] for number in chosen]
+    for image in images:
+        graph[image.digest] = {*image.blobs}
+        sizes |= {digest: len(blob) for digest, blob in image.blobs.items()}
+        sizes[image.digest] = len(image.manifest)
+        for digest, blob in image.blobs.items():
+            registry.uploads.ingest(name, [blob], expected=digest)
+        registry.manifests.put(name, image.digest, image.media_type, image.manifest)
+    if len(images) == 1:
+        document, media_type = images[0].manifest, images[0].media_type
+    else:
+        document, media_type = builders.index(*images), media_types.OCI_INDEX
+    digest = Digest.of(document)
+    registry.manifests.put(name, tag or digest, media_type, document)
+    if len(images) > 1:
+        graph[digest], sizes[digest] = {image.digest for image in images}, len(document)
+    return digest
+
+
+def below(graph: Graph, manifests: set[Digest]) -> set[Digest]:
+    """Return manifests and all that they name."""
+    found = {*manifests}
+    while more := set[Digest]().union(*(graph.get(each, ()) for each in found)) - found:
+        found |= more
+    return found
+
+
+def expected(
+    tags: Mapping[Tag, Digest], own: set[Digest], others: set[Digest], graph: Graph, sizes: dict[Digest, int]
+) -> dict[Tag, TagSize]:
+    """Return what each tag needs, given the manifests of its repository and the blobs of the others."""
+    found = {}
+    for tag, digest in tags.items():
+        needed = below(graph, {digest})
+        outside = below(graph, (own - needed) | {at for name, at in tags.items() if name != tag})
+        alone = needed - outside - others
+        found[tag] = TagSize(*(sum(sizes[each] for each in blobs) for blobs in (needed, alone)))
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(pushes)
+def test_sizes_are_what_a_walk_finds(given_: Sequence[Pushed]) -> None:
+    """With indexes, untagged manifests, several tags of one manifest, and layers in other repositories."""
+    graph, sizes = Graph(), dict[Digest, int]()
+    tags = {name: dict[Tag, Digest]() for name in NAMES}
+    held = {name: set[Digest]() for name in NAMES}
+    with fresh_registry() as registry:
+        for pushed in given_:
+            digest = push(registry, pushed, graph, sizes)
+            held[pushed.repository] |= {digest, *(IMAGES[number].digest for number in pushed.images)}
+            if pushed.tag:
+                tags[pushed.repository][pushed.tag] = digest
+        pages = registry.usage.listed(limit=1)
+        listed = [*pages[0], *(registry.usage.listed(after=pages[1], limit=1)[0] if pages[1] else ())]
+        assert [each.usage.name for each in listed] == sorted(name for name in NAMES if held[name])
+        for each in listed:
+            name = RepositoryName(each.usage.name)
+            rows = registry.tags.describe(name, limit=9).rows
+            found = registry.usage.sizes(name, rows)
+            (other,) = (held[other] for other in NAMES if other != name)
+            wanted = expected(tags[name], held[name], below(graph, other), graph, sizes)
+            assert {row.name: found[row.digest] for row in rows} == wanted
+            assert (each.tags.tags, each.tags.v1) == (len(rows), 0)
+            assert each.tags.pushed_at == max((row.pushed_at for row in rows), default=None)
+
+
+def test_what_was_made_here_is_no_other(registry: Registry) -> None:
+    """Editions name the layers of the image that they were made of, which stay its own; so do V1 images."""
+    name, image = NAMES[0], builders.image(LAYERS[0], LAYERS[1], oci=True)
+    push_v2(registry, name, TAGS[0], image)
+    push_v1(registry, name, TAGS[1], builders.v1_chain(LAYERS[2]))
+    before = registry.usage.sizes(name, registry.tags.describe(name, limit=9).rows)
+    assert {size.own - size.bytes for size in before.values()} == {0}
+    row = registry.manifests.find(name, TAGS[0])
+    made = registry.editions.make(name, row, Edition.SCHEMA2)
+    assert made.digest != row.digest
+    registry.bridge.images(name)
+    assert registry.usage.sizes(name, registry.tags.describe(name, limit=9).rows) == before
+
+
+def test_repositories_are_listed(registry: Registry) -> None:
+    """Those of a pattern, with the origins of their tags; one without tags was never pushed or pulled."""
+    push_v2(registry, NAMES[0], TAGS[0], IMAGES[0])
+    push_v1(registry, NAMES[0], TAGS[1], builders.v1_chain(LAYERS[0]))
+    registry.uploads.ingest(NAMES[1], [b"blob"])
+    (one,), after = registry.usage.listed(limit=1)
+    assert (one.usage.name, one.tags.tags, one.tags.v1, after) == ("a", 2, 1, "a")
+    (two,), after = registry.usage.listed(limit=5, reach=Reach((("b*",),)))
+    assert (two.usage.name, two.usage.own, two.tags.tags, two.tags.pushed_at, after) == (
+        "b",
+        4,
+        0,
+        None,
+        None,
+    )
+    row = registry.tags.describe(NAMES[0], limit=1, reader=Origin.V1).rows[0]
+    assert one.tags.pushed_at == max(
+        row.pushed_at, registry.tags.describe(NAMES[0], limit=1).rows[0].pushed_at
+    )
