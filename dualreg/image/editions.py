@@ -6,6 +6,8 @@ every release with the same RULES. Digests that clients were given depend on eve
 module.
 """
 
+import base64
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from itertools import takewhile
@@ -19,11 +21,14 @@ from dualreg.image.documents import dump, parse_object, without
 from dualreg.image.formats import Role
 from dualreg.image.manifest import Manifest
 from dualreg.image.media_types import DOCKER_TO_OCI, ZSTD_TO_GZIP
+from dualreg.image.platform import Platform
 
 #: The version of these rules; editions are recorded with it, and those of other versions are kept.
 RULES = 1
 #: What ends the kind of an edition of an index that lacks images which may be available later.
 _PARTIAL = "-part"
+#: What begins the kind of one that lists images for one platform only, and letters that follow: for 65 bits.
+_FOR_PLATFORM, _LETTERS = "p-", 13
 #: The annotation by which BuildKit marks attestations in an index, and the platform that it gives them.
 #: Source: BuildKit, docs/attestations/attestation-storage.md.
 _REFERENCE_TYPE, _ATTESTATION, _UNKNOWN = "vnd.docker.reference.type", "attestation-manifest", "unknown"
@@ -75,6 +80,14 @@ class Edition(StrEnum):
     def partial_kind(self) -> str:
         """What that of an index is recorded as while some of its images are not available."""
         return f"{self.kind}{_PARTIAL}"
+
+    def kind_for(self, platform: Platform) -> str:
+        """What that of an index is recorded as which lists only its images for a platform.
+
+        The name of a platform is longer than a kind may be.
+        """
+        hashed = base64.b32encode(hashlib.sha256(f"{self.kind} {platform}".encode()).digest()).decode()
+        return f"{_FOR_PLATFORM}{hashed[:_LETTERS].lower()}"
 
     def family(self, media_type: str) -> Family:
         """Return the family of its media types, given the one of what it is made of."""

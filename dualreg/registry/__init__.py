@@ -46,6 +46,7 @@ from dualreg.registry.loaded import Loaded
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.negotiation import Negotiation
 from dualreg.registry.observing import Observe, observe
+from dualreg.registry.platform_editions import PlatformEditions
 from dualreg.registry.quotas import Quotas
 from dualreg.registry.referrers import Referrers
 from dualreg.registry.repositories import Repositories
@@ -150,7 +151,8 @@ class Registry:
         bridge = Bridge(state, uploads, manifests, v1_images, chains, views, rules.visibility)
         editions = Editions(manifests, IndexEntries(manifests), transcoding)
         schema1 = Schema1Editions(manifests, bridge, editions, Keys(state.catalog), rules.require_room)
-        derived = Derived(state, bridge, editions, schema1)
+        platforms = PlatformEditions(editions)
+        derived = Derived(state, bridge, editions, platforms, schema1)
         integrity.restore = derived.restore
         return cls(
             state=state,
@@ -168,7 +170,7 @@ class Registry:
             listings=Listings(state, inflating),
             bridge=bridge,
             derived=derived,
-            negotiation=Negotiation(manifests, bridge, editions, schema1),
+            negotiation=Negotiation(manifests, bridge, editions, platforms, schema1),
             clients=Clients(state.catalog, rules.write_delay),
             health=Health(state, rules.health_interval),
             linking=Linking(state, v1_images),

@@ -36,12 +36,14 @@ class Agent:
         zstd: Whether it may read layers compressed with zstd.
         platform: The system that it wants images for.
         signs: Whether it is a program that signs images.
+        names_platform: Whether it says which system that is; else it is assumed.
     """
 
     schema1_by_default: bool = False
     zstd: bool = True
     platform: Platform = LINUX_AMD64
     signs: bool = False
+    names_platform: bool = False
 
     @classmethod
     def of(cls, user_agent: str) -> "Agent":
@@ -57,7 +59,8 @@ class Agent:
         release = int(match[1]), int(match[2])
         platform = Platform(match[3], match[4]) if match[3] else LINUX_AMD64
         is_old = (0, 0) < release < _FIRST_ZSTD
-        return cls(_FIRST_SCHEMA1 <= release < _FIRST_SCHEMA2, not is_old, platform)
+        by_default = _FIRST_SCHEMA1 <= release < _FIRST_SCHEMA2
+        return cls(by_default, not is_old, platform, names_platform=bool(match[3]))
 
 
 def _containerd(user_agent: str) -> Agent:

@@ -7,7 +7,7 @@ digest, so that what is made again is what was lost.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +26,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.image.schema1 import KIND
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.editions import Editions
+from dualreg.registry.platform_editions import PlatformEditions
 from dualreg.registry.schema1_editions import Schema1Editions
 from dualreg.registry.state import State
 
@@ -43,6 +44,7 @@ class Derived:
     state: State
     bridge: Bridge
     editions: Editions
+    platforms: PlatformEditions
     schema1: Schema1Editions
     _hopeless: TTLCache[Digest, None] = field(default_factory=lambda: TTLCache(_REMEMBERED, _PAUSE))
     _lock: Lock = field(default_factory=Lock)
@@ -174,7 +176,9 @@ class Derived:
     ) -> AbstractSet[Digest]:
         """Store the editions of a manifest, with the layers that are transcoded for them."""
         made = {Digest.of(each): each for each in self.editions.remake(repository.name, row)}
-        self._forget_others(repository, row, made.keys())
+        kinds = dict(self.platforms.remake(repository.name, row))
+        made |= {Digest.of(each): each for each in kinds.values()}
+        self._forget_others(repository, row, made.keys(), kinds)
         schema1 = dict(self.schema1.remake(repository.name, row))
         self._forget_schema1(repository, row, schema1)
         made |= {Digest.of(each): each for each in schema1.values()}
@@ -184,16 +188,18 @@ class Derived:
         found = [made[digest] for digest in wanted & made.keys()]
         return transcoded | self.state.store_documents(repository, found, again=True)
 
-    def _forget_others(self, repository: RepositoryRow, row: ManifestRow, made: AbstractSet[Digest]) -> None:
+    def _forget_others(
+        self, repository: RepositoryRow, row: ManifestRow, made: AbstractSet[Digest], more: Iterable[str]
+    ) -> None:
         """Forget editions of a manifest that cannot be made again, since its layers were by another zlib.
 
         Clients get the present ones by tag, and what the others name may be lost.
         """
-        for edition in Edition:
+        for kind in (*(edition.kind for edition in Edition), *more):
             with self.state.catalog.read() as tx:
-                view = tx.views.find(repository.id, row.digest, kind=edition.kind)
+                view = tx.views.find(repository.id, row.digest, kind=kind)
             if view and Digest.parse(view) not in made:
-                self.forget_view(repository.name, row.digest, edition.kind)
+                self.forget_view(repository.name, row.digest, kind)
 
     def _forget_schema1(self, repository: RepositoryRow, row: ManifestRow, made: Mapping[str, bytes]) -> None:
         """Forget schema 1 of a manifest, by kinds, whose layers are lost and that is made otherwise now."""

@@ -21,7 +21,6 @@ from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.editions import (
     Edition,
-    Entry,
     Family,
     check_convertible,
     check_for_v1,
@@ -36,7 +35,7 @@ from dualreg.image.manifest import Manifest, stored_contents
 from dualreg.image.names import RepositoryName
 from dualreg.image.platform import Platform, choose
 from dualreg.registry.accept import Accept
-from dualreg.registry.index_entries import Images, IndexEntries, Listed
+from dualreg.registry.index_entries import Images, IndexEntries
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.provenance import MadeOf, Provenance
 from dualreg.registry.transcoding import Transcoding
@@ -197,12 +196,19 @@ class Editions:
         return there
 
     def make(
-        self, repository: RepositoryName, row: ManifestRow, edition: Edition, *, whole: bool = False
+        self,
+        repository: RepositoryName,
+        row: ManifestRow,
+        edition: Edition,
+        *,
+        whole: bool = False,
+        first: Platform | None = None,
     ) -> ManifestRow:
         """Return an edition of a manifest, made and stored on first use; the manifest, if it is one itself.
 
         Args:
             whole: Whether that of an index must have all its images, not only those that have the edition.
+            first: The platform of whose images the layers are made first.
 
         Raises:
             ImageUnreadable: there cannot be one.
@@ -212,10 +218,10 @@ class Editions:
             check_convertible(manifest, edition)
             return self._make(repository, {row: manifest}, edition)[row.digest]
         images = self.entries.images(repository, row)
-        known = self._known(repository, {row.digest: edition.kind}).get(row.digest)
+        known = self._known(repository, {row.digest: edition.kind})
         if known and images.complete:
-            return known
-        made, left_out = self._index(repository, row, edition, images)
+            return known[row.digest]
+        made, left_out = self.index(repository, row, edition, self.entries.with_first(images, first))
         if whole and (left_out or not images.complete):
             reasons = [each.reason for each in left_out if isinstance(each, ImageUnreadable)]
             raise ImageUnreadable(reason=reasons[0] if reasons else "images of its index are not available")
@@ -238,14 +244,14 @@ class Editions:
             with suppress(ImageUnreadable):
                 if row.media_type in media_types.INDEXES:
                     images = self.entries.images(repository, row)
-                    (_, payload), _ = self._index(repository, row, edition, images)
+                    (_, payload), _ = self.index(repository, row, edition, images)
                     yield payload
                 else:
                     manifest = self._read(row)
                     gzipped = self._gzipped(repository, zstd_layers(manifest))
                     yield image_edition(manifest, edition.of(row.media_type), gzipped)[1]
 
-    def _index(
+    def index(
         self, repository: RepositoryName, row: ManifestRow, edition: Edition, images: Images
     ) -> tuple[tuple[str, bytes], Sequence[_Reason]]:
         """Return the media type and payload of an edition of an index, and why it leaves images out.
@@ -253,7 +259,7 @@ class Editions:
         It lists those of its *images* that have the edition, which are stored.
         """
         readable, reasons = dict[ManifestRow, Manifest](), list[_Reason]()
-        for each in images.listed:
+        for each in images.in_turn:
             if each.row.media_type in media_types.IMAGES:
                 with _noting(reasons):
                     manifest = self._read(each.row)
@@ -263,7 +269,7 @@ class Editions:
         if not made:
             raise reasons[0] if reasons else ImageUnreadable(reason="its index lists no image")
         entries = [
-            _entry(each, made[each.row.digest], self.entries.platform(each))
+            self.entries.entry(each, made[each.row.digest])
             for each in images.listed
             if each.row.digest in made
         ]
@@ -300,8 +306,7 @@ class Editions:
         kinds = {row.digest: name.kind for row, name in names.items() if row not in same}
         made = {row.digest: row for row in same} | (self._known(repository, kinds) if kinds else {})
         missing = {row: manifest for row, manifest in images.items() if row.digest not in made}
-        layers = [layer for manifest in missing.values() for layer in zstd_layers(manifest)]
-        gzipped = self._gzipped(repository, layers)
+        gzipped = self._gzipped(repository, [each for one in missing.values() for each in zstd_layers(one)])
         for row, manifest in missing.items():
             document = image_edition(manifest, edition.of(row.media_type), gzipped)
             made[row.digest] = self.store(repository, row, kinds[row.digest], *document)
@@ -393,8 +398,3 @@ def _nature_of(media_type: str, manifests: Sequence[Manifest]) -> Nature:
         any(map(has_zstd, images)),
         not images,
     )
-
-
-def _entry(listed: Listed, made: ManifestRow, platform: Mapping[str, Any]) -> Entry:
-    document = {**listed.entry, "platform": platform} if platform else listed.entry
-    return Entry(document, made.media_type, made.digest, made.size)

@@ -18,7 +18,7 @@ from dualreg.image import media_types
 from dualreg.image.convert import CONFIG_LIMIT
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
-from dualreg.image.editions import images_only
+from dualreg.image.editions import Entry, images_only
 from dualreg.image.formats import Role
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import RepositoryName
@@ -37,10 +37,21 @@ class Listed(NamedTuple):
 
 
 class Images(NamedTuple):
-    """The images that an index lists, in its order; *complete* unless the repository lacks some."""
+    """The images that an index lists, in its order.
+
+    Attributes:
+        complete: Whether the repository lacks none.
+        first: The manifests of those that are needed first.
+    """
 
     listed: tuple[Listed, ...]
     complete: bool
+    first: frozenset[Digest] = frozenset()
+
+    @property
+    def in_turn(self) -> list[Listed]:
+        """The images, those that are needed first before the others."""
+        return sorted(self.listed, key=lambda each: each.row.digest not in self.first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +100,24 @@ class IndexEntries:
                 said = Platform.named_by(parse_object(self.manifests.documents.read(config.digest)))
                 return {name: text for name, text in said._asdict().items() if text}
         return {}
+
+    def with_first(self, images: Images, platform: Platform | None) -> Images:
+        """Return the images, of which those for a platform, if there is one, are needed first."""
+        if platform is None:
+            return images
+        ours = self.of_platform(images, platform).listed
+        return images._replace(first=frozenset(each.row.digest for each in ours))
+
+    def entry(self, listed: Listed, made: ManifestRow) -> Entry:
+        """Return the entry of an edition of the index, which lists what was *made* of the image."""
+        platform = self.platform(listed)
+        document = {**listed.entry, "platform": platform} if platform else listed.entry
+        return Entry(document, made.media_type, made.digest, made.size)
+
+    def of_platform(self, images: Images, platform: Platform) -> Images:
+        """Return those of the images that are for a platform."""
+        listed = (each for each in images.listed if platform.fits(self.platform(each)))
+        return images._replace(listed=tuple(listed))
 
     def _entries(self, index: ManifestRow) -> Iterator[Mapping[str, Any]]:
         document = parse_object(self.manifests.payload(index))

@@ -20,11 +20,12 @@ from dualreg.image.formats import Role
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.platform import LINUX_AMD64, Platform
 from dualreg.image.schema1 import outline
-from dualreg.registry.accept import Accept
+from dualreg.registry.accept import Accept, Agent
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.editions import Editions, Form
 from dualreg.registry.loaded import load_children
 from dualreg.registry.manifests import Manifests
+from dualreg.registry.platform_editions import PlatformEditions
 from dualreg.registry.provenance import Provenance
 from dualreg.registry.schema1_editions import Generated, Schema1Editions
 from dualreg.registry.signatures import Ruling
@@ -72,6 +73,7 @@ class Negotiation:
     manifests: Manifests
     bridge: Bridge
     editions: Editions
+    platforms: PlatformEditions
     schema1: Schema1Editions
 
     def find(
@@ -108,7 +110,7 @@ class Negotiation:
         if form is Form.SCHEMA1:
             return self._as_schema1(repository, reference, row, accept.agent.platform)
         if form is not Form.AS_STORED:
-            row = self.edition(repository, reference, row, Edition(form))
+            row = self.edition(repository, reference, row, Edition(form), agent=accept.agent)
         return self._stored(repository, row)
 
     def find_soon(
@@ -135,12 +137,20 @@ class Negotiation:
         return form, row
 
     def edition(
-        self, repository: RepositoryName, tag: Tag, row: ManifestRow, edition: Edition, *, whole: bool = False
+        self,
+        repository: RepositoryName,
+        tag: Tag,
+        row: ManifestRow,
+        edition: Edition,
+        *,
+        whole: bool = False,
+        agent: Agent | None = None,
     ) -> ManifestRow:
         """Return an edition of a tagged manifest; schema 1 that cannot be converted, as it is.
 
         Args:
             whole: As for ``Editions.make``.
+            agent: The client that gets it; it may be that for its platform only, as ``PlatformEditions`` has.
 
         Raises:
             ImageUnreadable: there is none.
@@ -148,6 +158,8 @@ class Negotiation:
         """
         if row.media_type in media_types.SCHEMA1_TYPES:
             return self._convert_schema1(repository, tag, row, edition) or row
+        if row.media_type in media_types.INDEXES and agent and agent.names_platform:
+            return self.platforms.make(repository, row, edition, agent.platform)
         return self.editions.make(repository, row, edition, whole=whole)
 
     def successor(self, repository: RepositoryName, digest: Digest, accept: Accept) -> Digest | None:

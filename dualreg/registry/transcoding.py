@@ -9,14 +9,15 @@ docs/adr/0046-layers-are-transcoded-once.md.
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from threading import BoundedSemaphore
+from typing import Self
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import BlobRow, Lease, RepositoryRow
@@ -75,6 +76,7 @@ class Transcoding:
         """Return the gzip editions of those of *layers* that are zstd, by the digests of these.
 
         They are blobs of the repository, which has the *layers*. One that another repository has is shared.
+        Those that are missing are made in the order of *layers*.
 
         Raises:
             LayersPending: they are not all made yet, but will be.
@@ -89,17 +91,24 @@ class Transcoding:
         return {source: Descriptor(gzip[source], blobs[source].digest, blobs[source].size) for source in gzip}
 
     def editions(self, repository: RepositoryName, sources: AbstractSet[Digest]) -> Mapping[Digest, BlobRow]:
-        """Return the gzip editions of layers, whatever they are compressed with; as ``gzipped``."""
+        """Return the gzip editions of layers, whatever they are compressed with; as ``gzipped``.
+
+        They are made in the order of *sources*, if that has one.
+        """
         made = self._made(repository, sources)
         if sources <= made.keys():
             return made
         with self._patient() as until:
-            while missing := sources - (made := self._made(repository, sources)).keys():
+            while missing := _without(sources, made := self._made(repository, sources)):
                 if until is None:
                     self._make_each(repository, missing)
                 elif not self._await(repository, missing, until):
                     raise LayersPending(retry_after=_RETRY_AFTER)
         return made
+
+    def hasty(self) -> Self:
+        """Return what does the same, but waits for nothing that other threads make."""
+        return self if self.patience is None else replace(self, patience=0.0)
 
     @contextmanager
     def _patient(self) -> Iterator[float | None]:
@@ -263,6 +272,11 @@ def _holder(tx: Transaction, repository: RepositoryName, source: Digest) -> Repo
     if row is None or not tx.blobs.hold(row.id, source):
         raise BlobUnknown(digest=str(source))
     return row
+
+
+def _without(sources: Iterable[Digest], made: Container[Digest]) -> list[Digest]:
+    """Return the layers whose editions are not *made*, in order."""
+    return [source for source in sources if source not in made]
 
 
 def _require(source: Digest, stored: Hasher) -> None:

@@ -104,6 +104,7 @@ HOMES: dict[str, set[str]] = {
         "dualreg.registry.integrity",
         "dualreg.registry.listings",
         "dualreg.registry.manifests",
+        "dualreg.registry.platform_editions",
         "dualreg.registry.schema1_editions",
         "dualreg.registry.signatures",
         "dualreg.registry.v1_layers",

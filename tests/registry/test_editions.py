@@ -1,11 +1,14 @@
 """Which form of an image a client gets, cell by cell, and what is made for it."""
 
+import re
+
 import pytest
 
 from dualreg.catalog.tables import ManifestViews
 from dualreg.image import media_types
 from dualreg.image.editions import Edition, Family
 from dualreg.image.names import Tag
+from dualreg.image.platform import LINUX_AMD64, Platform
 from dualreg.image.schema1 import KIND, kind_for
 from dualreg.registry.accept import Accept, Agent
 from dualreg.registry.editions import Form, Nature, suitable
@@ -42,6 +45,7 @@ def test_what_a_user_agent_tells(user_agent: str) -> None:
     agent = Agent.of(user_agent)
     found = agent.schema1_by_default, agent.zstd, str(agent.platform)
     assert found == AGENTS[user_agent]
+    assert agent.names_platform is bool(re.match(r"docker/\d.* os/", user_agent))
 
 
 def accept(*types: str, agent: str = "", wildcard: bool = False, as_stored: bool = False) -> Accept:
@@ -149,8 +153,11 @@ def test_what_editions_are_recorded_as() -> None:
     """Names that the catalog has room for, each of one edition."""
     column = ManifestViews.__table__.c.kind
     tags = [kind_for(Tag(tag)) for tag in ("v1", "a", "A", "1", "x" * 128, "latest")]
-    kinds = [*Edition, *(kind for each in Edition for kind in (each.kind, each.partial_kind)), *tags]
+    platforms = [Platform(), Platform("windows"), Platform("linux", "arm64"), Platform("x" * 99, "y" * 99)]
+    named = [each.kind_for(platform) for each in Edition for platform in platforms]
+    kinds = [*Edition, *(kind for each in Edition for kind in (each.kind, each.partial_kind)), *tags, *named]
     assert len({*map(str.casefold, kinds)}) == len(kinds)
     assert max(map(len, kinds)) <= column.type.length
     assert [kind for kind in kinds if kind.startswith(KIND)] == tags
     assert kind_for(Tag("latest")) == "s1-jms6srmohzsn7"  # what is recorded is found by later releases
+    assert Edition.GZIP.kind_for(LINUX_AMD64) == "p-fwaowt3nqb7zn"
