@@ -106,6 +106,7 @@ _RULES = (RetentionRule("group1*/*", newest=3), RetentionRule("*", pulled_within
 #: What commands show of each repository that is read, or of those after it.
 PAGES: dict[str, Callable[[Registry, RepositoryName], object]] = {
     "usage of 100": lambda registry, name: registry.usage.repositories(after=name, limit=_PAGE),
+    "repository list of 100": lambda registry, name: registry.usage.listed(after=name, limit=_PAGE),
     "tag list": lambda registry, name: registry.tags.describe(name, limit=_PAGE, reader=None),
     "tag history": lambda registry, name: registry.history.page(name, _TAG, limit=_PAGE),
     "retention explain": lambda registry, name: [
