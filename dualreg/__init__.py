@@ -14,6 +14,7 @@
     monitoring/     metrics: what the processes of a server count, and the page for Prometheus
     remote/         the HTTP client of other registries and key servers: authentication, retries, limits
     maintenance/    housekeeping while the registry serves
+    operations/     what operators do, by commands and over HTTP: the table, its description, and its client
     web/            HTTP: Flask blueprints for V1 and V2, thin
     cli/            the ``dualreg`` command
     mountinfo       which files are on this machine

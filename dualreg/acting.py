@@ -17,6 +17,8 @@ class Api(StrEnum):
 
     V1 = "v1"
     V2 = "v2"
+    #: By the API of administration.
+    API = "api"
     #: By a command, the garbage collection included.
     COMMAND = "command"
     #: By a migration, a mirror rule, or an import on demand.

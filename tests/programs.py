@@ -68,7 +68,7 @@ def environment() -> dict[str, str]:
 
 def unannounced(result: Result) -> Result:
     """Return what a command printed without the line that says which registry it means."""
-    line = re.compile(rb"^Registry: /.*\n", re.MULTILINE)
+    line = re.compile(rb"^Registry: (?:/|http).*\n", re.MULTILINE)
     result.output_bytes = line.sub(b"", result.output_bytes)
     result.stderr_bytes = line.sub(b"", result.stderr_bytes)
     return result

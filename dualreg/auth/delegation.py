@@ -43,6 +43,16 @@ class Delegation:
         """Return the patterns that the identity manages; with a key that is limited, none."""
         return () if identity.limits is not None else own_patterns(identity, self.rules, MANAGE)
 
+    def administers(self, identity: Identity) -> bool:
+        """Return whether the identity is an administrator: it has ``admin`` and ``manage`` on ``*``.
+
+        With a key that is limited, it is none.
+        """
+        needed = (Action.ADMIN, MANAGE)
+        return identity.limits is None and all(
+            "*" in own_patterns(identity, self.rules, action) for action in needed
+        )
+
     def lines(self, identity: Identity) -> Sequence[PermissionRow]:
         """Return the rules within these patterns, by who and pattern."""
         own = self.patterns(identity)

@@ -5,11 +5,12 @@ load neither the registry nor the web server.
 """
 
 import logging
+from pathlib import Path
 
 import click
 
 from dualreg import __version__
-from dualreg.cli.command import LazyGroup
+from dualreg.cli.command import Chosen, ServerGroup
 from dualreg.messages import LogFormatter
 
 #: Each command: where it is defined, as MODULE:NAME below ``dualreg.cli``, and its line in the help.
@@ -55,13 +56,35 @@ COMMANDS = {
 
 
 @click.group(
-    cls=LazyGroup,
+    cls=ServerGroup,
     lazy=COMMANDS,
     package=__name__,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+@click.option(
+    "--server",
+    metavar="URL",
+    envvar="DUALREG_SERVER",
+    help="Run the command on this server, by its API.  [env: DUALREG_SERVER]",
+)
+@click.option(
+    "--server-key",
+    type=click.Path(path_type=Path),
+    envvar="DUALREG_SERVER_KEY_FILE",
+    metavar="FILE",
+    help="Read ACCOUNT:KEY for the server from FILE.  [env: DUALREG_SERVER_KEY_FILE]",
+)
+@click.option(
+    "--server-ca",
+    type=click.Path(path_type=Path),
+    envvar="DUALREG_SERVER_CA",
+    metavar="FILE",
+    help="Trust the authorities in the PEM file FILE.  [env: DUALREG_SERVER_CA]",
+)
 @click.version_option(__version__, prog_name="dualreg")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context, server: str | None, server_key: Path | None, server_ca: Path | None) -> None:
     """Serve one container registry to Docker V1, Docker V2 and OCI clients."""
+    context.obj = Chosen(server, server_key, server_ca)
     if logging.lastResort:  # which prints warnings, as no log is configured
         logging.lastResort.setFormatter(LogFormatter())

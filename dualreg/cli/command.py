@@ -1,8 +1,9 @@
 """Building blocks of commands: groups that import a command on use, and options under headings."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 
@@ -67,6 +68,46 @@ class LazyGroup(click.Group):
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, short) for name, (_, short) in self._lazy.items()])
+
+
+class Chosen(NamedTuple):
+    """The server of the global options; without a *url*, commands work on this machine."""
+
+    url: str | None = None
+    key_file: Path | None = None
+    ca: Path | None = None
+
+
+class ServerGroup(LazyGroup):
+    """The group of all commands: with a server, only those run that its API offers."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that *args* name.
+
+        Raises:
+            click.ClickException: it cannot run on the server of the global options.
+        """
+        found = super().resolve_command(ctx, args)
+        if ctx.params.get("server") and found[1]:
+            names = [str(found[0]), *_names_below(ctx, found[1], found[2])]
+            local = import_module("dualreg.operations.local")  # which loads much
+            if reason := local.why_local(" ".join(names)):
+                raise click.ClickException(f"dualreg {' '.join(names)} cannot run on a server: {reason}")
+        return found
+
+
+def _names_below(ctx: click.Context, command: click.Command, args: Sequence[str]) -> Iterator[str]:
+    """Yield the names of the commands below *command* that *args* name."""
+    for each in args:
+        below = command.get_command(ctx, each) if isinstance(command, click.Group) else None
+        if below is None:
+            if each.startswith("-"):
+                continue
+            return
+        yield each
+        command = below
 
 
 class Option(click.Option):

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import click
 
-from dualreg.cli.admin import audited_registry, prepared_registry
+from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import counted, echo, echo_json, records, table
-from dualreg.errors import RegistryError
 from dualreg.image.names import RepositoryName, Tag
 
 
@@ -27,13 +26,8 @@ def add(pattern: str, data: Path | None, config: Path | None) -> None:
 
     In PATTERN, * matches anything. The rule holds for tags that exist, and for those that are pushed later.
     """
-    with audited_registry(data, config, alone=True) as (registry, _, record):
-        try:
-            is_new = registry.immutability.add(pattern)
-        except ValueError as error:
-            raise click.ClickException(str(error)) from error
-        if is_new:
-            record("immutable add", pattern=pattern)
+    with administration(data, config, changes=True, alone=True) as admin:
+        is_new = admin.immutable.add(pattern).is_new
     echo(f"Tags that match {pattern} are immutable." if is_new else f"There is such a rule: {pattern}")
 
 
@@ -42,12 +36,8 @@ def add(pattern: str, data: Path | None, config: Path | None) -> None:
 @settings_options
 def remove(pattern: str, data: Path | None, config: Path | None) -> None:
     """Remove the rule PATTERN."""
-    with audited_registry(data, config, alone=True) as (registry, _, record):
-        try:
-            registry.immutability.remove(pattern)
-        except ValueError as error:
-            raise click.ClickException(str(error)) from error
-        record("immutable remove", pattern=pattern)
+    with administration(data, config, changes=True, alone=True) as admin:
+        admin.immutable.remove(pattern)
     echo(f"Removed the rule {pattern}.")
 
 
@@ -56,8 +46,8 @@ def remove(pattern: str, data: Path | None, config: Path | None) -> None:
 @settings_options
 def list_rules(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the rules of immutable tags."""
-    with prepared_registry(data, config, alone=True) as (registry, _):
-        rules = registry.immutability.rules()
+    with administration(data, config, alone=True) as admin:
+        rules = admin.immutable.list()
     if as_json:
         records(rules)
         return
@@ -71,14 +61,10 @@ def list_rules(data: Path | None, config: Path | None, *, as_json: bool) -> None
 @settings_options
 def explain(image: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Explain whether a tag is immutable, or will be when it is pushed, and by which rule."""
-    try:
+    with administration(data, config, alone=True) as admin:
         name, _, text = image.rpartition(":")
-        repository, tag = RepositoryName.parse(name), Tag.parse(text)
-        with prepared_registry(data, config, alone=True) as (registry, _):
-            rule = registry.immutability.rule_of(repository, tag)
-    except RegistryError as error:
-        raise click.ClickException(str(error)) from error
+        found = admin.immutable.explain(RepositoryName.parse(name), Tag.parse(text))
     if as_json:
-        echo_json({"immutable": rule is not None, "rule": rule}, indent=None)
+        echo_json(found, indent=None)
     else:
-        echo(f"yes: by the rule {rule}" if rule else "no: no rule matches it")
+        echo(f"yes: by the rule {found.rule}" if found.rule else "no: no rule matches it")

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from dualreg.catalog.rows import TagRow
 from dualreg.image.names import RepositoryName
+from dualreg.operations.session import Listing
 from dualreg.registry import Registry
 from dualreg.registry.pages import Page
 
@@ -26,6 +27,24 @@ def pages(read: Callable[[int, Row | None], Page[Row]], limit: int | None = None
         yield page.rows
         left = None if left is None else left - len(page.rows)
         more, end = page.more, page.end if page.more else None
+
+
+def listed(
+    read: Callable[[int, str | None], Listing[Row]], limit: int | None = None, after: str | None = None
+) -> Iterator[Sequence[Row]]:
+    """Yield the rows of a list of an operation, up to *limit*, page by page.
+
+    Args:
+        read: Returns a page, given how many rows it may have, and where the page before ended.
+        after: Where the first page starts.
+    """
+    left = limit
+    while left is None or left > 0:
+        page = read(_SIZE if left is None else min(left, _SIZE), after)
+        yield page.rows
+        if page.next is None:
+            return
+        left, after = None if left is None else left - len(page.rows), page.next
 
 
 def tag_pages(

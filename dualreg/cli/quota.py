@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from dualreg.catalog.rows import QuotaRow
-from dualreg.cli.admin import audited_registry, prepared_registry
+from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import counted, echo, records, table
 from dualreg.settings.values import parse_bytes
@@ -32,15 +32,10 @@ def set_quota(pattern: str, size: str, data: Path | None, config: Path | None, *
     In PATTERN, * matches anything. SIZE is a number of bytes, or such as 500m or 20g. Pushes wait while what
     is used is counted.
     """
-    with audited_registry(data, config, alone=True) as (registry, _, record):
-        try:
-            limit = QuotaRow(pattern, parse_bytes(size), None if soft is None else parse_bytes(soft))
-            used = registry.quotas.set(limit)
-        except ValueError as error:
-            raise click.ClickException(str(error)) from error
-        record("quota set", pattern=pattern, size=limit.size, soft=limit.soft)
-    echo(f"{pattern} may have {limit.size} bytes; {used} are used.")
-    if used > limit.size:
+    with administration(data, config, changes=True, alone=True) as admin:
+        found = admin.quotas.set(pattern, parse_bytes(size), None if soft is None else parse_bytes(soft))
+    echo(f"{pattern} may have {found.size} bytes; {found.used} are used.")
+    if (found.used or 0) > found.size:
         echo("Pushes that need more are refused until images are deleted and collected.")
 
 
@@ -49,12 +44,8 @@ def set_quota(pattern: str, size: str, data: Path | None, config: Path | None, *
 @settings_options
 def remove(pattern: str, data: Path | None, config: Path | None) -> None:
     """Remove the quota of PATTERN."""
-    with audited_registry(data, config, alone=True) as (registry, _, record):
-        try:
-            registry.quotas.remove(pattern)
-        except ValueError as error:
-            raise click.ClickException(str(error)) from error
-        record("quota remove", pattern=pattern)
+    with administration(data, config, changes=True, alone=True) as admin:
+        admin.quotas.remove(pattern)
     echo(f"Removed the quota of {pattern}.")
 
 
@@ -63,8 +54,8 @@ def remove(pattern: str, data: Path | None, config: Path | None) -> None:
 @settings_options
 def list_quotas(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the quotas and what is used of them, in bytes."""
-    with prepared_registry(data, config, alone=True) as (registry, _):
-        quotas = registry.quotas.list()
+    with administration(data, config, alone=True) as admin:
+        quotas = admin.quotas.list()
     if as_json:
         records(quotas)
         return

@@ -1,8 +1,9 @@
 """``dualreg retention``: which tags stay, by rules, and the deletion of the others."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -11,16 +12,24 @@ import click
 from dualreg.assembly import catalog_of, writes_of
 from dualreg.catalog.leading import Duty
 from dualreg.catalog.retention import RetentionRule
-from dualreg.cli.admin import Record, audited_registry, prepared_registry
+from dualreg.cli.admin import Record, audited_registry
+from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import Columns, counted, echo, echo_json, minute, table
 from dualreg.cli.paced import paced
 from dualreg.cli.progress import interruptible, progress, stoppable
 from dualreg.cli.readonly import require_changeable
 from dualreg.cli.turns import Task, run_scheduled
-from dualreg.errors import RegistryError, TagUnknown
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.maintenance.retention import Retained, RetentionRun
+from dualreg.operations.retention import (
+    TagVerdict,
+    Verdicts,
+    clause_text,
+    rule_clauses,
+    rule_pattern,
+    rule_text,
+)
 from dualreg.patterns import check_pattern
 from dualreg.registry import Registry
 from dualreg.registry.retention import parse_patterns
@@ -29,6 +38,8 @@ from dualreg.settings import Settings
 from dualreg.settings.schedules import Timing
 from dualreg.settings.values import format_duration, parse_duration
 
+#: Tags that are judged at a time.
+_PAGE = 200
 _HEADINGS = ("TAG", "PUSHED", "PULLED", "STAYS", "WHY")
 
 
@@ -64,14 +75,15 @@ def add(
     PATTERN is REPOSITORY[:TAG], in which * matches anything: team/* is for all tags, team/*:pr-* for some.
     Each option keeps tags; a tag stays if one of them keeps it. A push counts as a pull.
     """
-    try:
-        rule = RetentionRule(*parse_patterns(pattern), newest, younger_than, pulled_within, matching)
-        with audited_registry(data, config, alone=True) as (registry, _, record):
-            registry.retention.add(rule)
-            record("retention add", rule=_text(rule))
-    except ValueError as error:
-        raise click.ClickException(str(error)) from error
-    echo(f"Added the rule {_text(rule)}.")
+    with administration(data, config, changes=True, alone=True) as admin:
+        rule = admin.retention.add(
+            pattern,
+            newest=newest,
+            younger_than=younger_than,
+            pulled_within=pulled_within,
+            matching=matching,
+        )
+    echo(f"Added the rule {rule_text(rule)}.")
     if newest is None and not matching:
         echo("Warning: without --newest, an unused repository loses all of these tags.", err=True)
     echo("Show what it deletes:  dualreg retention run --dry-run")
@@ -82,12 +94,12 @@ def add(
 @settings_options
 def list_rules(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the rules."""
-    with prepared_registry(data, config, alone=True) as (registry, _):
-        rules = registry.retention.rules()
+    with administration(data, config, alone=True) as admin:
+        rules = admin.retention.list()
     if as_json:
         echo_json([_document(rule) for rule in rules])
         return
-    table(("PATTERN", "KEEPS"), [(_pattern(rule), ", ".join(_clauses(rule))) for rule in rules])
+    table(("PATTERN", "KEEPS"), [(rule_pattern(rule), ", ".join(rule_clauses(rule))) for rule in rules])
     echo(
         f"{counted(len(rules), 'rule')}." if rules else "No rules. Add one:  dualreg retention add PATTERN …"
     )
@@ -98,13 +110,9 @@ def list_rules(data: Path | None, config: Path | None, *, as_json: bool) -> None
 @settings_options
 def remove(pattern: str, data: Path | None, config: Path | None) -> None:
     """Remove the rule for PATTERN."""
-    try:
-        repositories, tags = parse_patterns(pattern)
-        with audited_registry(data, config, alone=True) as (registry, _, record):
-            registry.retention.remove(repositories, tags)
-            record("retention remove", pattern=f"{repositories}:{tags}")
-    except ValueError as error:
-        raise click.ClickException(str(error)) from error
+    with administration(data, config, changes=True, alone=True) as admin:
+        admin.retention.remove(pattern)
+    repositories, tags = parse_patterns(pattern)
     echo(f"Removed the rule for {repositories}:{tags}.")
 
 
@@ -118,64 +126,48 @@ def explain(reference: str, data: Path | None, config: Path | None, *, as_json: 
     Without TAG, all tags of the repository are listed. With --json, each tag is one line.
     """
     name, _, tag = reference.partition(":")
-    try:
+    with administration(data, config) as admin, interruptible():
         chosen = Tag.parse(tag) if tag else None
-        with prepared_registry(data, config) as (registry, _), interruptible():
-            verdicts = _judged(registry, RepositoryName.parse(name), chosen)
-            _explain(verdicts, as_json=as_json)
-    except RegistryError as error:
-        raise click.ClickException(str(error)) from error
+        read = partial(admin.retention.explain, RepositoryName.parse(name), chosen)
+        _explain(read, as_json=as_json)
 
 
-def _judged(registry: Registry, name: RepositoryName, tag: Tag | None) -> Iterator[Sequence[Verdict]]:
-    """Yield what becomes of the tags of a repository, or of one of them.
-
-    Raises:
-        RepositoryUnknown, TagUnknown.
-    """
-    service = registry.retention
-    repository = service.find(name)
-    if upstream := service.upstream(repository):
-        echo(f"No rules apply: the content is from {upstream}. See keep in docs/upstreams.md.", err=True)
-    for judged in service.judge(repository, () if upstream else service.rules()):
-        found = [each for each in judged.verdicts if tag in (None, each.tag.name)]
-        yield found
-        if tag and found:
-            return
-    if tag:
-        raise TagUnknown(tag=tag)
-
-
-def _explain(pages: Iterator[Sequence[Verdict]], *, as_json: bool) -> None:
-    columns = Columns(*_HEADINGS)
-    for verdicts in pages:
+def _explain(read: Callable[..., Verdicts], *, as_json: bool) -> None:
+    """Print what becomes of tags, page by page."""
+    columns, page = Columns(*_HEADINGS), read(n=_PAGE)
+    if page.upstream:
+        text = f"No rules apply: the content is from {page.upstream}. See keep in docs/upstreams.md."
+        echo(text, err=True)
+    while True:
         if not as_json:
-            columns.add([_cells(each) for each in verdicts])
-        for each in verdicts if as_json else ():
+            columns.add([_cells(each) for each in page.rows])
+        for each in page.rows if as_json else ():
             echo_json(_explained(each), indent=None)
+        if page.next is None:
+            return
+        page = read(n=_PAGE, after=page.next)
 
 
-def _cells(verdict: Verdict) -> tuple[str, ...]:
+def _cells(row: TagVerdict) -> tuple[str, ...]:
     """Return the columns of ``explain``."""
-    tag, until = verdict.tag, verdict.goes_at
-    stays = f"until {minute(until)}" if until else "no" if verdict.goes else "yes"
-    pulled = minute(tag.pulled_at) if tag.pulled_at else "never"
-    return (tag.name, minute(tag.pushed_at), pulled, stays, _why(verdict))
+    stays = f"until {minute(row.until)}" if row.until else "yes" if row.stays else "no"
+    pulled = minute(row.pulled_at) if row.pulled_at else "never"
+    return (row.tag, minute(row.pushed_at), pulled, stays, _why(row))
 
 
-def _explained(verdict: Verdict) -> dict[str, object]:
+def _explained(row: TagVerdict) -> dict[str, object]:
     kept = [
-        {"clause": keep.clause, "rule": _pattern(keep.rule) if keep.rule else None, "until": keep.until}
-        for keep in verdict.keeps
+        {"clause": keep.clause, "rule": rule_pattern(keep.rule) if keep.rule else None, "until": keep.until}
+        for keep in row.keeps
     ]
     return {
-        "tag": verdict.tag.name,
-        "digest": verdict.tag.digest,
-        "pushed_at": verdict.tag.pushed_at,
-        "pulled_at": verdict.tag.pulled_at,
-        "stays": not verdict.goes,
-        "until": verdict.goes_at,
-        "rules": [_pattern(rule) for rule in verdict.rules],
+        "tag": row.tag,
+        "digest": row.digest,
+        "pushed_at": row.pushed_at,
+        "pulled_at": row.pulled_at,
+        "stays": row.stays,
+        "until": row.until,
+        "rules": [rule_pattern(rule) for rule in row.rules],
         "kept_by": kept,
     }
 
@@ -256,7 +248,7 @@ class _Deleted:
     def add(self, repository: RepositoryName, verdicts: Sequence[Verdict]) -> None:
         """List some tags of a repository."""
         for verdict in verdicts:
-            tag, rules = verdict.tag, [_text(rule) for rule in verdict.rules]
+            tag, rules = verdict.tag, [rule_text(rule) for rule in verdict.rules]
             placed = {"repository": repository, "tag": tag.name, "digest": f"{tag.digest}"}
             pulled = tag.pulled_at.isoformat() if tag.pulled_at else None
             times = {"pushed_at": tag.pushed_at.isoformat(), "pulled_at": pulled}
@@ -268,7 +260,16 @@ class _Deleted:
             if self._as_json:
                 echo_json(placed | times | {"rules": rules}, indent=None)
             else:
-                self._columns.add([(f"{repository}:{tag.name}", *_cells(verdict)[1:3], "; ".join(rules))])
+                self._columns.add(
+                    [
+                        (
+                            f"{repository}:{tag.name}",
+                            minute(tag.pushed_at),
+                            minute(tag.pulled_at) if tag.pulled_at else "never",
+                            "; ".join(rules),
+                        )
+                    ]
+                )
 
 
 def _summarize(result: Retained, settings: Settings, *, dry_run: bool) -> None:
@@ -282,48 +283,18 @@ def _summarize(result: Retained, settings: Settings, *, dry_run: bool) -> None:
         echo("Their images stay, by digest, and take room: manifests without a tag are kept (gc_untagged).")
 
 
-def _why(verdict: Verdict) -> str:
-    if not verdict.rules:
+def _why(row: TagVerdict) -> str:
+    if not row.rules:
         return "no rule matches it"
-    if verdict.goes:
-        return f"not kept by {'; '.join(map(_text, verdict.rules))}"
-    return "; ".join(dict.fromkeys(map(_kept, verdict.keeps)))
+    if not row.stays:
+        return f"not kept by {'; '.join(map(rule_text, row.rules))}"
+    return "; ".join(dict.fromkeys(map(_kept, row.keeps)))
 
 
 def _kept(keep: Keep) -> str:
     if keep.rule is None:
         return "it is immutable" if keep.clause is Clause.IMMUTABLE else "its image is in the repository"
-    return f"{_pattern(keep.rule)} keeps {_clause(keep.rule, keep.clause)}"
-
-
-def _pattern(rule: RetentionRule) -> str:
-    return f"{rule.repositories}:{rule.tags}"
-
-
-def _text(rule: RetentionRule) -> str:
-    return f"{_pattern(rule)} ({', '.join(_clauses(rule))})"
-
-
-def _clauses(rule: RetentionRule) -> Sequence[str]:
-    """Return the clauses of a rule as it was given."""
-    given = {
-        Clause.NEWEST: rule.newest, Clause.YOUNGER_THAN: rule.younger_than,
-        Clause.PULLED_WITHIN: rule.pulled_within, Clause.MATCHING: rule.matching,
-    }  # fmt: skip
-    return [_clause(rule, clause) for clause, value in given.items() if value]
-
-
-def _clause(rule: RetentionRule, clause: Clause) -> str:
-    match clause:
-        case Clause.YOUNGER_THAN:
-            value = format_duration(rule.younger_than or timedelta())
-        case Clause.PULLED_WITHIN:
-            value = format_duration(rule.pulled_within or timedelta())
-        case Clause.MATCHING:
-            value = " ".join(rule.matching)
-        case _:
-            value = f"{rule.newest}"
-    return f"{clause} {value}"
+    return f"{rule_pattern(keep.rule)} keeps {clause_text(keep.rule, keep.clause)}"
 
 
 def _document(rule: RetentionRule) -> dict[str, object]:

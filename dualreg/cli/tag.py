@@ -1,28 +1,22 @@
 """``dualreg tag``: tags, what they pointed at, and where they point."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
-from dualreg.catalog.moves import HistoryPlace, HistoryRow
-from dualreg.catalog.rows import TagRow
-from dualreg.catalog.sizes import TagSize
-from dualreg.cli.admin import Record, audited_registry, prepared_registry
+from dualreg.catalog.moves import HistoryRow
+from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import Columns, counted, echo, echo_json
-from dualreg.cli.paging import pages, tag_pages
-from dualreg.cli.readonly import require_changeable
-from dualreg.errors import RegistryError
+from dualreg.cli.paging import listed
 from dualreg.image.digest import Digest
-from dualreg.image.names import RepositoryName, Tag, parse_reference
-from dualreg.registry import Registry
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.operations.tags import SizedTag
 from dualreg.registry.history import Restoration
-from dualreg.registry.pages import Page
-from dualreg.settings import Settings
 
 _Row = TypeVar("_Row")
 _dry_run = click.option("--dry-run", is_flag=True, help="Only print what would be changed.")
@@ -50,10 +44,9 @@ def list_tags(
     part that nothing else needs, and the rest is SHARED. With --json, each tag is one line.
     """
     columns = Columns("TAG", "DIGEST", "ORIGIN", "PUSHED", "PULLED", "BYTES", "OWN", "SHARED")
-    with _reading(data, config) as registry:
-        name = RepositoryName.parse(repository)
-        listed = tag_pages(registry, name, prefix=prefix, newest=newest, limit=limit)
-        found = (_with_sizes(registry, name, rows) for rows in listed)
+    with administration(data, config, alone=True) as admin:
+        read = partial(admin.tags.list, RepositoryName.parse(repository), prefix=prefix, newest=newest)
+        found = listed(lambda n, end: read(n=n, after=end), limit)
         count = _show(found, columns, _tag_cells, _tag_members, as_json=as_json)
     if not as_json:
         echo(f"{counted(count, 'tag')}.")
@@ -78,26 +71,15 @@ def _show(
     return count
 
 
-def _with_sizes(
-    registry: Registry, repository: RepositoryName, rows: Sequence[TagRow]
-) -> Sequence[tuple[TagRow, TagSize]]:
-    """Return tags with what they need; one that was deleted meanwhile needs nothing any longer."""
-    sizes = registry.usage.sizes(repository, rows)
-    return [(row, sizes.get(row.digest, TagSize(0, 0))) for row in rows]
-
-
-def _tag_cells(listed: tuple[TagRow, TagSize]) -> Sequence[str]:
-    row, (size, own) = listed
+def _tag_cells(row: SizedTag) -> Sequence[str]:
     pulled = _second(row.pulled_at) if row.pulled_at else "never"
-    sizes = map(str, (size, own, size - own))
+    sizes = map(str, (row.bytes, row.own, row.bytes - row.own))
     return row.name, str(row.digest), row.origin, _second(row.pushed_at), pulled, *sizes
 
 
-def _tag_members(listed: tuple[TagRow, TagSize]) -> dict[str, object]:
-    row, (size, own) = listed
-    names = ("name", "digest", "media_type", "size", "pushed_at", "pulled_at", "origin")
-    sizes = {"bytes": size, "own": own, "shared": size - own}
-    return {name: getattr(row, name) for name in names} | sizes
+def _tag_members(row: SizedTag) -> dict[str, object]:
+    names = ("name", "digest", "media_type", "size", "pushed_at", "pulled_at", "origin", "bytes", "own")
+    return {name: getattr(row, name) for name in names} | {"shared": row.bytes - row.own}
 
 
 @tag.command()
@@ -110,27 +92,16 @@ def history(
 ) -> None:
     """Show what a tag pointed at, and who moved it, the newest move first.
 
-    VIA is the API (v1 or v2), or command, import, upstream or follower. WHO is an account, a command, or the
-    source or registry that the image came from. With --json, each move is one line.
+    VIA is the API (v1, v2 or api), or command, import, upstream or follower. WHO is an account, a command, or
+    the source or registry that the image came from. With --json, each move is one line.
     """
     columns = Columns("AT", "VIA", "WHO", "POINTS AT")
-    with _reading(data, config) as registry:
-        found = _moves(registry, *_parse(reference), limit)
+    with administration(data, config, alone=True) as admin:
+        read = partial(admin.tags.history, *_parse(reference))
+        found = listed(lambda n, end: read(n=n, after=end), limit)
         count = _show(found, columns, _move_cells, _move_members, as_json=as_json)
     if not as_json:
         echo(f"{counted(count, 'move')}." if count else f"{reference} has no history.")
-
-
-def _moves(
-    registry: Registry, repository: RepositoryName, name: Tag, limit: int | None
-) -> Iterator[Sequence[HistoryRow]]:
-    """Yield the moves of a tag in pages."""
-
-    def read(size: int, end: HistoryRow | None) -> Page[HistoryRow]:
-        after = HistoryPlace(end.at, end.id) if end else None
-        return registry.history.page(repository, name, limit=size, after=after)
-
-    return pages(read, limit)
 
 
 def _move_cells(row: HistoryRow) -> Sequence[str]:
@@ -162,13 +133,10 @@ def restore(
     """
     if to and at:
         raise click.UsageError("give --to or --at, not both")
-    with _changing(data, config) as (registry, settings, record):
+    with administration(data, config, changes=True) as admin:
         repository, name = _parse(reference)
-        digest = Digest.parse(to) if to else None
-        planned = registry.history.restoration(repository, name, to=digest, at=_time(at) if at else None)
-        if not dry_run:
-            require_changeable(settings)
-            _restore(registry, planned, record, "tag restore")
+        digest, then = Digest.parse(to) if to else None, _time(at) if at else None
+        planned = admin.tags.restore(repository, name, to=digest, at=then, dry_run=dry_run)
     _print(planned, dry_run=dry_run, as_json=as_json)
 
 
@@ -185,15 +153,8 @@ def set_tag(
 
     Safe while the registry is serving.
     """
-    with _changing(data, config) as (registry, settings, record):
-        repository, name = _parse(reference)
-        row = registry.manifests.peek(repository, parse_reference(target))
-        if row is None:
-            raise click.ClickException(f"there is no {target} in {repository}")
-        planned = registry.history.restoration(repository, name, to=row.digest)
-        if not dry_run:
-            require_changeable(settings)
-            _restore(registry, planned, record, "tag set")
+    with administration(data, config, changes=True) as admin:
+        planned = admin.tags.set(*_parse(reference), target, dry_run=dry_run)
     _print(planned, dry_run=dry_run, as_json=as_json)
 
 
@@ -207,43 +168,14 @@ def delete(reference: str, data: Path | None, config: Path | None, *, dry_run: b
 
     `dualreg tag restore` restores it. Safe while the registry is serving.
     """
-    with _changing(data, config) as (registry, settings, record):
-        repository, name = _parse(reference)
-        row = registry.manifests.peek(repository, name)
-        if row is None:
-            raise click.ClickException(f"there is no tag {name} in {repository}")
-        if not dry_run:
-            require_changeable(settings)
-            registry.tags.delete(repository, name)
-            record("tag delete", repository=repository, tag=name, digest=str(row.digest))
+    with administration(data, config, changes=True) as admin:
+        found = admin.tags.delete(*_parse(reference), dry_run=dry_run)
     if as_json:
-        echo_json({"repository": repository, "tag": name, "digest": row.digest, "dry_run": dry_run})
+        names = {"repository": found.repository, "tag": found.tag}
+        echo_json(names | {"digest": found.digest, "dry_run": dry_run})
         return
-    echo(f"{'Would delete' if dry_run else 'Deleted'} {repository}:{name}, which pointed at {row.digest}.")
-
-
-@contextmanager
-def _reading(data: Path | None, config: Path | None) -> Iterator[Registry]:
-    """Open the registry for a block.
-
-    Raises:
-        click.ClickException: it cannot be opened, or a request of the block is refused.
-    """
-    try:
-        with prepared_registry(data, config, alone=True) as (registry, _):
-            yield registry
-    except RegistryError as error:
-        raise click.ClickException(str(error)) from error
-
-
-@contextmanager
-def _changing(data: Path | None, config: Path | None) -> Iterator[tuple[Registry, Settings, Record]]:
-    """Open the registry for a block that changes it; raises as ``_reading``."""
-    try:
-        with audited_registry(data, config) as opened:
-            yield opened
-    except RegistryError as error:
-        raise click.ClickException(str(error)) from error
+    verb = "Would delete" if dry_run else "Deleted"
+    echo(f"{verb} {found.repository}:{found.tag}, which pointed at {found.digest}.")
 
 
 def _parse(reference: str) -> tuple[RepositoryName, Tag]:
@@ -268,18 +200,6 @@ def _time(text: str) -> datetime:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise click.ClickException(f"{text} is not a time; give one such as 2026-01-31T12:00Z") from error
-
-
-def _restore(registry: Registry, planned: Restoration, record: Record, command: str) -> None:
-    """Restore a tag as planned, and record it.
-
-    Raises:
-        RegistryError: it is refused.
-    """
-    registry.require_own(planned.repository)
-    registry.history.restore(planned)
-    facts = {"repository": planned.repository, "tag": planned.tag}
-    record(command, **facts, digest=str(planned.new), before=planned.old and str(planned.old))
 
 
 def _print(planned: Restoration, *, dry_run: bool, as_json: bool) -> None:

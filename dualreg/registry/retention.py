@@ -3,6 +3,8 @@
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
 
 from dualreg.catalog.retention import DatedTag, RetainedRepository, RetentionRule
 from dualreg.errors import RepositoryUnknown
@@ -51,10 +53,20 @@ class JudgedTags:
 
     Attributes:
         newest: Of these and of all before, those that the clause ``newest`` keeps.
+        counts: How many of them each rule for the repository keeps, in the order of the rules.
     """
 
     verdicts: Sequence[Verdict]
     newest: Collection[Tag]
+    counts: Sequence[int] = ()
+
+
+class JudgedUntil(NamedTuple):
+    """Where a part of a repository ends that was judged: its last tag, and ``JudgedTags.counts`` there."""
+
+    pushed_at: datetime
+    tag: Tag
+    counts: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +151,28 @@ class TagRetention:
             and self.upstream(repository) is None
         )
 
-    def judge(self, repository: RetainedRepository, rules: Sequence[RetentionRule]) -> Iterator[JudgedTags]:
+    def judge(
+        self,
+        repository: RetainedRepository,
+        rules: Sequence[RetentionRule],
+        *,
+        after: JudgedUntil | None = None,
+        size: int = _PAGE,
+    ) -> Iterator[JudgedTags]:
         """Yield what becomes of the tags of a repository, a page at a time.
 
         Args:
             rules: All rules; those for other repositories are left out.
+            after: Where an earlier look ended, which is continued with the same rules.
+            size: How many tags are read at a time.
         """
         own = [rule for rule in rules if matches(rule.repositories, repository.name)]
-        judge, last = Judge(own, self.state.catalog.now()), None
+        judge = Judge(own, self.state.catalog.now())
+        judge.resume(after.counts if after else ())
+        last = after and (after.pushed_at, after.tag)
         while True:
             with self.state.catalog.read() as tx:
-                tags = tx.retention.tags(repository.id, last, _PAGE)
+                tags = tx.retention.tags(repository.id, last, size)
                 names = [tag.name for tag in tags]
                 about = tx.retention.about(repository.id, names)
                 bound = {*self.state.policies.of(tx, None).bound(repository.name, names)}
@@ -158,9 +181,9 @@ class TagRetention:
                 for tag in tags
             ]
             if verdicts:
-                yield JudgedTags(verdicts, judge.newest)
+                yield JudgedTags(verdicts, judge.newest, judge.counts)
                 last = (tags[-1].pushed_at, tags[-1].name)
-            if len(tags) < _PAGE:
+            if len(tags) < size:
                 return
 
     def delete(

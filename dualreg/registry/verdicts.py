@@ -84,6 +84,15 @@ class Judge:
     newest: set[Tag] = field(default_factory=set)
     _counts: dict[RetentionRule, int] = field(default_factory=dict)
 
+    @property
+    def counts(self) -> Sequence[int]:
+        """How many tags the clause ``newest`` of each rule keeps so far."""
+        return [self._counts.get(rule, 0) for rule in self.rules]
+
+    def resume(self, counts: Sequence[int]) -> None:
+        """Go on where another judge with the same rules had these ``counts``."""
+        self._counts = dict(zip(self.rules, counts, strict=False))
+
     def judge(self, tag: DatedTag, *, has_subject: bool = False, is_immutable: bool = False) -> Verdict:
         """Return what becomes of the next tag.
 

@@ -54,6 +54,8 @@ class Effort(NamedTuple):
 PERSISTENT = Effort(repeats=5, is_patient=True, connect=20, read=120, whole=600)
 #: For requests that a client waits for.
 PROMPT = Effort(repeats=1, is_patient=False, connect=3, read=8, whole=12)
+#: For requests that a server may have granted without an answer: they are not sent again.
+ONCE = Effort(repeats=0, is_patient=False, connect=10, read=120, whole=600)
 #: For requests to servers nearby, in place of which another one can be asked.
 NEARBY = Effort(repeats=0, is_patient=False, connect=1, read=3, whole=3)
 

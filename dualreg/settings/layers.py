@@ -18,6 +18,9 @@ PREFIX = "DUALREG_"
 CONFIG_VARIABLE = "DUALREG_CONFIG"
 DEFAULT_FILES = (Path("dualreg.toml"), Path("/etc/dualreg/dualreg.toml"))
 
+#: Variables of the global options of commands, which are no settings.
+_OF_COMMANDS = frozenset(f"{PREFIX}SERVER{end}" for end in ("", "_KEY", "_KEY_FILE", "_CA"))
+
 #: What pydantic's own checks expect, by their name.
 _EXPECTED = {
     "bool_parsing": "true or false",
@@ -84,7 +87,7 @@ def read_layers(
                 located = {name: _located_in(each, path, tables[key]) for name, each in value.items()}
             choices[key] = ChosenValue(located, f"{path}", f"{key} in {path}")
     for variable, value in environ.items():
-        if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE:
+        if variable.startswith(PREFIX) and variable not in {CONFIG_VARIABLE, *_OF_COMMANDS}:
             choices[variable.removeprefix(PREFIX).lower()] = ChosenValue(value, variable, variable)
     for key, value in flags.items():
         if value is not None:

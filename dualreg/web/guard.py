@@ -71,7 +71,8 @@ def enforce(locate: Callable[[Action], None]) -> None:
     if isinstance(need, Action):
         locate(need)
         _require_writable(need)
-    act_as(grant().identity.account, Api.V1 if request.blueprint == Api.V1 else Api.V2)
+    blueprint = request.blueprint
+    act_as(grant().identity.account, Api(blueprint) if blueprint in (Api.V1, Api.API) else Api.V2)
 
 
 def _require_account() -> None:

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TypeVar
 from urllib.parse import urlencode
 
 from flask import request
 
 from dualreg.errors import PageInvalid
+from dualreg.operations.places import parse_place
 from dualreg.web.address import own_path
 
 #: Maximum number of entries on a page; a client that asks for more gets this many and a Link.
@@ -16,9 +17,6 @@ PAGE_LIMIT = 1000
 
 Value = TypeVar("Value")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Microseconds since the epoch, and a name or digest.
-_CURSOR = re.compile(r"([0-9]{1,17})-(.{1,200})", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]+", re.ASCII)
 
 
@@ -43,24 +41,13 @@ def page_number() -> int:
     return max(int(text[:9]), 1) if _DECIMAL.fullmatch(text) else 1
 
 
-def format_cursor(instant: datetime, name: object) -> str:
-    """Return the ``after`` parameter of the page that follows the entry with that *instant* and *name*."""
-    return f"{(instant - _EPOCH) // timedelta(microseconds=1)}-{name}"
-
-
 def parse_cursor(parse_name: Callable[[str], Value]) -> tuple[datetime, Value] | None:
     """Return the instant and name of the ``after`` parameter; None without one.
 
     Raises:
         PageInvalid: it is malformed. Also what *parse_name* raises.
     """
-    text = request.args.get("after")
-    if text is None:
-        return None
-    match = _CURSOR.fullmatch(text)
-    if match is None:
-        raise PageInvalid(after=text[:200])
-    return _EPOCH + timedelta(microseconds=int(match[1])), parse_name(match[2])
+    return parse_place(request.args.get("after"), parse_name)
 
 
 def next_link(query: Mapping[str, object]) -> dict[str, str]:

@@ -43,6 +43,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "registry": {"errors", "image", "storage", "catalog", "patterns", "messages", "networks"} | {"waiting"},
     "monitoring": {"catalog", ""},
+    "operations": {"errors", "image", "catalog", "registry", "auth", "settings", "patterns", "remote"},
     "maintenance": {"errors", "image", "storage", "catalog", "registry", "ownership"},
     "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns", "transports"}
     | {"acting", "ownership", "messages"},
@@ -72,10 +73,10 @@ LAYERS: dict[str, set[str]] = {
         "proxies",
     },
     "web": {"errors", "image", "storage", "catalog", "registry", "auth", "settings", "patterns"}
-    | {"acting", "messages", "networks", "logs", ""},
+    | {"acting", "messages", "networks", "logs", "operations", ""},
     "cli": {"errors", "image", "remote", "storage", "catalog", "registry", "auth", "maintenance", "migrate"}
     | {"settings", "stores", "transports", "web", "assembly", "patterns", "proxies", "monitoring"}
-    | {"acting", "reloading", "messages", "logs", ""},
+    | {"acting", "reloading", "messages", "logs", "operations", ""},
     "__main__": {"cli"},
     "": set(),
 }
@@ -149,6 +150,7 @@ HARMLESS = {
     "Index",
     "MappingProxyType",
     "MetaData",
+    "Operation",
     "Path",
     "PrivateAttr",
     "RLock",

@@ -8,8 +8,9 @@ from flask import Flask
 
 from dualreg.errors import PageInvalid
 from dualreg.image.names import Tag
+from dualreg.operations.places import format_place
 from dualreg.settings import Settings
-from dualreg.web.paging import PAGE_LIMIT, format_cursor, next_link, page_number, page_size, parse_cursor
+from dualreg.web.paging import PAGE_LIMIT, next_link, page_number, page_size, parse_cursor
 
 INSTANT = datetime(2026, 1, 1, 12, 30, 0, 123456, tzinfo=UTC)
 _app = Flask("paging")
@@ -54,7 +55,7 @@ def test_page_numbers(query: str, number: int) -> None:
 
 def test_cursors_come_back() -> None:
     """To the microsecond; without one there is none."""
-    cursor = format_cursor(INSTANT, "v1-2.3")
+    cursor = format_place(INSTANT, "v1-2.3")
     assert cursor == f"{int(INSTANT.timestamp())}123456-v1-2.3"
     with _app.test_request_context("/", query_string={"after": cursor}):
         assert parse_cursor(Tag.parse) == (INSTANT, "v1-2.3")

@@ -1,4 +1,4 @@
-"""The API of accounts and permission rules, under ``/api/v1``: JSON, and errors as those of V2.
+"""The API of accounts and administration, under ``/api/v1``: JSON, and errors as those of V2.
 
 It takes passwords and API keys as Basic credentials. Tokens are for repositories, and are refused. Bodies
 have to say that they are JSON, so that a page of another origin cannot send them.
@@ -8,7 +8,7 @@ from flask import Blueprint, Response
 
 from dualreg.auth.access import Action
 from dualreg.errors import RegistryError
-from dualreg.web.api import keys, me, permissions
+from dualreg.web.api import keys, me, operations, permissions
 from dualreg.web.guard import enforce
 from dualreg.web.token import render
 
@@ -16,7 +16,7 @@ from dualreg.web.token import render
 def create_blueprint() -> Blueprint:
     """Return the blueprint of ``/api/v1``."""
     blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
-    for module in (me, keys, permissions):
+    for module in (me, keys, permissions, operations):
         module.register(blueprint)
     blueprint.before_request(_guard)
     blueprint.after_request(_forbid_storing)

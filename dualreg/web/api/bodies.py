@@ -19,6 +19,22 @@ def read_object(*required: str, optional: tuple[str, ...] = ()) -> Mapping[str, 
         RequestInvalid: it is no such object, lacks a required member, or has one that is not known.
         ManifestTooLarge, BodyTruncated, ServerBusy: see ``read_limited``.
     """
+    document = read_any()
+    if unknown := sorted(document.keys() - {*required, *optional}):
+        raise RequestInvalid(reason=f"unknown member {unknown[0][:100]!r}")
+    members = {name: value for name, value in document.items() if value is not None}
+    if missing := [name for name in required if name not in members]:
+        raise RequestInvalid(reason=f"{missing[0]} is missing")
+    return members
+
+
+def read_any() -> Mapping[str, Any]:
+    """Return the members of the body, whatever they are.
+
+    Raises:
+        RequestInvalid: it is no JSON object, or is not sent as one.
+        ManifestTooLarge, BodyTruncated, ServerBusy: see ``read_limited``.
+    """
     if request.mimetype != "application/json":
         raise RequestInvalid(reason="send JSON, with the header Content-Type: application/json")
     try:
@@ -27,12 +43,7 @@ def read_object(*required: str, optional: tuple[str, ...] = ()) -> Mapping[str, 
         raise RequestInvalid(reason="the body is not JSON") from error
     if not isinstance(document, dict):
         raise RequestInvalid(reason="the body is not a JSON object")
-    if unknown := sorted(document.keys() - {*required, *optional}):
-        raise RequestInvalid(reason=f"unknown member {unknown[0][:100]!r}")
-    members = {name: value for name, value in document.items() if value is not None}
-    if missing := [name for name in required if name not in members]:
-        raise RequestInvalid(reason=f"{missing[0]} is missing")
-    return members
+    return document
 
 
 def text(members: Mapping[str, Any], name: str) -> str:

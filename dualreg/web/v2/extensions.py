@@ -11,9 +11,10 @@ from dualreg.auth.access import Action
 from dualreg.catalog.rows import TagRow
 from dualreg.errors import PageInvalid
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.operations.places import format_place
 from dualreg.web.context import registry, require_deletes
 from dualreg.web.guard import Need, requires
-from dualreg.web.paging import format_cursor, next_link, page_size, parse_cursor
+from dualreg.web.paging import next_link, page_size, parse_cursor
 from dualreg.web.responses import empty_response, json_response
 
 _DEFAULT_SIZE = 100
@@ -54,7 +55,7 @@ def describe_tags(name: RepositoryName) -> Response:
     )
     headers = {}
     if page.more:
-        order, after = "-pushed" if newest_first else "name", format_cursor(page.end.pushed_at, page.end.name)
+        order, after = "-pushed" if newest_first else "name", format_place(page.end.pushed_at, page.end.name)
         headers = next_link({"prefix": prefix, "sort": order, "after": after, "n": size})
     return json_response({"name": name, "tags": [_entry(row) for row in page.rows]}, headers=headers)
 

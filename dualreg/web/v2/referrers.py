@@ -8,10 +8,11 @@ from dualreg.auth.access import Action
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
+from dualreg.operations.places import format_place
 from dualreg.registry.referrers import index_of
 from dualreg.web.context import registry
 from dualreg.web.guard import requires
-from dualreg.web.paging import format_cursor, next_link, parse_cursor
+from dualreg.web.paging import next_link, parse_cursor
 
 
 def register(blueprint: Blueprint) -> None:
@@ -29,7 +30,7 @@ def list_referrers(name: RepositoryName, digest: Digest) -> Response:
     )
     headers = {"OCI-Filters-Applied": "artifactType"} if artifact_type else {}
     if page.more:
-        after = format_cursor(page.end.pushed_at, page.end.digest)
+        after = format_place(page.end.pushed_at, page.end.digest)
         headers |= next_link({"artifactType": artifact_type or "", "after": after})
     document = index_of(page.rows)
     return Response(json.dumps(document), headers=headers, content_type=media_types.OCI_INDEX)

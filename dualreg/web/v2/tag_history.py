@@ -14,10 +14,11 @@ from dualreg.errors import PageInvalid
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.operations.places import format_place, parse_row_number
 from dualreg.web.context import registry
 from dualreg.web.credentials import grant
 from dualreg.web.guard import requires
-from dualreg.web.paging import format_cursor, next_link, page_size, parse_cursor
+from dualreg.web.paging import next_link, page_size, parse_cursor
 from dualreg.web.responses import json_response
 
 _DEFAULT_SIZE = 100
@@ -37,7 +38,7 @@ def list_history(name: RepositoryName, tag: Tag) -> Response:
     Who made them is shown to clients that may push, as it is no business of others.
     """
     size, digest = page_size(_DEFAULT_SIZE) or 0, request.args.get("digest")
-    place = parse_cursor(_row_number)
+    place = parse_cursor(parse_row_number)
     page = registry().history.page(
         name,
         tag,
@@ -53,7 +54,7 @@ def list_history(name: RepositoryName, tag: Tag) -> Response:
     headers = {}
     if page.more and size:
         given = {key: request.args[key] for key in ("since", "digest") if key in request.args}
-        headers = next_link({**given, "after": format_cursor(page.end.at, page.end.id), "n": size})
+        headers = next_link({**given, "after": format_place(page.end.at, page.end.id), "n": size})
     shows_actor = grant().allows(name, Action.PUSH)
     index = {
         "schemaVersion": 2,
@@ -82,12 +83,6 @@ def _descriptor(row: HistoryRow, *, shows_actor: bool) -> dict[str, object]:
         "size": row.size,
         "annotations": annotations,
     }
-
-
-def _row_number(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < len(str(1 << 63))):
-        raise PageInvalid(after=request.args["after"][:200])
-    return int(text)
 
 
 def _time(name: str) -> datetime | None:

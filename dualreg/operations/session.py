@@ -1,0 +1,83 @@
+"""Session: what operations work with, on whose behalf, and what they answer in pages."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from dualreg.auth.access import Action
+from dualreg.auth.accounts import Accounts
+from dualreg.auth.authority import Authority
+from dualreg.image.names import RepositoryName
+from dualreg.patterns import EVERYWHERE, Reach
+from dualreg.registry import Registry
+from dualreg.registry.writes import Writes
+from dualreg.settings import Settings
+
+Row_co = TypeVar("Row_co", covariant=True)
+#: The longest page.
+PAGE_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[Row_co]):
+    """A page of a list.
+
+    Attributes:
+        rows: The entries, in the order of the list.
+        next: What to give as *after* for the next page; null: this is the last one.
+    """
+
+    rows: Sequence[Row_co]
+    next: str | None = None
+
+
+def page_size(n: int) -> int:
+    """Return how many rows a page has that a caller wants *n* of.
+
+    Raises:
+        ValueError: it is less than 1.
+    """
+    if n < 1:
+        raise ValueError(f"invalid number {n} of entries; expected 1 or more")
+    return min(n, PAGE_LIMIT)
+
+
+def _everything(repository: RepositoryName, action: Action) -> bool:
+    del repository, action
+    return True
+
+
+def _nothing() -> None:
+    """Check nothing."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one command, or one request, works with.
+
+    Attributes:
+        record: Records a change in the audit log: the name of the command, and facts by name.
+        accounts, authority, writes: Return the parts that not every operation needs.
+        require_changeable: Raises unless content may be changed or deleted now.
+        require_deletable: Raises unless deletes are offered at all.
+        allows: Returns whether an action on a repository is allowed, beyond what the operation requires.
+        reach: The repositories that lists show.
+    """
+
+    registry: Registry
+    settings: Settings
+    record: Callable[..., None]
+    accounts: Callable[[], Accounts]
+    authority: Callable[[], Authority]
+    writes: Callable[[], Writes]
+    require_changeable: Callable[[], None] = _nothing
+    require_deletable: Callable[[], None] = _nothing
+    allows: Callable[[RepositoryName, Action], bool] = _everything
+    reach: Reach = EVERYWHERE
+
+
+@dataclass(frozen=True)
+class Group:
+    """The base of all groups of operations."""
+
+    session: Session

@@ -1,0 +1,196 @@
+"""Tags: where they point, what they pointed at, and changes of both."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from dualreg.auth.access import Action
+from dualreg.catalog.moves import HistoryPlace, HistoryRow
+from dualreg.catalog.rows import Origin
+from dualreg.catalog.sizes import TagSize
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag, parse_reference
+from dualreg.operations.places import format_place, parse_place, parse_row_number
+from dualreg.operations.session import Group, Listing, page_size
+from dualreg.registry.history import Restoration
+
+
+@dataclass(frozen=True, slots=True)
+class SizedTag:
+    """A tag, the manifest that it points at, and what it needs.
+
+    Attributes:
+        size: That of the manifest, in bytes.
+        pushed_at: When the tag was last pushed.
+        pulled_at: When it was last pulled, which is recorded with some delay; null: never.
+        origin: The generation of the client that pushed it.
+        bytes: Of all that it needs.
+        own: Of those, what nothing else needs.
+    """
+
+    name: Tag
+    digest: Digest
+    media_type: str
+    size: int
+    pushed_at: datetime
+    pulled_at: datetime | None
+    origin: Origin
+    bytes: int
+    own: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedTag:
+    """A tag that was deleted, and what it pointed at."""
+
+    repository: RepositoryName
+    tag: Tag
+    digest: Digest
+
+
+@dataclass(frozen=True)
+class TagChanges(Group):
+    """Tags."""
+
+    def list(
+        self,
+        repository: RepositoryName,
+        *,
+        prefix: str = "",
+        newest: bool = False,
+        n: int = 100,
+        after: str | None = None,
+    ) -> Listing[SizedTag]:
+        """List tags with what they point at and need, and when they were pushed and pulled.
+
+        Args:
+            prefix: Only tags that begin with it.
+            newest: The tag that was pushed last first, not by name.
+            n: The length of the page.
+            after: The end of the page before.
+
+        Raises:
+            RepositoryUnknown, PageInvalid.
+        """
+        page = self.session.registry.tags.describe(
+            repository,
+            limit=page_size(n),
+            prefix=prefix,
+            newest_first=newest,
+            after=parse_place(after, Tag.parse),
+            reader=None,
+        )
+        sizes = self.session.registry.usage.sizes(repository, page.rows)
+        rows = [
+            SizedTag(
+                row.name, row.digest, row.media_type, row.size, row.pushed_at, row.pulled_at, row.origin,
+                *sizes.get(row.digest, TagSize(0, 0)),
+            )
+            for row in page.rows
+        ]  # fmt: skip
+        return Listing(rows, format_place(page.end.pushed_at, page.end.name) if page.more else None)
+
+    def history(
+        self, repository: RepositoryName, tag: Tag, *, n: int = 100, after: str | None = None
+    ) -> Listing[HistoryRow]:
+        """List the moves and deletions of a tag, the newest first.
+
+        Over HTTP, who made them is shown to accounts that may push.
+
+        Args:
+            n: The length of the page.
+            after: The end of the page before.
+
+        Raises:
+            PageInvalid.
+        """
+        place = parse_place(after, parse_row_number)
+        page = self.session.registry.history.page(
+            repository, tag, limit=page_size(n), after=HistoryPlace(*place) if place else None
+        )
+        rows = page.rows
+        if not self.session.allows(repository, Action.PUSH):
+            rows = [row._replace(actor="") for row in rows]
+        return Listing(rows, format_place(page.end.at, page.end.id) if page.more else None)
+
+    def restore(
+        self,
+        repository: RepositoryName,
+        tag: Tag,
+        *,
+        to: Digest | None = None,
+        at: datetime | None = None,
+        dry_run: bool = False,
+    ) -> Restoration:
+        """Point a tag, or one that was deleted, at what it pointed at before.
+
+        By default, that is the last manifest that it pointed at and does not now.
+
+        Args:
+            to: Point it at this manifest.
+            at: Point it at what it pointed at then.
+            dry_run: Only return what would be changed.
+
+        Raises:
+            ValueError: both *to* and *at* are given.
+            NotRestorable, RepositoryOwned, TagImmutable, PreconditionFailed, ReadOnly.
+        """
+        if to and at:
+            raise ValueError("give to or at, not both")
+        planned = self.session.registry.history.restoration(
+            repository, tag, to=to, at=at and at.astimezone(UTC)
+        )
+        return self._restored(planned, "tag restore", dry_run=dry_run)
+
+    def set(self, repository: RepositoryName, tag: Tag, target: str, *, dry_run: bool = False) -> Restoration:
+        """Point a tag at the image of another tag of the repository, or at a manifest that it has.
+
+        Args:
+            target: The other tag, or a digest.
+            dry_run: Only return what would be changed.
+
+        Raises:
+            ValueError: there is no such target.
+            NotRestorable, RepositoryOwned, TagImmutable, PreconditionFailed, ReadOnly, TagInvalid.
+        """
+        row = self.session.registry.manifests.peek(repository, parse_reference(target))
+        if row is None:
+            raise ValueError(f"there is no {target} in {repository}")
+        planned = self.session.registry.history.restoration(repository, tag, to=row.digest)
+        return self._restored(planned, "tag set", dry_run=dry_run)
+
+    def delete(self, repository: RepositoryName, tag: Tag, *, dry_run: bool = False) -> DeletedTag:
+        """Delete a tag; its manifest and other tags stay.
+
+        Args:
+            dry_run: Only return what would be deleted.
+
+        Raises:
+            ValueError: there is no such tag.
+            TagImmutable, ReadOnly.
+        """
+        registry = self.session.registry
+        self.session.require_deletable()
+        row = registry.manifests.peek(repository, tag)
+        if row is None:
+            raise ValueError(f"there is no tag {tag} in {repository}")
+        if not dry_run:
+            self.session.require_changeable()
+            registry.tags.delete(repository, tag)
+            self.session.record("tag delete", repository=repository, tag=tag, digest=str(row.digest))
+        return DeletedTag(repository, tag, row.digest)
+
+    def _restored(self, planned: Restoration, command: str, *, dry_run: bool) -> Restoration:
+        """Restore a tag as planned, and record it, unless in a dry run."""
+        if dry_run:
+            return planned
+        self.session.require_changeable()
+        self.session.registry.require_own(planned.repository)
+        self.session.registry.history.restore(planned)
+        self.session.record(
+            command,
+            repository=planned.repository,
+            tag=planned.tag,
+            digest=str(planned.new),
+            before=planned.old and str(planned.old),
+        )
+        return planned

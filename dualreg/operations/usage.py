@@ -1,0 +1,64 @@
+"""Bytes of repositories and namespaces."""
+
+from dataclasses import dataclass
+
+from dualreg.catalog.rows import UsageRow
+from dualreg.operations.session import Group, Listing, page_size
+from dualreg.patterns import Reach, check_pattern
+from dualreg.registry.usage import Total, UsagePage
+
+#: Components of the longest names.
+_DEEPEST = 20
+
+
+@dataclass(frozen=True)
+class Usages(Group):
+    """How many bytes repositories have."""
+
+    def repositories(self, pattern: str | None = None, *, n: int = 100, after: str = "") -> Listing[UsageRow]:
+        """Show how many bytes repositories have, by name.
+
+        Args:
+            pattern: Only of repositories that it matches; * matches anything.
+            n: The length of the page.
+            after: Only what comes after this name.
+
+        Raises:
+            ValueError: the pattern is invalid.
+        """
+        reach = self._reach(pattern)
+        return _listing(
+            self.session.registry.usage.repositories(after=after, limit=page_size(n), reach=reach)
+        )
+
+    def namespaces(
+        self, depth: int, pattern: str | None = None, *, n: int = 100, after: str = ""
+    ) -> Listing[UsageRow]:
+        """Show how many bytes namespaces have, by name. What several repositories have counts once in each.
+
+        Args:
+            depth: How many components of the names of repositories make a namespace, 1 to 20.
+            pattern: Only of repositories that it matches; * matches anything.
+            n: The length of the page.
+            after: Where the page before ended.
+
+        Raises:
+            ValueError: the depth or the pattern is invalid.
+        """
+        if not 1 <= depth <= _DEEPEST:
+            raise ValueError(f"invalid depth {depth}; expected 1 to {_DEEPEST}")
+        reach, usage = self._reach(pattern), self.session.registry.usage
+        return _listing(usage.namespaces(depth, after=after, limit=page_size(n), reach=reach))
+
+    def total(self) -> Total:
+        """Show what all repositories have together; this counts all blobs."""
+        return self.session.registry.usage.total()
+
+    def _reach(self, pattern: str | None) -> Reach:
+        """Return the repositories that match a pattern, of those that are shown."""
+        own = self.session.reach
+        return Reach((*own.groups, (check_pattern(pattern),))) if pattern else own
+
+
+def _listing(page: UsagePage) -> Listing[UsageRow]:
+    return Listing(page.rows, page.after)

@@ -1,0 +1,200 @@
+"""Commands on a server print what they print on its machine, and those that cannot run there say why."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from dualreg.acting import Api, acting
+from dualreg.assembly import accounts_of, open_registry, prepare
+from dualreg.cli import main
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.operations.local import LOCAL, why_local
+from dualreg.operations.table import OPERATIONS
+from dualreg.settings import Settings
+from tests import builders
+from tests.architecture.test_docs import commands
+from tests.programs import DUALREG, dualreg_server, free_port, running, unannounced, wait_for
+from tests.properties.registries import push_v1, push_v2
+from tests.test_tls import make_certificate, served
+
+NAMES = [RepositoryName(name) for name in ("team/app", "team/web", "other/app")]
+IMAGES = [builders.image(builders.layer({"a": b"%d" % n}), oci=bool(n)) for n in range(3)]
+CHAIN = builders.v1_chain(builders.layer({"a": b"v1"}))
+DIGESTS = [image.digest for image in IMAGES]
+#: What is another one at each run: times, and ids and secrets that are drawn.
+_CHANGING = re.compile(
+    r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:\.\d+)?(?:\+00:00)?)?|drk_\w+|\b[0-9a-f]{16}\b"
+)
+
+#: What an operator types, in this order.
+LINES = [
+    "tag list team/app", "tag list team/app --json", "tag list team/app --newest --limit 1",
+    "tag list team/app --prefix v", "tag list team/none", "tag list Team", "tag history team/app:v1",
+    "tag history team/app:v1 --json --limit 2", "tag history team/app:none", "tag history team/app",
+    "tag restore team/app:v1 --dry-run", "tag restore team/app:v1", "tag restore team/app:v1 --json",
+    f"tag restore team/app:v1 --to {DIGESTS[0]}", "tag restore team/app:v1 --at 2001-01-01T00:00Z",
+    "tag restore team/app:v1 --to x", "tag set team/app:new v1 --json", "tag set team/app:new v1",
+    "tag set team/app:new none", f"tag set team/app:new {DIGESTS[0]} --dry-run", "tag set team/app:new :x",
+    "tag delete team/app:new --dry-run", "tag delete team/app:new --json", "tag delete team/app:new",
+    "usage", "usage --json", "usage team/*", "usage --depth 1", "usage --depth 1 --json --after other",
+    "usage --depth 0", "usage --depth 0 --json", "usage a?", "usage --limit 1", "usage --after team/app",
+    "immutable list", "immutable add team/*:v*", "immutable add team/*:v*", "immutable add x",
+    "immutable list --json", "immutable explain team/app:v1", "immutable explain team/app:v1 --json",
+    "immutable explain other/app:v1", "immutable explain Bad:v1", "tag delete team/app:v1",
+    "immutable remove team/*:v*", "immutable remove team/*:v*", "immutable list",
+    "quota list", "quota set team/* 1m --soft 500k", "quota set team/* 1k", "quota set * x", "quota list",
+    "quota list --json", "quota set a? 1", "quota set team/* 1k --soft 2k", "quota remove team/*",
+    "quota remove team/*",
+    "retention list", "retention add team/* --newest 1 --younger-than 30d --matching v* --matching w*",
+    "retention add team/*", "retention add team/*:pr-* --pulled-within 12h", "retention list",
+    "retention list --json", "retention explain team/app", "retention explain team/app --json",
+    "retention explain team/app:v1", "retention explain team/app:none", "retention explain team/none",
+    "retention explain other/app", "retention add *:x* --newest 5000", "retention remove team/*",
+    "retention remove team/*", "retention remove team/*:pr-*", "retention add x:",
+]  # fmt: skip
+
+
+def fill(data: Path) -> str:
+    """Make a registry with tags of both generations; return ``ACCOUNT:KEY`` of an administrator."""
+    settings = Settings(data=data, auth="accounts")
+    prepare(settings)
+    with closing(open_registry(settings)) as registry:
+        for name in NAMES:
+            with acting("alice", Api.V1):
+                push_v1(registry, name, Tag("v1"), CHAIN)
+            with acting("bob", Api.V2):
+                for number, each in enumerate(IMAGES):
+                    push_v2(registry, name, Tag("v1"), each)
+                    push_v2(registry, name, Tag(f"pr-{number}"), each)
+        accounts = accounts_of(registry)
+        accounts.add("root", "correct horse")
+        accounts.grant("root", "*", "admin,manage")
+        return f"root:{accounts.add_key('root', limits='', note='').text}"
+
+
+def invoke(line: str, *options: str, **environment: str) -> Result:
+    """Run a command with global options before it."""
+    env = {"DUALREG_CONFIG": None, **environment}
+    return unannounced(CliRunner().invoke(main, [*options, *line.split()], env=env))
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], tuple[Result, Result]]]:
+    """Runs a command on this machine, and on a server with the same content."""
+    folder = tmp_path_factory.mktemp("both")
+    (folder / "local").mkdir()
+    (folder / "served").mkdir()
+    fill(folder / "local")
+    file = folder / "key"
+    file.touch(mode=0o600)
+    file.write_text(fill(folder / "served") + "\n")
+    with dualreg_server(folder / "served", auth="accounts") as host:
+
+        def run(line: str) -> tuple[Result, Result]:
+            local = invoke(line, DUALREG_DATA=f"{folder / 'local'}")
+            return local, invoke(line, "--server", f"http://{host}", "--server-key", f"{file}")
+
+        yield run
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_server_does_the_same(both: Callable[[str], tuple[Result, Result]], line: str) -> None:
+    """The same lines, on both streams, and the same exit status; only instants differ."""
+    local, remote = both(line)
+    shown = [
+        (_CHANGING.sub("…", each.stdout), _CHANGING.sub("…", each.stderr), each.exit_code)
+        for each in (local, remote)
+    ]
+    assert shown[0] == shown[1]
+    assert not isinstance(remote.exception, Exception) or isinstance(remote.exception, SystemExit)
+
+
+def test_every_command_runs_on_a_server_or_says_why_not() -> None:
+    """Each is in the table of operations, or in the list of those that are for the machine; none in both."""
+    every = {path.removeprefix("dualreg ") for path in commands(main, "dualreg")}
+    offered = {each.command for each in OPERATIONS}
+    groups = {"tasks"}
+    local = {name for name in every if any(f"{name} ".startswith(f"{each} ") for each in LOCAL)}
+    assert offered | local == every | (offered & groups)
+    assert offered & local == set()
+    assert all(any(f"{name} ".startswith(f"{each} ") for name in every) for each in LOCAL)
+
+
+def test_names_of_operations_are_unique() -> None:
+    """So are methods of paths."""
+    assert len({each.name for each in OPERATIONS}) == len(OPERATIONS)
+    assert len({(each.method, each.path) for each in OPERATIONS}) == len(OPERATIONS)
+
+
+@pytest.mark.parametrize("command", [*commands(main, "dualreg")])
+def test_local_commands_say_why(command: str) -> None:
+    """In one line, before anything else is looked at; the others ask for a key first."""
+    name = command.removeprefix("dualreg ")
+    result = invoke(name, "--server", "https://registry.example.com")
+    reason = why_local(name)
+    if reason:
+        assert result.output == f"Error: {command} cannot run on a server: {reason}\n"
+        assert result.exit_code == 1
+    else:
+        assert "cannot run on a server" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "mode", "said"),
+    [
+        ("http://registry.example.com", "root:key", 0o600, "sent in the clear; use https"),
+        ("ftp://registry", "root:key", 0o600, "not http or https"),
+        ("https://127.0.0.1:1", "key", 0o600, "expected ACCOUNT:KEY"),
+        ("https://127.0.0.1:1", "root:key", 0o644, "chmod 600"),
+        ("https://127.0.0.1:1", "root:key", None, "No such file"),
+        ("https://127.0.0.1:1", "root:key", 0o600, "refused"),
+    ],
+)
+def test_what_is_wrong_with_the_server_is_said(
+    tmp_path: Path, url: str, key: str, mode: int | None, said: str
+) -> None:
+    """The key is never printed, nor sent where others can read it."""
+    file = tmp_path / "key"
+    if mode is not None:
+        file.write_text(key)
+        file.chmod(mode)
+    result = invoke("immutable list", "--server", url, "--server-key", f"{file}")
+    assert said in result.output
+    assert "root:key" not in result.output
+    assert result.exit_code == 1
+
+
+@pytest.mark.slow
+def test_https_and_refusals(tmp_path: Path) -> None:
+    """By a CA of one's choice, with all of it in the environment; refusals are in the words of the server."""
+    chain, private = make_certificate(tmp_path, "registry")
+    data = tmp_path / "data"
+    data.mkdir()
+    key = fill(data)
+    host, log = f"127.0.0.1:{free_port()}", tmp_path / "log"
+    options = ["--bind", host, "--data", data, "--tls-cert", chain, "--tls-key", private]
+    with running([DUALREG, "serve", *options], log, {"DUALREG_AUTH": "accounts"}) as process:
+        wait_for(lambda: served(host), process, log)
+        trusting = {"DUALREG_SERVER": f"https://{host}", "DUALREG_SERVER_CA": f"{chain}"}
+        trusting["DUALREG_SERVER_KEY"] = key
+        assert invoke("tag set team/app:new v1", **trusting).exit_code == 0
+        assert "api  root" in invoke("tag history team/app:new", **trusting).stdout
+        assert json.loads(invoke("immutable list --json", **trusting).stdout) == []
+        assert "certificate" in invoke("immutable list", **trusting | {"DUALREG_SERVER_CA": ""}).output
+        wrong = invoke("immutable list", **trusting | {"DUALREG_SERVER_KEY": "root:wrong"})
+        assert wrong.output == f"Error: https://{host}/api/v1/immutable: invalid account or password\n"
+        both = invoke(f"immutable list --data {data}", **trusting)
+        assert "--data and --config are for this machine" in both.output
+
+
+def test_groups_show_their_help() -> None:
+    """Without a key, whatever the server."""
+    for name in ("tag", "quota", "retention"):
+        assert invoke(f"{name} --help", "--server", "https://x").exit_code == 0
+    assert isinstance(main, click.Group)
