@@ -12,6 +12,7 @@
     migrate/        import from other registries, export to them: plan, run, verify, report, rollback
     upstreams/      other registries behind this one, whose content is fetched when a client asks for it
     monitoring/     metrics: what the processes of a server count, and the page for Prometheus
+    tracing/        spans of requests, sent to a collector of OpenTelemetry if that is wanted
     remote/         the HTTP client of other registries and key servers: authentication, retries, limits
     maintenance/    housekeeping while the registry serves
     operations/     what operators do, by commands and over HTTP: the table, its description, and its client

@@ -4,7 +4,6 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,13 +15,11 @@ from dualreg.monitoring.metrics import NO_ROUTE, Metrics
 from dualreg.monitoring.page import State, page
 from dualreg.registry.incoming import DOWNLOAD
 from dualreg.web.context import Parts
-from dualreg.web.responses import RECEIVED, ROUTE
+from dualreg.web.responses import RECEIVED, ROUTE, route_name
 
 #: Where the environment says that a request was counted, before it is logged.
 _COUNTED = "dualreg.counted"
 _METHOD = re.compile(rb"([A-Z]{1,10}) ")
-#: What comes before the name of a parameter in a route.
-_CONVERTER = re.compile(r"<\w+:")
 
 
 class Meter:
@@ -99,7 +96,7 @@ class Meter:
     ) -> None:
         get = environ.get
         self._metrics.count_request(
-            _label_of(get(ROUTE)),
+            route_name(get(ROUTE, "")) or NO_ROUTE,
             environ["REQUEST_METHOD"],
             status,
             seconds,
@@ -113,9 +110,3 @@ class Meter:
 
     def _operation(self, driver: str, operation: str, seconds: float, failed: bool) -> None:  # noqa: FBT001 -- likewise
         self._metrics.count_operation(driver, operation, seconds, failed=failed)
-
-
-@cache
-def _label_of(route: str | None) -> str:
-    """Return the label of one of the application's routes; None: that of none."""
-    return _CONVERTER.sub("<", route) if route else NO_ROUTE

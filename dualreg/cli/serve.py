@@ -28,6 +28,7 @@ from dualreg.cli.notifying import notify_service_manager, notify_watchdog
 from dualreg.cli.options import Command, load_settings, settings_options, with_options
 from dualreg.cli.output import echo, print_as_log
 from dualreg.cli.server_log import LOG_FORMAT, JsonServerLog, ServerLog
+from dualreg.cli.traces import check_tracing
 from dualreg.cli.worker import CONNECTIONS, Worker
 from dualreg.logs.lines import message_line
 from dualreg.maintenance.scrubbing import Scrubber
@@ -130,6 +131,7 @@ def run_server(settings: Settings, *background: BackgroundCommand | BackgroundTa
     _check_upstreams(settings)
     open_audit(settings).close()  # no serving without the audit log
     _check_legacy_source(settings)
+    check_tracing(settings)
     if settings.log_format == "json":
         print_as_log(partial(message_line, "json"))
     _raise_limit(settings)

@@ -41,6 +41,12 @@ def bind_request(request_id: str) -> None:
     bind_contextvars(request_id=request_id)
 
 
+def bind_trace(trace_id: str) -> None:
+    """Have the messages of this thread name a trace, unless it is empty, until ``unbind_request``."""
+    if trace_id:
+        bind_contextvars(trace_id=trace_id)
+
+
 def unbind_request() -> None:
     """Have the messages of this thread name no request."""
     clear_contextvars()
@@ -77,7 +83,7 @@ def _as_text(logger: WrappedLogger, name: str, members: EventDict) -> str:
     del logger, name
     at = time.strftime("[%Y-%m-%d %H:%M:%S %z]")
     line = safe_line(f"{at} [{os.getpid()}] [{members['level'].upper()}] {members['event']}")
-    request = f" request_id={members['request_id']}" if "request_id" in members else ""
+    request = "".join(f" {name}={members[name]}" for name in ("request_id", "trace_id") if name in members)
     below = members.get("exception", "")
     return "\n".join([line + request, *(f"  {safe_line(each)}" for each in below.split("\n") if below)])
 

@@ -33,6 +33,7 @@ class Request(NamedTuple):
         sent: Bytes of the body that were handed to the network.
         seconds: From the arrival of the request to the end of the answer.
         is_cut: Whether the answer broke off, for example because the client hung up.
+        trace: The id of its trace; empty if there is none.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Request(NamedTuple):
     referer: str = ""
     agent: str = ""
     is_cut: bool = False
+    trace: str = ""
 
 
 def request_log(format: Format, write: Callable[[str], object]) -> Callable[[Request], None]:
@@ -90,6 +92,8 @@ def _as_json(logger: WrappedLogger, name: str, event: EventDict) -> str:
     line |= {key: _masked(value) for key, value in more.items() if value}
     if request.is_cut:
         line["cut"] = True
+    if request.trace:
+        line["trace_id"] = request.trace
     return json_text(line)
 
 
@@ -102,6 +106,7 @@ def _as_text(logger: WrappedLogger, name: str, event: EventDict) -> str:
         f" {each.status} {each.sent}"
         f' "{_quoted(each.referer or "-")}" "{_quoted(each.agent or "-")}" {each.seconds:.6f}'
         f" {each.id} {_word(each.repository)}{' cut' if each.is_cut else ''}"
+        f"{f' trace_id={each.trace}' if each.trace else ''}"
     )
 
 

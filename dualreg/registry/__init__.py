@@ -45,7 +45,7 @@ from dualreg.registry.listings import Listings
 from dualreg.registry.loaded import Loaded
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.negotiation import Negotiation
-from dualreg.registry.observing import Observe, observe
+from dualreg.registry.observing import Observe, observe, trace
 from dualreg.registry.platform_editions import PlatformEditions
 from dualreg.registry.quotas import Quotas
 from dualreg.registry.referrers import Referrers
@@ -347,6 +347,10 @@ class Registry:
     def observe(self, drivers: Sequence[str], transaction: Observe, operation: Observe) -> None:
         """Report what catalog and store do; see ``observing.observe``."""
         observe(self.state, drivers, transaction, operation)
+
+    def trace(self, drivers: Sequence[str]) -> None:
+        """Have spans of what catalog and store do; see ``observing.trace``."""
+        trace(self.state, drivers)
 
     def close(self) -> None:
         """Write deferred notes, and close every connection to the catalog.

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple, Self
@@ -16,6 +16,7 @@ from dualreg.remote.connections import connecting_by
 from dualreg.remote.deadline import deadline
 from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, joined, redact
 from dualreg.remote.reach import AddressRefused, Reach, limit
+from dualreg.tracing.spans import Span, span
 
 #: A request body.
 Content = BinaryIO | Iterable[bytes] | bytes | None
@@ -164,20 +165,39 @@ class HttpTransport:
         if authorization.value and endpoint == authorization.endpoint:
             headers["Authorization"] = authorization.value
         try:
-            return self._pool.request(
-                request.method,
-                request.url,
-                headers=headers,
-                body=request.body,
-                preload_content=False,
-                redirect=False,
-                retries=self._repeatable if request.is_repeatable else self._unrepeatable,
-            )
+            with _span(request, endpoint) as traced:
+                if traced and endpoint == authorization.endpoint:
+                    headers |= traced.headers()
+                response = self._pool.request(
+                    request.method,
+                    request.url,
+                    headers=headers,
+                    body=request.body,
+                    preload_content=False,
+                    redirect=False,
+                    retries=self._repeatable if request.is_repeatable else self._unrepeatable,
+                )
+                if traced:
+                    traced.set({"http.response.status_code": response.status})
+                return response
         except AddressRefused as error:
             hint = f"; if this is intended, add --allow-redirect {endpoint.host}"
             raise RemoteError(f"{failure(request.method, request.url, error)}{hint}") from error
         except HTTPError as error:
             raise failure(request.method, request.url, error) from error
+
+
+def _span(request: Request, endpoint: Endpoint) -> AbstractContextManager[Span | None]:
+    """Return the span in which a request is sent, until the head of the answer has arrived."""
+    return span(
+        request.method,
+        {
+            "http.request.method": request.method,
+            "server.address": endpoint.host,
+            "server.port": endpoint.port,
+            "url.full": redact(request.url),
+        },
+    )
 
 
 class _Late(HTTPError):

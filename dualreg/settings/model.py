@@ -259,6 +259,9 @@ class Settings(BaseModel):
         description="how often, or at which time of day, the server deletes tags by retention rules",
     )
     access_log: bool = Field(default=True, description="log a line for each request to standard output")
+    tracing: bool = Field(
+        default=False, description="send a trace of each request to a collector, as the variables OTEL_… say"
+    )
     log_format: Literal["text", "json"] = Field(
         "text", description="form of the lines of the log: text or json; see docs/logs.md"
     )

@@ -43,7 +43,7 @@ def _timed(name: str, operation: Callable[..., Any], seen: Observe) -> Callable[
         try:
             result = operation(*args, **options)
         except Exception as error:
-            seen(name, perf_counter() - began, _is_failure(error))
+            seen(name, perf_counter() - began, is_failure(error))
             raise
         seen(name, perf_counter() - began, False)  # noqa: FBT003 -- as the type says
         return result
@@ -82,6 +82,6 @@ class _Waited:
             yield chunk
 
 
-def _is_failure(error: Exception) -> bool:
+def is_failure(error: BaseException) -> bool:
     """Return whether the store failed; that it lacks a blob is an answer."""
     return isinstance(error, OSError) and not isinstance(error, BlobMissing)

@@ -24,6 +24,7 @@ from dualreg.errors import (
 )
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.incoming import DOWNLOAD, Incoming, Underway
+from dualreg.tracing.spans import carried
 from dualreg.upstreams.limits import Limits
 
 #: The end of a blob that nothing reads before all of it has been verified, in bytes.
@@ -115,7 +116,7 @@ class Flight:
 
     def start(self, on_end: Callable[["Flight"], None]) -> None:
         """Fetch the blob, or watch who does, in a thread; call *on_end* from there."""
-        Thread(target=self._run, args=(on_end,), name=DOWNLOAD, daemon=True).start()
+        Thread(target=carried(self._run), args=(on_end,), name=DOWNLOAD, daemon=True).start()
 
     def wait(self, position: int) -> tuple[int, Place | None]:
         """Wait for bytes after *position*; return where those end that may be read, and where they are.

@@ -3,8 +3,10 @@
 import logging
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
@@ -39,6 +41,7 @@ from dualreg.registry.activity import KeyUses
 from dualreg.registry.negotiation import LOST
 from dualreg.settings import Settings
 from dualreg.settings.values import parse_rate
+from dualreg.tracing.beginning import begin_tracing
 from dualreg.web import accel, address, api, audit, context, cors, token, v1, v2
 from dualreg.web.forwarded import client_address
 from dualreg.web.identified import record_facts
@@ -48,6 +51,7 @@ from dualreg.web.outages import LimitedLog, outage_of
 from dualreg.web.rates import Rates
 from dualreg.web.responses import ROUTE, add_warnings
 from dualreg.web.slots import FOLLOWERS, Slots
+from dualreg.web.traced import Traced
 
 #: The first part of the path in a request line.
 _DIALECT = re.compile(rb"[A-Za-z]+ +(?:https?://[^/ ]*)?/(v[12])(?=[/? ]|$)")
@@ -79,6 +83,7 @@ def create_app(settings: Settings, registry: Registry | None = None, rates: Rate
     Raises:
         CatalogUnreachable, ValueError: see ``assembly.prepare`` and ``assembly.authority_of``.
         AuditUnavailable: the audit log cannot be written.
+        TracingUnavailable: spans cannot be sent as the environment says.
     """
     if registry is None:
         prepare(settings)
@@ -100,6 +105,7 @@ def create_app(settings: Settings, registry: Registry | None = None, rates: Rate
     app.url_map.converters["path"] = _AnyPath
     context.install(parts, app.extensions)
     app.wsgi_app = Lane(app.wsgi_app, app.extensions, v2.kind_of_agent)  # type: ignore[method-assign]  # as Flask documents
+    _trace(app, parts)
     _register_views(app, issues_tokens=parts.authority.issues)
     app.url_value_preprocessor(_note_route)
     app.url_value_preprocessor(v1.enforce_mode)
@@ -107,6 +113,20 @@ def create_app(settings: Settings, registry: Registry | None = None, rates: Rate
     app.before_request(audit.require)
     _follow_up(app)
     return app
+
+
+def _trace(app: Flask, parts: context.Parts) -> None:
+    """Have the requests of an application traced, if the settings say so.
+
+    Raises:
+        TracingUnavailable: spans cannot be sent as the environment says.
+    """
+    if not parts.settings.tracing:
+        return
+    tracing = begin_tracing()
+    context.install(replace(parts, tracing=tracing), app.extensions)
+    parts.registry.trace([urlsplit(url).scheme for url in parts.settings.store_urls])
+    app.wsgi_app = Traced(app.wsgi_app, tracing)  # type: ignore[method-assign]  # as Flask documents
 
 
 def _account_parts(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from flask import Flask, current_app
 
@@ -18,6 +18,9 @@ from dualreg.settings import Settings
 from dualreg.web.late import LateAnswers
 from dualreg.web.rates import Rates
 from dualreg.web.slots import Slots
+
+if TYPE_CHECKING:
+    from dualreg.tracing.exporting import Tracing
 
 _EXTENSION = "dualreg"
 
@@ -38,6 +41,7 @@ class Parts:
     key_uses: KeyUses | None = None
     self_service: SelfService | None = None
     delegation: Delegation | None = None
+    tracing: "Tracing | None" = None
 
 
 def install(parts: Parts, extensions: dict[str, object]) -> None:
@@ -52,6 +56,8 @@ def close(app: Flask) -> None:
         parts.key_uses.close()
     parts.registry.close()
     parts.audit.close()
+    if parts.tracing:
+        parts.tracing.close()
 
 
 def parts_in(extensions: Mapping[str, object]) -> Parts:

@@ -16,9 +16,10 @@ from dualreg.web.forwarded import address_of
 
 #: The header of requests and responses.
 HEADER = "X-Request-Id"
-#: Keys of the environment: the id, the client's address, the account that has proved who it is, and the
-#: repository.
+#: Keys of the environment: the id, the client's address, the account that has proved who it is, the
+#: repository, and the id of the trace, if there is one.
 ID, ADDRESS, ACCOUNT, REPOSITORY = "dualreg.id", "dualreg.address", "dualreg.account", "dualreg.repository"
+TRACE = "dualreg.trace"
 _SENT = "HTTP_X_REQUEST_ID"
 #: An id that is taken over: no separators, which would end it in a log; nor is it a JSON Web Token.
 _VALID = re.compile(r"(?!eyJ)[A-Za-z0-9_.=@+-]{1,128}")
@@ -75,5 +76,8 @@ def current_id() -> str:
 
 def facts(environ: Mapping[str, Any]) -> dict[str, str]:
     """Return what the log says of a request beside what it sent: the members of ``logs.requests.Request``."""
-    members = (("id", ID), ("address", ADDRESS), ("account", ACCOUNT), ("repository", REPOSITORY))
+    members = (
+        ("id", ID), ("address", ADDRESS), ("account", ACCOUNT), ("repository", REPOSITORY),
+        ("trace", TRACE),
+    )  # fmt: skip
     return {member: environ.get(key, "") for member, key in members}

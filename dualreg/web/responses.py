@@ -1,7 +1,9 @@
 """Responses: the forms that both dialects share, and the classes of requests and statuses."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from http import HTTPStatus
 
 from flask import Response, request
@@ -12,6 +14,8 @@ from dualreg.errors import RegistryError, UpstreamFailed
 FILE = "dualreg.file"
 #: Where it has the route that took the request, and how many bytes of its body were received.
 ROUTE, RECEIVED = "dualreg.route", "dualreg.received"
+#: What comes before the name of a parameter in a route.
+_CONVERTER = re.compile(r"<\w+:")
 #: Methods that change nothing.
 READS = ("GET", "HEAD", "OPTIONS")
 #: By which clients find out whether the V2 API is served, and how to log in.
@@ -22,6 +26,12 @@ MISCELLANEOUS, STALE = 299, 110
 PROBES = "accel"
 #: Statuses of requests that are not, or not yet, authorized.
 DENIALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
+
+
+@cache
+def route_name(route: str) -> str:
+    """Return what people and metrics call a route of the application: without the kinds of its parameters."""
+    return _CONVERTER.sub("<", route)
 
 
 def empty_response(status: int, headers: Mapping[str, str]) -> Response:

@@ -21,13 +21,14 @@ LAYERS: dict[str, set[str]] = {
     "stores": set(),
     "networks": set(),
     "logs": {"messages"},
+    "tracing": {"messages", ""},
     "acting": set(),
     "waiting": {"errors"},
     "settings": {"patterns", "transports", "stores", "messages"},
     "image": {"errors"},
-    "storage": {"errors", "image", "ownership", "mountinfo", "stores"},
-    "catalog": {"acting", "errors", "image", "patterns", "ownership", "networks", "mountinfo"},
-    "remote": {"image", "messages"},
+    "storage": {"errors", "image", "ownership", "mountinfo", "stores", "tracing"},
+    "catalog": {"acting", "errors", "image", "patterns", "ownership", "networks", "mountinfo"} | {"tracing"},
+    "remote": {"image", "messages", "tracing"},
     "auth": {
         "errors",
         "image",
@@ -48,7 +49,7 @@ LAYERS: dict[str, set[str]] = {
     "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns", "transports"}
     | {"acting", "ownership", "messages"},
     "upstreams": {"errors", "image", "catalog", "registry", "remote", "migrate", "patterns", "messages"}
-    | {"acting", "waiting"},
+    | {"acting", "waiting", "tracing"},
     "proxies": {
         "auth",
         "errors",
@@ -73,10 +74,10 @@ LAYERS: dict[str, set[str]] = {
         "proxies",
     },
     "web": {"errors", "image", "storage", "catalog", "registry", "auth", "settings", "patterns"}
-    | {"acting", "messages", "networks", "logs", "operations", ""},
+    | {"acting", "messages", "networks", "logs", "operations", "tracing", ""},
     "cli": {"errors", "image", "remote", "storage", "catalog", "registry", "auth", "maintenance", "migrate"}
     | {"settings", "stores", "transports", "web", "assembly", "patterns", "proxies", "monitoring"}
-    | {"acting", "reloading", "messages", "logs", "operations", ""},
+    | {"acting", "reloading", "messages", "logs", "operations", "tracing", ""},
     "__main__": {"cli"},
     "": set(),
 }
@@ -130,6 +131,7 @@ HOMES: dict[str, set[str]] = {
     "boto3": {"dualreg.storage.s3_library"},
     "botocore": {"dualreg.storage.s3_library"},
     "structlog": {"dualreg.logs"},
+    "opentelemetry": {"dualreg.tracing.exporting"},
     "bcrypt": {"dualreg.auth.passwords"},
     "urllib3": {"dualreg.remote", "dualreg.storage.s3_library"},
 }
@@ -151,6 +153,7 @@ HARMLESS = {
     "MappingProxyType",
     "MetaData",
     "Operation",
+    "ParamSpec",
     "Path",
     "PrivateAttr",
     "RLock",
