@@ -5,7 +5,7 @@ Every method of a service opens its own short transaction, and no bytes move ins
 checked by the callers; how bytes and rows are kept is up to ``storage`` and ``catalog``.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -313,6 +313,28 @@ class Registry:
     def freshness(self, repository: RepositoryName, reference: Tag | Digest) -> Freshness | None:
         """Return what is known of a tag that comes from upstream, and was just looked up; None: of others."""
         return self.state.upstream.freshness(repository, reference)
+
+    def staleness(
+        self,
+        repository: RepositoryName,
+        *,
+        tags: Collection[Tag] | None = (),
+        subject: Digest | None = None,
+    ) -> str:
+        """Return why a list that was just made may be older than what is upstream; empty: it is not.
+
+        Args:
+            tags: Those that are listed with what they point at; None: all that are here.
+            subject: The manifest whose referrers are listed, instead of the tags.
+        """
+        upstream = self.state.upstream
+        if not upstream.covers(repository):
+            return ""
+        listed = self.tags.list_all(repository) if tags is None else tags
+        known = (upstream.freshness(repository, tag) for tag in listed)
+        return upstream.stale_list(repository, subject) or next(
+            (each.stale for each in known if each and each.stale), ""
+        )
 
     def require_own(self, repository: RepositoryName) -> None:
         """Check that clients may push to a repository.

@@ -105,6 +105,13 @@ class Content(Protocol):
     def freshness(self, repository: RepositoryName, reference: Tag | Digest) -> Freshness | None:
         """Return what this process knows of a tag since it last asked; None: nothing that would change."""
 
+    def stale_list(self, repository: RepositoryName, subject: Digest | None = None) -> str:
+        """Return why upstream could not be asked when its tags were listed the last time; empty if it was.
+
+        Args:
+            subject: Instead, when that which refers to this manifest was.
+        """
+
     def coming_blob(self, repository: RepositoryName, digest: Digest) -> ComingBlob | None:
         """Return a blob that the repository lacks; None: upstream lacks it, too.
 
@@ -191,6 +198,10 @@ class NoUpstream:
     def freshness(self, repository: RepositoryName, reference: Tag | Digest) -> Freshness | None:
         del repository, reference
         return None
+
+    def stale_list(self, repository: RepositoryName, subject: Digest | None = None) -> str:
+        del repository, subject
+        return ""
 
     def coming_blob(self, repository: RepositoryName, digest: Digest) -> ComingBlob | None:
         del repository, digest

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -77,6 +77,9 @@ class Checked(ABC):
     def freshness(self, repository: RepositoryName, reference: Tag | Digest) -> Freshness | None:
         return None if isinstance(reference, Digest) else self.memory.freshness((repository, reference))
 
+    def stale_list(self, repository: RepositoryName, subject: Digest | None = None) -> str:
+        return self.memory.stale(list_key(repository, subject))
+
     def load(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
         try:
             with self.waiting.slot(), self.alone((repository, str(reference))):
@@ -149,11 +152,12 @@ class Checked(ABC):
         if not self.route.allows(repository):
             return ()
         try:
-            return self.memory.listed((repository, "tags"), read)
+            return self.memory.listed(list_key(repository), read)
         except (UpstreamFailed, ServerBusy) as error:
             if not self.registry.tags.list_all(repository):
                 raise
             _log.warning("%s: cannot list the tags of upstream: %s", repository, error)
+            self.memory.note_stale(list_key(repository), str(error))
             return ()
 
     def confirm(self, repository: RepositoryName, tag: Tag) -> None:
@@ -195,3 +199,8 @@ class Checked(ABC):
             yield
         finally:
             lock.release()
+
+
+def list_key(repository: RepositoryName, subject: Digest | None = None) -> Hashable:
+    """Return what a list is remembered by: that of tags, or that of what refers to a manifest."""
+    return repository, "tags" if subject is None else subject, "list"

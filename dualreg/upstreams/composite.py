@@ -58,6 +58,10 @@ class Composite:
         _, content = self._route(repository)
         return None if content is None else content.freshness(repository, reference)
 
+    def stale_list(self, repository: RepositoryName, subject: Digest | None = None) -> str:
+        _, content = self._route(repository)
+        return "" if content is None else content.stale_list(repository, subject)
+
     def load(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
         return any(each.load(repository, reference) for each in self._contents(repository))
 

@@ -34,6 +34,7 @@ class Memory:
     _sources: TTLCache[Hashable, RemoteBlob] = field(default_factory=lambda: TTLCache(_FAILURES, LISTED))
     _fetched: TTLCache[Hashable, None] = field(default_factory=lambda: TTLCache(_FAILURES, LISTED))
     _lists: TTLCache[Hashable, Sequence[str]] = field(default_factory=lambda: TTLCache(_LISTS, LISTED))
+    _stale: TTLCache[Hashable, str] = field(default_factory=lambda: TTLCache(_FAILURES, LISTED))
     _asked: TTLCache[Hashable, None] = field(default_factory=lambda: TTLCache(_FAILURES, ONCE))
     _lock: Lock = field(default_factory=Lock)
 
@@ -94,4 +95,15 @@ class Memory:
             known = read()
             with self._lock:
                 self._lists[key] = known
+                self._stale.pop(key, None)
         return known
+
+    def note_stale(self, key: Hashable, reason: str) -> None:
+        """Remember why a list could not be read."""
+        with self._lock:
+            self._stale[key] = reason
+
+    def stale(self, key: Hashable) -> str:
+        """Return why a list could not be read the last time; empty if it was."""
+        with self._lock:
+            return self._stale.get(key, "")

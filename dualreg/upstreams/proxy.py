@@ -23,7 +23,7 @@ from dualreg.errors import (
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry.provenance import Provenance
-from dualreg.upstreams.checked import Checked
+from dualreg.upstreams.checked import Checked, list_key
 from dualreg.upstreams.downloads import AwaitedBlob, Downloads
 from dualreg.upstreams.peers import Peers
 from dualreg.upstreams.remote import Fetched, RemoteBlob
@@ -100,6 +100,7 @@ class Proxy(Checked):
             if not self.registry.referrers.list(repository, subject).rows:
                 raise
             _log.warning("%s: cannot list all that refers to %s: %s", repository, subject, error)
+            self.memory.note_stale(list_key(repository, subject), str(error))
 
     def _load_referrers(self, repository: RepositoryName, subject: Digest) -> None:
         name = self.route.there(repository)
@@ -107,7 +108,7 @@ class Proxy(Checked):
         def read() -> Sequence[str]:
             return [*islice(self.remote.referrers(name, subject), _REFERRERS)]
 
-        for digest in _parsed(Digest.parse, self.memory.listed((repository, subject, "referrers"), read)):
+        for digest in _parsed(Digest.parse, self.memory.listed(list_key(repository, subject), read)):
             if self.registry.manifests.peek(repository, digest) is None:
                 self.load(repository, digest)
 

@@ -21,7 +21,7 @@ READS = ("GET", "HEAD", "OPTIONS")
 #: By which clients find out whether the V2 API is served, and how to log in.
 API_CHECKS = ("/v2", "/v2/")
 #: Warnings that are for people, and that a response is stale.  Source: RFC 7234, section 5.5.
-MISCELLANEOUS, STALE = 299, 110
+MISCELLANEOUS, _STALE = 299, 110
 #: The blueprint of questions about requests that follow, if the answer is no.
 PROBES = "accel"
 #: Statuses of requests that are not, or not yet, authorized.
@@ -75,6 +75,15 @@ def add_warnings(response: Response, texts: Iterable[str], code: int = MISCELLAN
         plain = text.encode("ascii", "replace").decode()  # what other registries say may be anything
         quoted = plain.replace("\\", "\\\\").replace('"', '\\"')
         response.headers.add("Warning", f'{code} - "{quoted}"')
+
+
+def add_stale(response: Response, reason: str) -> None:
+    """Say why a response may be older than what is upstream; empty: it is not.
+
+    Source: RFC 7234, section 5.5.1.
+    """
+    if reason:
+        add_warnings(response, [f"Response is Stale: {reason}"], _STALE)
 
 
 def json_response(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

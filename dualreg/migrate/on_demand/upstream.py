@@ -62,6 +62,10 @@ class TreeUpstream:
         del repository, reference  # what was imported stays as it is
         return None
 
+    def stale_list(self, repository: RepositoryName, subject: Digest | None = None) -> str:
+        del repository, subject
+        return ""
+
     def count_pull(self, repository: RepositoryName, tag: Tag) -> None:
         pass
 

@@ -16,6 +16,7 @@ from dualreg.errors import (
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.web.context import authority, registry, require_deletes
 from dualreg.web.guard import requires
+from dualreg.web.responses import add_stale
 from dualreg.web.v1.responses import read_json, uncached_json
 from dualreg.web.v1.session import session_headers
 
@@ -56,7 +57,9 @@ def get_images(repository: RepositoryName) -> Response:
     images = registry().bridge.images(repository)
     if not images:  # the only answer to a pull whose error Docker shows
         registry().negotiation.explain(repository)
-    return uncached_json([{"id": image} for image in images], headers=session_headers(repository))
+    response = uncached_json([{"id": image} for image in images], headers=session_headers(repository))
+    add_stale(response, registry().staleness(repository, tags=None))
+    return response
 
 
 @requires(Action.PUSH)

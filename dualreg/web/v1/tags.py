@@ -10,6 +10,7 @@ from dualreg.errors import ImageIdInvalid, RequestInvalid
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.web.context import registry, require_deletes
 from dualreg.web.guard import requires
+from dualreg.web.responses import add_stale
 from dualreg.web.v1.responses import read_json, uncached_json
 
 
@@ -29,7 +30,10 @@ def register(blueprint: Blueprint) -> None:
 @requires(Action.PULL)
 def list_tags(repository: RepositoryName) -> Response:
     """Return the image ID of every tag."""
-    return uncached_json(registry().bridge.tags(repository))
+    tags = registry().bridge.tags(repository)
+    response = uncached_json(tags)
+    add_stale(response, registry().staleness(repository, tags=tags.keys()))
+    return response
 
 
 @requires(Action.DELETE)
@@ -43,7 +47,10 @@ def delete_tags(repository: RepositoryName) -> Response:
 @requires(Action.PULL)
 def get_tag(repository: RepositoryName, tag: Tag) -> Response:
     """Return the image ID of the tag."""
-    return uncached_json(registry().negotiation.resolve(repository, tag))
+    response = uncached_json(registry().negotiation.resolve(repository, tag))
+    freshness = registry().freshness(repository, tag)
+    add_stale(response, freshness.stale if freshness else "")
+    return response
 
 
 @requires(Action.PUSH)

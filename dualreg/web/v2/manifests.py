@@ -23,7 +23,7 @@ from dualreg.web.body import read_limited
 from dualreg.web.context import late, registry, require_deletes
 from dualreg.web.guard import requires
 from dualreg.web.repeatable import note_repeats, repeat_document
-from dualreg.web.responses import STALE, add_warnings, empty_response
+from dualreg.web.responses import add_stale, add_warnings, empty_response
 from dualreg.web.v2.locations import manifest_headers
 
 #: Maximum size of a manifest in bytes; the specification requires at least this much.
@@ -70,8 +70,7 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
         response = Response(manifest.read() if request.method == "GET" else None, headers=headers)
     is_sent = response.status_code == HTTPStatus.OK and request.method == "GET"
     freshness = registry().freshness(name, reference)
-    if freshness and freshness.stale:
-        add_warnings(response, [f"Response is Stale: {freshness.stale}"], STALE)
+    add_stale(response, freshness.stale if freshness else "")
     is_schema1 = manifest.media_type in SCHEMA1_TYPES
     if is_schema1 and isinstance(reference, Digest):
         add_warnings(response, _successor(name, reference, accept))
@@ -119,7 +118,10 @@ def _send_late(name: RepositoryName, reference: Tag | Digest, expected: Outline)
         return iter([body[sent:]])
 
     headers = {"Content-Type": expected.media_type, "Vary": _VARY[type(reference)]}
-    return late().send(expected.known, look, headers)
+    response = late().send(expected.known, look, headers)
+    freshness = services.freshness(name, reference)
+    add_stale(response, freshness.stale if freshness else "")
+    return response
 
 
 def _successor(name: RepositoryName, digest: Digest, accept: Accept) -> Iterator[str]:

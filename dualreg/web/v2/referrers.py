@@ -13,6 +13,7 @@ from dualreg.registry.referrers import index_of
 from dualreg.web.context import registry
 from dualreg.web.guard import requires
 from dualreg.web.paging import next_link, parse_cursor
+from dualreg.web.responses import add_stale
 
 
 def register(blueprint: Blueprint) -> None:
@@ -33,4 +34,6 @@ def list_referrers(name: RepositoryName, digest: Digest) -> Response:
         after = format_place(page.end.pushed_at, page.end.digest)
         headers |= next_link({"artifactType": artifact_type or "", "after": after})
     document = index_of(page.rows)
-    return Response(json.dumps(document), headers=headers, content_type=media_types.OCI_INDEX)
+    response = Response(json.dumps(document), headers=headers, content_type=media_types.OCI_INDEX)
+    add_stale(response, registry().staleness(name, subject=digest))
+    return response

@@ -9,7 +9,7 @@ from dualreg.web.context import registry
 from dualreg.web.guard import requires
 from dualreg.web.paging import next_link, page_size
 from dualreg.web.repeatable import repeat_document
-from dualreg.web.responses import json_response
+from dualreg.web.responses import add_stale, json_response
 
 
 def register(blueprint: Blueprint) -> None:
@@ -26,4 +26,5 @@ def list_tags(name: RepositoryName) -> Response:
     number = {} if size is None else {"n": size}
     headers = next_link({"last": page.end, **number}) if page.more else {}
     response = json_response({"name": name, "tags": page.rows}, headers=headers)
+    add_stale(response, registry().staleness(name))
     return response if registry().tags.asks_upstream(name) else repeat_document(response)
