@@ -2,9 +2,10 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cache
 
 from dualreg.errors import NameInvalid, TagInvalid
 from dualreg.image.names import LIBRARY, RepositoryName, Tag
@@ -76,6 +77,21 @@ def skip_owned(entries: Iterable[Entry], owned: Mapping[str, str]) -> list[Entry
     return [_unless_owned(entry, owned) for entry in entries]
 
 
+def skip_pulled(entries: Iterable[Entry], upstream: Callable[[RepositoryName], str | None]) -> list[Entry]:
+    """Return the entries of a plan; those are skipped whose repositories were pulled from an upstream.
+
+    Args:
+        upstream: Returns the URL of that, given the name of a repository; None: of none.
+    """
+    known = cache(upstream)
+    return [
+        _owned(entry, f"was pulled from {url} (setting upstreams)")
+        if entry.action is PlanAction.IMPORT and (url := known(RepositoryName(entry.to_repository)))
+        else entry
+        for entry in entries
+    ]
+
+
 def lost_tags(survey: Survey, selection: Selection) -> Iterator[Finding]:
     """Yield why selected tags cannot be imported; once for a repository whose name is invalid."""
     yield from _losses(_judge(survey, selection))
@@ -130,8 +146,12 @@ def _unless_owned(entry: Entry, owned: Mapping[str, str]) -> Entry:
     prefixes = [prefix for prefix in owned if entry.to_repository.startswith(prefix)]
     if entry.action is not PlanAction.IMPORT or not prefixes:
         return entry
-    url = owned[max(prefixes, key=len)]
-    reason = f"{FindingKind.OWNED}: {entry.to_repository} is a name of {url} (setting upstreams)"
+    return _owned(entry, f"is a name of {owned[max(prefixes, key=len)]} (setting upstreams)")
+
+
+def _owned(entry: Entry, why: str) -> Entry:
+    """Return *entry*, skipped since the content of its repository comes from an upstream."""
+    reason = f"{FindingKind.OWNED}: {entry.to_repository} {why}"
     return replace(entry, action=PlanAction.SKIP, reason=reason)
 
 

@@ -330,6 +330,11 @@ class Settings(BaseModel):
         return {prefix: url for prefix, url in prefixes.items() if prefix}
 
     @property
+    def pulls_any_name(self) -> bool:
+        """Whether there is an upstream of all names, which has the repositories that were pulled from it."""
+        return "*" in self.upstreams
+
+    @property
     def store_url(self) -> str:
         """The store's URL, as ``open_store`` takes it; default: the data directory."""
         if self.follow:

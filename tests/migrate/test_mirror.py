@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from dualreg.assembly import catalog_of, open_registry
+from dualreg.assembly import catalog_of, open_registry, prepare
 from dualreg.cli import main
 from dualreg.cli.mirror.schedule import due_at
 from dualreg.image.digest import Digest
@@ -123,6 +124,25 @@ def test_under_the_prefix_of_an_upstream(there: stock_trees.StockTree, tmp_path:
         assert "team/app:latest: skipped: owned: hub/team/app is a name of https://team.test" in output
         assert "done" not in output
     assert "done" in mirror(tmp_path / "here", "run", {"a": rule}, 0, upstreams).output
+
+
+def test_to_what_was_pulled_from_an_upstream_of_all_names(
+    there: stock_trees.StockTree, tmp_path: Path
+) -> None:
+    """No tag is copied there, until the repository is deleted."""
+    rule = {"a": {"pull": f"registry-tree:{there.root}", "include": ["team/app:latest"]}}
+    upstreams, app = "*=https://all.test", RepositoryName("team/app")
+    mirror(tmp_path / "here", "run --dry-run", rule, 0, upstreams)
+    settings = Settings(data=tmp_path / "here")
+    prepare(settings)
+    with closing(open_registry(settings)) as registry:
+        registry.loaded.claim(app, "https://all.test")
+        for line, code in (("run --dry-run", 0), ("run", 1)):
+            output = mirror(tmp_path / "here", line, rule, code, upstreams).output
+            assert "team/app:latest: skipped: owned: team/app was pulled from https://all.test" in output
+            assert registry.tags.list_all(app) == ()
+        registry.repositories.delete(app)
+        assert "done" in mirror(tmp_path / "here", "run", rule, 0, upstreams).output
 
 
 def test_push(there: stock_trees.StockTree, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dualreg.image.names import RepositoryName
 from dualreg.registry import Registry
 from tests.migrate.commands import command, content, named, source
 from tests.migrate.trees import LAYERS, Expected, Tree, image_id
@@ -73,6 +74,27 @@ def test_names_of_upstreams(
     output = command(data, f"run v1-tree:{tree.root} --plan {file}", code=1).output
     assert "hub/x:t: skipped: owned" in output
     assert opened.repositories.list(last="", limit=9).rows == ["team/x"]
+
+
+def test_repositories_that_an_upstream_of_all_names_has(
+    tmp_path: Path, data: Path, opened: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is imported to what was pulled from there, as nothing can be pushed; to others it is."""
+    tree = Tree(tmp_path / "old")
+    for name in ("their/x", "own/x", "new/x"):
+        tree.tag(name, "t", tree.image(name, LAYERS["a"]))
+    theirs = RepositoryName("their/x")
+    opened.loaded.claim(theirs, "https://all.test")
+    command(data, f"run v1-tree:{tree.root} --include own/x")
+    monkeypatch.setenv("DUALREG_UPSTREAMS", "*=https://all.test")
+    for line, code in (("run --dry-run", 0), ("run", 1), ("run --existing overwrite", 1)):
+        output = command(data, f"{line} v1-tree:{tree.root}", code=code).output
+        assert "their/x:t: skipped: owned: their/x was pulled from https://all.test" in output
+        assert opened.tags.list_all(theirs) == ()
+    assert opened.tags.list_all(RepositoryName("new/x")) == ("t",)
+    monkeypatch.delenv("DUALREG_UPSTREAMS")
+    command(data, f"run v1-tree:{tree.root}")
+    assert opened.tags.list_all(theirs) == ("t",)
 
 
 def test_filters(tmp_path: Path, data: Path) -> None:

@@ -25,11 +25,13 @@ from dualreg.cli.migrate.options import (
     duration,
     http_client,
     jobs_option,
+    next_without_pulled,
     password_file_option,
     selection_options,
     source_options,
     survey,
     survey_and_plan,
+    without_pulled,
 )
 from dualreg.cli.migrate.output import (
     EXIT_FINDINGS,
@@ -272,10 +274,11 @@ def run(
         with stoppable(quiet=bool(parent)) as stop:
             if planned is None:
                 with alone(registry, stop) if parent else nullcontext():
-                    follow(passes, pause, stop, next_plan, background=bool(parent), as_json=as_json)
+                    plans = partial(next_without_pulled, next_plan, settings, registry)
+                    follow(passes, pause, stop, plans, background=bool(parent), as_json=as_json)
                 return
             with journal.exclusive(settings.journals):
-                name, outcomes = passes.run(*planned, stop)
+                name, outcomes = passes.run(*without_pulled(planned, settings, registry), stop)
     again = len(journal.runs_over(settings.journals, source)) > 1
     print_result(name, source, outcomes, again=again, refusal=passes.refusal, as_json=as_json)
 
@@ -325,8 +328,9 @@ def _print_dry_run(
     as_json: bool,
 ) -> None:
     """Print what a run would do; create nothing, not even the catalog."""
-    found, entries = next_plan()
+    planned = next_plan()
     with existing_registry(settings) as registry:
+        found, entries = without_pulled(planned, settings, registry)
         foreseen = foresee(found, entries, registry, existing, settings.journals)
     left = [entry for entry, outcome in foreseen.items() if outcome is None]
     print_foreseen(foreseen, entries, space_for(found, left, settings, link), as_json=as_json)
@@ -378,7 +382,8 @@ def verify(
     check_plan_exclusive(click.get_current_context())
     client = http_client(given)
     with prepared_registry(data, config, alone=True) as (registry, settings):
-        found, entries = survey_and_plan(source, given, settings, plan_file)
+        planned = survey_and_plan(source, given, settings, plan_file)
+        found, entries = without_pulled(planned, settings, registry)
         comparison, verdicts = found.comparison(registry, quick=quick), []
         over_http = HttpComparison(registry, comparison, client, quick) if client else None
         with progress("tags", sum(entry.action is PlanAction.IMPORT for entry in entries)) as advance:

@@ -24,9 +24,10 @@ from dualreg.migrate.follow import Planned
 from dualreg.migrate.names import Library, Names, read_mapping, read_names
 from dualreg.migrate.plan import Entry, read_plan
 from dualreg.migrate.scan_options import ScanOptions
-from dualreg.migrate.selection import Selection, make_plan, skip_owned, unmatched
+from dualreg.migrate.selection import Selection, make_plan, skip_owned, skip_pulled, unmatched
 from dualreg.migrate.transports import RemoteCredentials, SourceOptions, shortens_library, survey_source
 from dualreg.patterns import check_pattern
+from dualreg.registry import Registry
 from dualreg.remote.client import Client
 from dualreg.remote.endpoint import RemoteError
 from dualreg.settings import Settings
@@ -166,6 +167,25 @@ def survey_and_plan(
     found = survey(source, given, settings, names, dated=dated)
     entries = read_plan(plan) if plan else plan_of(found, given, quiet=quiet)
     return found, skip_owned(entries, settings.owned_names)
+
+
+def without_pulled(planned: Planned, settings: Settings, registry: Registry | None) -> Planned:
+    """Return a plan that skips what would come to a repository which an upstream of all names has.
+
+    Args:
+        registry: Where it would be imported; None: it does not exist yet.
+    """
+    if registry is None or not settings.pulls_any_name:
+        return planned
+    found, entries = planned
+    return found, skip_pulled(entries, registry.repositories.upstream)
+
+
+def next_without_pulled(
+    next_plan: Callable[[], Planned], settings: Settings, registry: Registry | None
+) -> Planned:
+    """Return the next plan, as ``without_pulled``."""
+    return without_pulled(next_plan(), settings, registry)
 
 
 def check_plan_exclusive(context: click.Context) -> None:

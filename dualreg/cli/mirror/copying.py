@@ -23,7 +23,7 @@ from dualreg.migrate.names import Names
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.run import Existing, Outcome, Status, journal_outcome
 from dualreg.migrate.scan_options import ScanOptions
-from dualreg.migrate.selection import Selection, make_plan, skip_owned
+from dualreg.migrate.selection import Selection, make_plan, skip_owned, skip_pulled
 from dualreg.migrate.transports import (
     RemoteCredentials,
     SourceOptions,
@@ -192,6 +192,8 @@ def plan_copy(name: str, rule: MirrorRule, settings: Settings, registry: Registr
     found = survey_source(rule.pull, options)
     selection = Selection(names, latest=rule.latest, library=found.default_library, prefix=rule.prefix)
     entries = skip_owned(make_plan(found, selection), settings.owned_names)
+    if registry and settings.pulls_any_name:
+        entries = skip_pulled(entries, registry.repositories.upstream)
     return Copy(name, rule, settings, taking, entries, found)
 
 
