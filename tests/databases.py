@@ -4,13 +4,16 @@
 and the databases of data directories (``tests.directories``). What is about SQLite is skipped.
 """
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, create_engine, delete
-from sqlalchemy.pool import NullPool
+import psycopg
+from sqlalchemy import Connection, delete
 
 from dualreg.catalog.tables import Table
 from tests import directories, quick
@@ -65,8 +68,14 @@ def ignore_keys(connection: Connection) -> None:
 
 def _clear(url: str) -> None:
     """Delete all rows; that is faster than another database for each test."""
-    going = [str(delete(table)) for table in reversed(Table.metadata.sorted_tables)]
-    engine = create_engine(url, poolclass=NullPool)
-    with engine.begin() as connection:
-        connection.exec_driver_sql("SET LOCAL lock_timeout = '10s'")
-        connection.exec_driver_sql("; ".join(going))
+    going = "; ".join(str(delete(table)) for table in reversed(Table.metadata.sorted_tables))
+    _kept_connection(url).execute(going.encode())
+
+
+@cache
+def _kept_connection(url: str) -> "psycopg.Connection[Any]":
+    """Return a connection that lasts as long as this process: the server needs a while for each."""
+    address = url.replace("+psycopg", "")
+    connection = psycopg.connect(address, autocommit=True, options="-c lock_timeout=10s")
+    atexit.register(connection.close)  # before the server ends
+    return connection

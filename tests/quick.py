@@ -19,13 +19,14 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.util import LRUCache
 from werkzeug.routing import Rule
 
 from dualreg.auth import passwords
-from dualreg.catalog import dialects, upgrade
+from dualreg.catalog import dialects, postgresql, upgrade
 from dualreg.catalog.database import Catalog
 from tests.soak import SOAK
 
@@ -121,9 +122,10 @@ def install() -> None:
     os.fsync = os.fdatasync = lambda _: None
     passwords.bcrypt = _Bcrypt  # type: ignore[assignment, misc]
     Rule._compile_builder = _compile_later  # type: ignore[assignment]
-    SQLiteDialect_pysqlite.__hash__ = lambda self: hash(type(self))  # type: ignore[method-assign]
-    SQLiteDialect_pysqlite.__eq__ = lambda self, other: type(self) is type(other)  # type: ignore[method-assign]
-    dialects.create_engine = _create_engine
+    for dialect in (SQLiteDialect_pysqlite, PGDialect_psycopg):
+        dialect.__hash__ = lambda self: hash(type(self))  # type: ignore[method-assign]
+        dialect.__eq__ = lambda self, other: type(self) is type(other)  # type: ignore[method-assign]
+    dialects.create_engine = postgresql.create_engine = _create_engine
 
 
 class _Bcrypt:
@@ -150,12 +152,11 @@ def _compile_later(rule: Rule, append_unknown: bool = True) -> Callable[..., Any
 _statements: LRUCache[Any, Any] = LRUCache(2000)
 
 
-def _create_engine(url: str, **options: Any) -> Engine:
-    """Return an engine; one for SQLite shares what is compiled with others, whose dialects are equal."""
-    if not url.startswith("sqlite"):
-        return create_engine(url, **options)
+def _create_engine(url: str | URL, **options: Any) -> Engine:
+    """Return an engine that shares what is compiled with others, whose dialects are equal."""
     engine = create_engine(url, **options, execution_options={"compiled_cache": _statements})
-    event.listen(engine, "first_connect", lambda *_: event.listen(engine, "connect", _hurry))
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "first_connect", lambda *_: event.listen(engine, "connect", _hurry))
     return engine
 
 
