@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test postgresql postgresql-all soak cuts fuzz endurance check bench clean
+.PHONY: serve test postgresql postgresql-all soak cuts fuzz endurance lint check bench clean
 
 serve: $(VENV)/.installed  ## run the registry on 127.0.0.1:5000, with DUALREG_* from the environment
 	@exec $(BIN)/dualreg serve
@@ -41,10 +41,12 @@ endurance: MINUTES ?= 60
 endurance: $(VENV)/.installed-dev  ## push, pull and delete for MINUTES while garbage is collected and processes are killed
 	$(BIN)/python -m tests.endurance $(MINUTES)
 
-check: $(VENV)/.installed-dev  ## what CI runs: format, lint, types, all tests
+lint: $(VENV)/.installed-dev  ## check format, style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+check: lint  ## what CI runs: format, style, types, all tests
 	$(BIN)/pytest -q -n auto --dist worksteal
 
 bench: $(VENV)/.installed-dev  ## compare performance with the reference registry, if it is installed
