@@ -1,9 +1,11 @@
 """The package's own source, parsed: what the tests of its shape look at."""
 
 import ast
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 CHECKOUT = Path(__file__).parents[2]
 PACKAGE = "dualreg"
@@ -33,36 +35,42 @@ class Module:
         """Return where *node* is, to be printed."""
         return f"{self.path}:{node.lineno}"
 
-    def imports(self) -> dict[str, str]:
+    def imports(self) -> Mapping[str, str]:
         """Return every module imported, anywhere in the file, and where.
 
         Both ``package.name`` and ``package`` are listed for a name imported from a package of ours, since
         the name may be a module.
         """
-        found: dict[str, str] = {}
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Import):
-                found |= {alias.name: self.at(node) for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                source = self._absolute(node)
-                found[source] = self.at(node)
-                if source.partition(".")[0] == PACKAGE:
-                    for alias in node.names:
-                        if f"{source}.{alias.name}" in _names():
-                            found[f"{source}.{alias.name}"] = self.at(node)
-        return found
+        return _imports(self)
 
     def definitions(self) -> list[Definition]:
         """Return every class and function of the file, nested ones too."""
         kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
         return [node for node in ast.walk(self.tree) if isinstance(node, kinds)]
 
-    def _absolute(self, node: ast.ImportFrom) -> str:
+    def absolute(self, node: ast.ImportFrom) -> str:
+        """Return the module that *node* imports from."""
         if not node.level:
             return node.module or ""
         parents = self.name.split(".")
         parents = parents[: len(parents) - node.level + self.is_package]
         return ".".join([*parents, *([node.module] if node.module else [])])
+
+
+@cache
+def _imports(module: Module) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name: module.at(node) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            source = module.absolute(node)
+            found[source] = module.at(node)
+            if source.partition(".")[0] == PACKAGE:
+                for alias in node.names:
+                    if f"{source}.{alias.name}" in _names():
+                        found[f"{source}.{alias.name}"] = module.at(node)
+    return MappingProxyType(found)
 
 
 @cache
