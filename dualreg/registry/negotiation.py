@@ -77,7 +77,13 @@ class Negotiation:
     schema1: Schema1Editions
 
     def find(
-        self, repository: RepositoryName, reference: Tag | Digest, accept: Accept, *, is_pull: bool = True
+        self,
+        repository: RepositoryName,
+        reference: Tag | Digest,
+        accept: Accept,
+        *,
+        is_pull: bool = True,
+        may_sign: bool = False,
     ) -> Representation:
         """Return the representation of *reference* that suits *accept*.
 
@@ -85,6 +91,7 @@ class Negotiation:
 
         Args:
             is_pull: Whether the client gets the manifest itself, as no program does that only looks.
+            may_sign: Whether it may push a signature of it. A program that does so reads it first.
 
         Raises:
             ManifestUnknown.
@@ -97,7 +104,7 @@ class Negotiation:
         row = self.manifests.find(repository, reference)
         signatures = self.manifests.signatures
         ruling = Ruling(applies=signatures.covers_pulls(repository))
-        if ruling.applies and is_pull and not accept.agent.signs:
+        if ruling.applies and is_pull and not (may_sign and accept.agent.signs):
             ruling = signatures.check_pull(repository, row)
         return replace(self._represent(repository, reference, row, accept), ruling=ruling)
 
@@ -114,17 +121,24 @@ class Negotiation:
         return self._stored(repository, row)
 
     def find_soon(
-        self, repository: RepositoryName, reference: Tag | Digest, accept: Accept, *, is_pull: bool = True
+        self,
+        repository: RepositoryName,
+        reference: Tag | Digest,
+        accept: Accept,
+        *,
+        is_pull: bool = True,
+        may_sign: bool = False,
     ) -> Representation | Outline:
         """Return the representation as ``find``, or an outline of it while layers are being transcoded."""
         with suppress(LayersPending):
-            return self.find(repository, reference, accept, is_pull=is_pull)
+            return self.find(repository, reference, accept, is_pull=is_pull, may_sign=may_sign)
         form, row = self._choose(repository, self.manifests.find(repository, reference), accept)
         if form is Form.SCHEMA1 and isinstance(reference, Tag):
             return Outline(media_types.SCHEMA1_SIGNED, outline(repository, reference))
         if form in _EDITIONS and row.media_type not in media_types.SCHEMA1_TYPES:
             return Outline(*self.editions.outline(row, Edition(form)))
-        return self.find(repository, reference, accept, is_pull=is_pull)  # the tag was moved meanwhile
+        # the tag was moved meanwhile
+        return self.find(repository, reference, accept, is_pull=is_pull, may_sign=may_sign)
 
     def _choose(
         self, repository: RepositoryName, row: ManifestRow, accept: Accept

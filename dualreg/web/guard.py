@@ -123,14 +123,30 @@ def authorize(repository: RepositoryName, action: Action, *more: Access) -> None
     g.requested = (repository, action)
     granted = grant()
     g.allowed = granted.allows(repository, action)
-    if g.allowed and not any(map(granted.could_include, more)):
-        return
+    if not g.allowed or any(map(granted.could_include, more)):
+        raise _refusal(repository, action, *more)
+
+
+def another_may_do(repository: RepositoryName, action: Action) -> Unauthenticated | None:
+    """Return the challenge by which a client gets a token that allows *action*, too; None: it has such a one.
+
+    None, too, if its account lacks the permission.
+    """
+    if grant().allows(repository, action):
+        return None
+    refusal = _refusal(repository, action)
+    return refusal if isinstance(refusal, Unauthenticated) else None
+
+
+def _refusal(repository: RepositoryName, action: Action, *more: Access) -> Unauthenticated | Denied:
+    """Return the error of a request that is not granted *action*; for *more*, see ``authorize``."""
+    granted = grant()
     # A push needs to pull too; one token for both spares the client the next challenge.
     actions = {Action.PULL, Action.PUSH} if action is Action.PUSH else {action}
     if granted.anonymous or granted.bearer:
         scope = " ".join(map(str, (Access.of(repository, *actions), *more)))
-        raise _challenge(scope, f"{action} on repository {repository}")
-    raise Denied(account=granted.identity.account, repository=repository, action=action)
+        return _challenge(scope, f"{action} on repository {repository}")
+    return Denied(account=granted.identity.account, repository=repository, action=action)
 
 
 def _challenge(scope: str, wanted: str) -> Unauthenticated:

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from flask import Blueprint, Response, request
 
 from dualreg.auth.access import Action
-from dualreg.errors import ManifestUnknown, RequestInvalid, SizeMismatch, TooManyTags
+from dualreg.errors import ManifestUnknown, RequestInvalid, SizeMismatch, TooManyTags, Unsigned
 from dualreg.image.digest import Digest
 from dualreg.image.media_types import SCHEMA1_TYPES, strip_parameters
 from dualreg.image.names import RepositoryName, Tag
@@ -21,7 +21,8 @@ from dualreg.registry.upstream import Freshness
 from dualreg.web.accel import let_remember
 from dualreg.web.body import read_limited
 from dualreg.web.context import late, registry, require_deletes
-from dualreg.web.guard import requires
+from dualreg.web.credentials import grant
+from dualreg.web.guard import another_may_do, requires
 from dualreg.web.repeatable import note_repeats, repeat_document
 from dualreg.web.responses import add_stale, add_warnings, empty_response
 from dualreg.web.v2.locations import manifest_headers
@@ -53,8 +54,7 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     """Return the manifest as stored, or in a form that the client can read; to HEAD, its headers."""
     _require_here(name, reference)
     accept = _accept()
-    is_pull = request.method == "GET"
-    manifest = registry().negotiation.find_soon(name, reference, accept, is_pull=is_pull)
+    manifest = _find(name, reference, accept)
     if isinstance(manifest, Outline):
         return _send_late(name, reference, manifest)
     headers = {
@@ -77,7 +77,8 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     add_warnings(response, manifest.ruling.warnings)
     # What a client is warned of depends on it, and nginx does not look at that.
     by_nginx = is_sent and isinstance(reference, Digest) and not is_schema1 and not manifest.ruling.applies
-    _let_repeat(response, manifest, freshness, by_nginx=by_nginx)
+    is_personal = manifest.ruling.applies and accept.agent.signs  # others may not sign
+    _let_repeat(response, manifest, freshness, by_nginx=by_nginx, is_personal=is_personal)
     if is_sent:
         tags = registry().tags
         if isinstance(reference, Tag):
@@ -87,6 +88,22 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
         record()
         note_repeats(lambda *_: record())
     return response
+
+
+def _find(name: RepositoryName, reference: Tag | Digest, accept: Accept) -> Representation | Outline:
+    """Return the manifest that a client gets. To read what is not signed, a signing tool has to log in.
+
+    Raises:
+        Unauthenticated: the tool may not push with its token; another one may do.
+        RegistryError: as for ``Negotiation.find``.
+    """
+    is_pull, may_sign = request.method == "GET", grant().allows(name, Action.PUSH)
+    find = registry().negotiation.find_soon
+    try:
+        return find(name, reference, accept, is_pull=is_pull, may_sign=may_sign)
+    except Unsigned as error:
+        challenge = another_may_do(name, Action.PUSH) if accept.agent.signs else None
+        raise challenge or error from error
 
 
 def _require_here(name: RepositoryName, reference: Tag | Digest) -> None:
@@ -104,10 +121,10 @@ def _require_here(name: RepositoryName, reference: Tag | Digest) -> None:
 
 def _send_late(name: RepositoryName, reference: Tag | Digest, expected: Outline) -> Response:
     """Return a manifest when its layers are ready; it is sent without its digest, which is not known yet."""
-    services, accept = registry(), _accept()
+    services, accept, may_sign = registry(), _accept(), grant().allows(name, Action.PUSH)
 
     def look(sent: int) -> Iterator[bytes] | None:
-        manifest = services.negotiation.find_soon(name, reference, accept)
+        manifest = services.negotiation.find_soon(name, reference, accept, may_sign=may_sign)
         if isinstance(manifest, Outline):
             return None
         body = manifest.read()
@@ -131,7 +148,12 @@ def _successor(name: RepositoryName, digest: Digest, accept: Accept) -> Iterator
 
 
 def _let_repeat(
-    response: Response, manifest: Representation, freshness: Freshness | None, *, by_nginx: bool
+    response: Response,
+    manifest: Representation,
+    freshness: Freshness | None,
+    *,
+    by_nginx: bool,
+    is_personal: bool,
 ) -> None:
     """Let the response with a manifest be repeated, unless that was generated."""
     if manifest.row and manifest.blob:
@@ -142,7 +164,7 @@ def _let_repeat(
             until = min(until or expires, expires)
         if by_nginx:
             until = let_remember(response, until)
-        repeat_document(response, manifest.blob, until=until)
+        repeat_document(response, manifest.blob, until=until, is_personal=is_personal)
 
 
 @requires(Action.PUSH)
