@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask, Response
+from prometheus_client.mmap_dict import MmapedDict
 
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.upgrade import upgrade
@@ -21,7 +22,7 @@ from dualreg.cli.monitoring import Monitor
 from dualreg.image.digest import Digest
 from dualreg.web.context import parts_in
 from tests.contracts.postgresql import postgresql_cluster
-from tests.programs import DUALREG, children, dualreg_process, free_port, running, until, wait_for
+from tests.programs import DUALREG, Serving, children, dualreg_process, free_port, running, until, wait_for
 from tests.protocol.clients.wire import Wire
 from tests.test_refusals import read_answer
 from tests.test_silence import connect, head
@@ -79,6 +80,82 @@ def test_clients_that_hold_all_threads_change_nothing(tmp_path: Path, *, own: bo
         text = serving.log.read_text()
         assert '"POST /v2/slow/blobs/uploads/ ' in text
         assert not re.search('"(?:GET|HEAD) /(?:livez|readyz)', text)
+
+
+@contextmanager
+def unread_page(host: str, kind: ssl.SSLContext | None = None) -> Iterator[socket.socket]:
+    """Ask for the page of metrics, and read none of it for the block; yield the connection."""
+    name, port = host.split(":")
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        connection.settimeout(10)
+        connection.connect((name, int(port)))
+        with kind.wrap_socket(connection) if kind else connection as client:
+            client.sendall(head("GET", "/metrics"))
+            yield client
+
+
+def fill_page(serving: Serving) -> None:
+    """Have the page of metrics be larger than what the kernel keeps for a client that reads nothing."""
+    (worker,) = children(serving.process.pid)
+    maps = Path(f"/proc/{worker}/maps").read_text()
+    folder = Path(next(line.split()[-1] for line in maps.splitlines() if line.endswith(".db"))).parent
+    file = MmapedDict(str(folder / "counter_1.db"))
+    for number in range(500):
+        labels = {"route": f"{number:020000}", "method": "GET", "status": "200"}
+        name = "dualreg_http_requests_total"
+        file.write_value(json.dumps([name.removesuffix("_total"), name, labels, "help"]), 1.0, 0.0)
+    file.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_slow_readers_of_metrics_hold_no_thread(tmp_path: Path, scheme: str) -> None:
+    """However many they are, load balancers get an answer; and each of them gets its page when it reads."""
+    settings, kind = {"metrics_networks": "127.0.0.1"}, None
+    if scheme == "https":
+        chain, key = make_certificate(tmp_path, "127.0.0.1")
+        settings |= {"tls_cert": f"{chain}", "tls_key": f"{key}"}
+        kind = ssl.create_default_context(cafile=chain)
+        kind.check_hostname = False
+    data, port = tmp_path / "data", free_port()
+    env = {"DUALREG_BIND": f"127.0.0.1:{port}", "DUALREG_DATA": f"{data}", "DUALREG_WORKERS": "1"}
+    env |= {"DUALREG_THREADS": "1", "DUALREG_CLIENT_TIMEOUT": "10m"}
+    env |= {f"DUALREG_{name.upper()}": value for name, value in settings.items()}
+    host, log = env["DUALREG_BIND"], tmp_path / "log"
+    with ExitStack() as stack:
+        process = stack.enter_context(running([DUALREG, "serve"], log, env))
+        wait_for(lambda: children(process.pid) and (kind is None or served(host)), process, log)
+        assert until(lambda: b".db" in Path(f"/proc/{children(process.pid)[0]}/maps").read_bytes())
+        fill_page(Serving(host, process, log))
+        readers = [stack.enter_context(unread_page(host, kind)) for _ in range(3)]
+        assert all(each.recv(1) for each in readers)
+        if kind is None:  # then a spare thread has to answer
+            push_blob(host)
+            stack.enter_context(slow_pull(host))
+        with closing(connect(host)) as plain, kind.wrap_socket(plain) if kind else plain as client:
+            for _ in range(5):
+                client.sendall(head("GET", "/v2/"))
+                client.settimeout(2.5)
+                received = b""
+                while not received.endswith(b"{}"):
+                    received += client.recv(1 << 16)
+        for each in readers:
+            status, headers, body = read_answer(each, b"H")
+            assert (status, len(body)) == (200, int(headers["content-length"]))
+            assert len(body) > 8 << 20
+
+
+def test_who_reads_no_metrics_is_given_up(tmp_path: Path) -> None:
+    """After ``client_timeout``, although some bytes were taken."""
+    settings = {"metrics_networks": "127.0.0.1", "client_timeout": "1s"}
+    with dualreg_process(tmp_path / "data", workers=1, threads=1, **settings) as serving:
+        fill_page(serving)
+        with unread_page(serving.host) as client:
+            assert client.recv(1) == b"H"
+            time.sleep(3.5)
+            _, headers, body = read_answer(client, b"H")
+            assert len(body) < int(headers["content-length"])
+        assert ask(serving.host, "/livez")[0] == 200
 
 
 def test_a_thread_that_waits_for_the_next_request_leaves_it_to_the_loop(tmp_path: Path) -> None:

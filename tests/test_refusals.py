@@ -32,12 +32,16 @@ def ask(host: str, *sent: bytes) -> tuple[int, dict[str, str], bytes]:
         return read_answer(connection)
 
 
-def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Return status, headers and body of the answer on a connection that ends with it."""
-    received = b""
+def read_answer(connection: socket.socket, begun: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+    """Return status, headers and body of the answer on a connection that ends with it.
+
+    Args:
+        begun: What was received of it before.
+    """
+    received = bytearray(begun)
     while data := connection.recv(1 << 16):
         received += data
-    top, _, body = received.partition(b"\r\n\r\n")
+    top, _, body = bytes(received).partition(b"\r\n\r\n")
     line, *lines = top.decode().split("\r\n")
     assert len({each.partition(":")[0].lower() for each in lines}) == len(lines)
     headers = {name.lower(): value for name, _, value in (each.partition(": ") for each in lines)}

@@ -111,10 +111,12 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         monitored: Whether it came to ``monitoring_bind``, where no TLS is spoken.
         request: gunicorn's request that a thread handles; None while there is none.
         peer: What the WSGI environments of its plain requests have in common.
+        unsent: The last answer and how much of it was sent, while that waits for the client.
     """
 
     late = monitored = False
     request: Any = None
+    unsent: tuple[Answer, int] | None = None
 
     def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any, window: float) -> None:  # noqa: ANN401 -- gunicorn's, and one more
         """Begin before the first byte; *window* as for Pace."""
@@ -239,7 +241,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         self._arriving = self._arriving.take()
         self.begin_idle(seconds)
 
-    def answer(self, data: bytes) -> int:
+    def answer(self, data: bytes | memoryview) -> int:
         """Send *data*, as much as fits, without waiting; return how much that was.
 
         Raises:
@@ -295,6 +297,13 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         except BlockingIOError:
             return False
         return True
+
+    def close(self) -> None:
+        """Close it; what was not sent is not."""
+        if self.unsent:
+            answer, sent = self.unsent
+            answer.end(sent)
+        super().close()
 
     def _at_end(self) -> bool:
         """Let the request be handled if its client sends no more: it may wait for the response."""

@@ -1,5 +1,8 @@
 """Monitored: what a worker does for its monitoring, beside what it does for clients."""
 
+import time
+from functools import partial
+from selectors import EVENT_WRITE
 from typing import Any
 
 from flask import Response
@@ -80,19 +83,29 @@ class MonitoredWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untype
         }
 
     def _send_last(self, connection: Connection, answer: Answer) -> None:
-        """Send the last answer on a connection; a spare thread sends what does not fit at once."""
+        """Send the last answer on a connection, as fast as its client reads; no thread waits for that."""
+        connection.deadline = time.monotonic() + connection.window
+        self._send_on(connection, answer, 0)
+
+    def _send_on(self, connection: Connection, answer: Answer, sent: int) -> None:
+        """Send what fits of an answer after the first *sent* bytes; go on when there is room again."""
         try:
-            sent = connection.answer(answer.data)
+            sent += connection.answer(memoryview(answer.data)[sent:])
         except OSError:
-            answer.end(0)
+            answer.end(sent)
             self._close(connection)
             return
         if sent == len(answer.data):
             answer.end(sent)
             self._linger(connection)
             return
+        connection.unsent = answer, sent
+        self._waiting[connection] = None
+        self.poller.register(connection.sock, EVENT_WRITE, partial(self._on_writable, connection))
 
-        def send_rest(connection: Connection) -> bool:
-            return not connection.send_rest(answer, sent)
-
-        self._submit(connection, send_rest, spare=True)
+    def _on_writable(self, connection: Connection, _: object = None) -> None:
+        if connection not in self._waiting or connection.unsent is None:
+            return  # dropped by an earlier event of the same round
+        self._forget(connection)
+        (answer, sent), connection.unsent = connection.unsent, None
+        self._send_on(connection, answer, sent)

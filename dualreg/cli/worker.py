@@ -171,7 +171,7 @@ class Worker(MonitoredWorker):
         if not self.alive and not force:
             self.set_accept_enabled(False)  # the server may have begun to stop after this worker
         for connection in [each for each in self._waiting if force or each.deadline <= now]:
-            if force or connection.lingering:
+            if force or connection.lingering or connection.unsent:
                 self._drop(connection)
             elif connection.asked:
                 self._refuse(connection, Refused(408, "the request did not arrive in time"))
