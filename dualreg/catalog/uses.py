@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, exists, func, literal, select
+from sqlalchemy import Connection, Select, exists, func, literal, select, union
 from sqlalchemy.orm import aliased
 
 from dualreg.catalog.dialects import batches
@@ -26,6 +26,7 @@ from dualreg.catalog.tables import (
 )
 from dualreg.catalog.views import V1
 from dualreg.image.digest import Digest
+from dualreg.image.formats import Role
 from dualreg.image.names import RepositoryName
 
 
@@ -74,6 +75,27 @@ class UseQueries:
             for query in (*_above_blobs(repository_id, digests), *_above_images(repository_id, images)):
                 for below, kind, above in self.connection.execute(query):
                     yield Use(str(below), str(kind), str(above))
+
+    def vouching(self, repository_id: int, digests: Sequence[Digest], limit: int) -> Sequence[Digest]:
+        """Return indexes that list some manifests, and images that these were made of: the last pushed ones.
+
+        Args:
+            digests: A batch of manifests.
+        """
+        listing = select(ManifestChildren.manifest).where(
+            ManifestChildren.repository_id == repository_id,
+            ManifestChildren.child.in_(digests),
+            ManifestChildren.role == Role.MANIFEST.value,
+        )
+        made = select(ManifestViews.manifest).where(
+            ManifestViews.repository_id == repository_id,
+            ManifestViews.kind != V1,
+            ManifestViews.view.in_([*map(str, digests)]),
+        )
+        found = Manifests.digest.in_(union(listing, made))
+        query = select(Manifests.digest).where(Manifests.repository_id == repository_id, found)
+        last = query.order_by(Manifests.pushed_at.desc(), Manifests.digest).limit(limit)
+        return self.connection.scalars(last).all()
 
     def tags(self, repository_id: int, nodes: Collection[str]) -> Iterator[Use]:
         """Yield the tags that point at those of *nodes* that are manifests, by name."""

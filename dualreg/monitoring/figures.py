@@ -78,6 +78,9 @@ class SharedFigures:
         except DatabaseFailure as error:
             _log.warning("cannot find out how much there is: %s", failure_text(error))
             return {**known, "due": time.time() + _AFTER_FAILURE}
+        except Exception:  # noqa: BLE001 -- whatever it is, the next scrape must not try again at once
+            _log.exception("failed to find out how much there is")
+            return {**known, "due": time.time() + _AFTER_FAILURE}
         seconds, now = time.monotonic() - began, time.time()
         due = now + max(_INTERVAL, seconds / _SHARE)
         return {"found": found, "at": now, "seconds": seconds, "due": due}

@@ -25,6 +25,7 @@ from dualreg.image.manifest import Manifest, stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.signatures import bundle, cosign, notation
 from dualreg.image.signatures.checking import Checking
+from dualreg.image.signatures.trust import Trust
 from dualreg.image.signatures.verdict import Checked, Target, Validity
 from dualreg.registry.finding import Budget, Finder
 from dualreg.registry.provenance import Provenance
@@ -45,8 +46,6 @@ _TYPES = (
     f"{bundle.PREFIX}.v0.3+json",
     "application/vnd.oci.empty.v1+json",
 )
-#: How one manifest vouches for another: an index that lists it, or the image that it was made of.
-_VOUCHING = frozenset({Role.MANIFEST.value, "conversion"})
 #: Layers of what cosign attaches by a tag, which has the config of an image.
 _STATEMENTS = frozenset({cosign.SIMPLE_SIGNING, cosign.DSSE})
 #: What the media types of layers of images contain. containerd runs these whatever the type of the config is,
@@ -85,7 +84,10 @@ class _Verdict(NamedTuple):
 
 
 class _Remembered(NamedTuple):
+    """What was found at a version of the catalog, by some keys."""
+
     version: Hashable
+    trust: Trust
     verdict: _Verdict
 
 
@@ -183,15 +185,17 @@ class Signatures:
     ) -> _Verdict:
         """Return whether a manifest is signed; a former answer while it is known to be true."""
         key, catalog = (policy.name, repository, str(digest)), self.finder.state.catalog
+        trust, now = policy.trust(), catalog.now()
         with self._lock:
             known = self._known.get(key)
-        now = catalog.now()
+        if known and known.trust is not trust:
+            known = None
         if known and known.verdict.until and now < known.verdict.until:
             return known.verdict
         version = catalog.version(wait=True)
         if known and known.version == version and not known.verdict.is_signed:
             return known.verdict
-        verdict = self._search(policy, repository, target(), now)
+        verdict = self._search(trust, repository, target(), now)
         if not verdict.is_signed and (known is None or known.verdict != verdict):
             _log.warning("%s@%s: %s (policy %s)", repository, digest, verdict.reason, policy.name)
         if verdict.is_signed:
@@ -199,19 +203,17 @@ class Signatures:
             end = now + _AGE
             verdict = verdict._replace(until=min(verdict.until or end, end))
         with self._lock:
-            self._known[key] = _Remembered(version, verdict)
+            self._known[key] = _Remembered(version, trust, verdict)
         return verdict
 
-    def _search(
-        self, policy: SigningPolicy, repository: RepositoryName, target: Target, now: datetime
-    ) -> _Verdict:
+    def _search(self, trust: Trust, repository: RepositoryName, target: Target, now: datetime) -> _Verdict:
         """Return whether a manifest, or one that vouches for it, is signed."""
         budget = Budget(_BUDGET)
         if self._is_statement(repository, target, budget):
             return _Verdict(is_signed=True)
         reasons = list[str]()
         for each in islice(self._with_vouchers(repository, target, budget), _VOUCHERS_LIMIT):
-            checking = Checking(each, policy.trust, now)
+            checking = Checking(each, trust, now)
             for found in self._checked(repository, checking, budget):
                 if found.verdict.validity is Validity.VALID:
                     return _Verdict(is_signed=True, until=found.verdict.until)
@@ -250,7 +252,7 @@ class Signatures:
                 yield self.finder.payload(referrer.digest, referrer.size, budget)
 
     def _with_vouchers(self, repository: RepositoryName, target: Target, budget: Budget) -> Iterator[Target]:
-        """Yield a manifest, then those that vouch for it, the nearest first."""
+        """Yield a manifest, then those that vouch for it, the nearest first; of these, the last pushed."""
         yield target
         seen, nearest = {target.digest}, [target.digest]
         while nearest and len(seen) <= _VOUCHERS_LIMIT:
@@ -262,9 +264,9 @@ class Signatures:
     def _vouchers(self, repository: RepositoryName, digests: list[Digest]) -> list[ManifestRow]:
         with self.finder.state.catalog.read() as tx:
             row = tx.repositories.find(repository)
-            uses = tx.uses.above(row.id, [*map(str, digests)]) if row else ()
-            found = (Digest.parse(use.above) for use in uses if use.kind in _VOUCHING)
-            return [*tx.manifests.find_all(repository, [*islice(found, _VOUCHERS_LIMIT)]).values()]
+            found = tx.uses.vouching(row.id, digests[:_VOUCHERS_LIMIT], _VOUCHERS_LIMIT) if row else ()
+            rows = tx.manifests.find_all(repository, found)
+            return [rows[digest] for digest in found]
 
     def _seen_as(self, repository: RepositoryName, image: ImageId) -> list[ManifestRow]:
         """Return the manifests that V1 clients see as an image."""

@@ -9,6 +9,7 @@ from typing import Self, TypeVar
 from dualreg.image.names import RepositoryName
 from dualreg.image.signatures.trust import Trust, read_certificates, read_keys
 from dualreg.patterns import matches
+from dualreg.reloading import ReloadingFile
 
 
 class Mode(StrEnum):
@@ -37,13 +38,14 @@ class SigningPolicy:
 
     Attributes:
         repositories: Patterns of their names.
+        trust: Returns the keys and certificates that count now: another object after a change of them.
         mode: What happens without one of their signatures.
         on: To which requests.
     """
 
     name: str
     repositories: tuple[str, ...]
-    trust: Trust
+    trust: Callable[[], Trust]
     mode: Mode = Mode.OFF
     on: frozenset[On] = frozenset()
 
@@ -58,17 +60,22 @@ class SigningPolicy:
         mode: str = Mode.OFF,
         on: str = "both",
     ) -> Self:
-        """Return the policy with the keys and certificates in files.
+        """Return the policy with the keys and certificates in files, which are read again when they change.
 
         Raises:
             ValueError: one cannot be read, or has none that can be used.
         """
-        trust = Trust(
-            tuple(_read(name, keys, lambda path, pem: read_keys(path.name, pem))),
-            tuple(_read(name, certificates, lambda _, pem: read_certificates(pem))),
-        )
+        keys, certificates = tuple(keys), tuple(certificates)
+
+        def trust() -> Trust:
+            return Trust(
+                tuple(_read(name, keys, lambda path, pem: read_keys(path.name, pem))),
+                tuple(_read(name, certificates, lambda _, pem: read_certificates(pem))),
+            )
+
+        trust()  # whose errors name the table
         requests = frozenset(On) if on == "both" else frozenset({On(on)})
-        return cls(name, repositories, trust, Mode(mode), requests)
+        return cls(name, repositories, ReloadingFile(trust, *keys, *certificates).get, Mode(mode), requests)
 
     def covers(self, repository: RepositoryName) -> bool:
         """Return whether the policy is about a repository."""
@@ -83,7 +90,7 @@ class SigningPolicies:
 
     def trust(self, repository: RepositoryName) -> Trust:
         """Return by what signatures of a repository are verified, for whatever policy."""
-        return Trust.joined(each.trust for each in self.all if each.covers(repository))
+        return Trust.joined(each.trust() for each in self.all if each.covers(repository))
 
     def of(self, repository: RepositoryName, on: On) -> tuple[SigningPolicy, ...]:
         """Return the policies that warn of or refuse such requests to a repository."""

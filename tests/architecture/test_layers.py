@@ -42,7 +42,8 @@ LAYERS: dict[str, set[str]] = {
         "networks",
         "waiting",
     },
-    "registry": {"errors", "image", "storage", "catalog", "patterns", "messages", "networks"} | {"waiting"},
+    "registry": {"errors", "image", "storage", "catalog", "patterns", "messages", "networks"}
+    | {"waiting", "reloading"},
     "monitoring": {"catalog", ""},
     "operations": {"errors", "image", "catalog", "registry", "auth", "settings", "patterns", "remote"},
     "maintenance": {"errors", "image", "storage", "catalog", "registry", "ownership"},

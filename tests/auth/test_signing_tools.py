@@ -22,7 +22,7 @@ KEY = key_of("ecdsa")
 def registry(registry: Registry) -> Registry:
     """A registry that gives out no unsigned image of ``team/*``."""
     trust = Trust(read_keys("release.pub", signers.public_pem(KEY)), ())
-    policy = SigningPolicy("release", ("team/*",), trust, Mode.REFUSE, frozenset({On.PULL}))
+    policy = SigningPolicy("release", ("team/*",), lambda: trust, Mode.REFUSE, frozenset({On.PULL}))
     return registry.requiring(SigningPolicies((policy,)))
 
 

@@ -45,7 +45,7 @@ def as_image(payload: bytes) -> builders.Image:
 
 def policy(mode: Mode = Mode.REFUSE, *on: On, name: str = "release", trust: Trust = TRUST) -> SigningPolicy:
     """Return a policy for ``team/*``."""
-    return SigningPolicy(name, ("team/*",), trust, mode, frozenset(on or On))
+    return SigningPolicy(name, ("team/*",), lambda: trust, mode, frozenset(on or On))
 
 
 class Clock:
@@ -203,6 +203,38 @@ def test_a_signed_index_vouches_for_its_images(registry: Registry) -> None:
     push(registry, NAME, signers.cosign_bundle(as_image(registry.manifests.payload(nested)), KEY))
     for reference in ("index", "nested", Digest.of(INDEX), OTHER.digest, f"is-{OTHER.digest.hex[:8]}"):
         assert get(client, reference).status_code == 200
+
+
+def test_the_last_indexes_vouch(registry: Registry, clock: Clock) -> None:
+    """However many unsigned indexes list an image, those count that were pushed last."""
+    push_v2(registry, NAME, Tag("1"), IMAGE)
+    for number in range(60):
+        clock.now += timedelta(seconds=1)
+        index = json.loads(builders.index_of(descriptor(IMAGE.media_type, IMAGE.manifest)))
+        index["annotations"] = {"number": f"{number}"}
+        content = json.dumps(index).encode()
+        registry.manifests.put(NAME, Tag(f"index-{number}"), media_types.OCI_INDEX, content)
+    push(registry, NAME, signers.cosign_bundle(as_image(content), KEY))
+    assert get(served(registry), IMAGE.digest).status_code == 200
+
+
+def test_keys_are_read_again(registry: Registry, clock: Clock, tmp_path: Path) -> None:
+    """A key that is added counts at once, one that is removed for a minute more."""
+    push_v2(registry, NAME, Tag("1"), IMAGE)
+    push(registry, NAME, signers.cosign_bundle(IMAGE, KEY))
+    file = tmp_path / "release.pub"
+    file.write_bytes(signers.public_pem(STRANGER))
+    client = served(registry, SigningPolicy.read("release", ("team/*",), [file], [], mode="refuse"))
+    assert reason(get(client, IMAGE.digest)).endswith(f"{cosign.UNKNOWN_KEY} (policy release)")
+    for content, status in (
+        (signers.public_pem(STRANGER) + signers.public_pem(KEY), 200),
+        (b"no key at all", 200),
+    ):
+        file.write_bytes(content)
+        assert get(client, IMAGE.digest).status_code == status
+    file.write_bytes(signers.public_pem(STRANGER))
+    clock.now += timedelta(minutes=2)
+    assert get(client, IMAGE.digest).status_code == 403
 
 
 def test_editions_of_signed_images(registry: Registry) -> None:

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dualreg.monitoring import folder as folder_module
 from dualreg.monitoring import metrics as module
+from dualreg.monitoring.figures import SharedFigures
 from dualreg.monitoring.folder import MetricsFolder
 from dualreg.monitoring.metrics import Metrics
 from dualreg.monitoring.names import METRICS, PREFIX
@@ -281,3 +282,17 @@ def test_panels_have_places_of_their_own() -> None:
         assert not taken & own
         assert place["x"] + place["w"] <= 24
         taken |= own
+
+
+def test_a_look_that_fails_is_not_repeated_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the reason: scrapes go on without the figures, and the log says why, once."""
+    looks = list[int]()
+
+    def look() -> dict[str, object]:
+        looks.append(1)
+        raise ValueError("a row that nobody expected")
+
+    figures = SharedFigures(tmp_path, look)
+    assert [figures.known() for _ in range(3)] == [None, None, None]
+    assert (len(looks), len(caplog.records)) == (1, 1)
+    assert caplog.records[0].exc_info
