@@ -11,7 +11,7 @@ import socket
 import stat
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from threading import RLock, Thread
@@ -20,7 +20,7 @@ from typing import TextIO
 #: Bytes of lines that wait in memory.
 _ROOM = 4 << 20
 #: Bytes that a pipe takes as a whole, without waiting if it is writable.  Source: POSIX, ``PIPE_BUF``.
-_WHOLE = 4096
+WHOLE = 4096
 #: Seconds between two looks for room: the first ones, and those while there is none.
 _LOOK, _LONG_LOOK = 0.01, 0.25
 
@@ -47,15 +47,18 @@ class Output:
         self._begin()
 
     def write(self, line: str) -> None:
-        """Write *line*, now or as soon as there is room."""
+        """Write *line*, or several, now or as soon as there is room.
+
+        Other processes write none into one of up to ``WHOLE`` bytes, nor between lines that have no more.
+        """
         data = f"{line}\n".encode(errors="backslashreplace")
         if os.getpid() != self._process:
             self._begin()  # what waits is the parent's, and so are the thread and the lock
         with self._lock:
-            if not self._waiting:
-                data = self._try(data)
-            if data:
-                self._keep(data)
+            for piece in _pieces(data):
+                rest = piece if self._waiting else self._try(piece)
+                if rest:
+                    self._keep(rest)
 
     def flush(self, seconds: float) -> bool:
         """Wait up to *seconds* for what waits to be written; return whether all of it was."""
@@ -128,6 +131,17 @@ class Output:
         self._lost += lost
 
 
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """Yield lines, as many together as can be written as a whole; a longer one alone."""
+    start = 0
+    while len(data) - start > WHOLE:
+        end = data.rfind(b"\n", start, start + WHOLE) + 1 or data.index(b"\n", start) + 1
+        yield data[start:end]
+        start = end
+    if start < len(data):
+        yield data[start:]
+
+
 def _sender(stream: TextIO) -> tuple[Send, Callable[[], None]]:
     """Return what writes to *stream* without waiting, and what gives back what that needs.
 
@@ -167,4 +181,4 @@ def _write_polled(descriptor: int, data: bytes) -> int:
     writable.register(descriptor, select.POLLOUT)
     if not writable.poll(0):
         raise BlockingIOError
-    return os.write(descriptor, data[:_WHOLE])
+    return os.write(descriptor, data[:WHOLE])

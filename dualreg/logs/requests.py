@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from structlog import make_filtering_bound_logger, wrap_logger
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from dualreg.logs.lines import Format, json_time
-from dualreg.messages import json_text, mask, safe_line
+from dualreg.logs.lines import Format, json_line, json_time
+from dualreg.messages import mask, safe_line
 
 #: Characters of texts that clients choose, and of paths; both may be as long as headers may be.
 _TEXT_LIMIT, _PATH_LIMIT = 300, 1000
@@ -94,7 +94,7 @@ def _as_json(logger: WrappedLogger, name: str, event: EventDict) -> str:
         line["cut"] = True
     if request.trace:
         line["trace_id"] = request.trace
-    return json_text(line)
+    return json_line(line)
 
 
 def _as_text(logger: WrappedLogger, name: str, event: EventDict) -> str:
@@ -123,8 +123,18 @@ def _masked(text: str, limit: int = _TEXT_LIMIT) -> str:
 
 @lru_cache(_REMEMBERED)
 def _quoted(text: str, limit: int = _TEXT_LIMIT) -> str:
-    """Return a safe text that ends no quotation, for readers that know backslashes, too."""
-    return safe_line(_shortened(text, limit).replace("\\", "\\\\")).replace('"', '\\"')
+    """Return a safe text that ends no quotation, for readers that know backslashes, too.
+
+    With many characters that are written as several, it is shorter, so that a line is not too long.
+    """
+    text = _shortened(text, limit)
+    while len((quoted := _escaped(text)).encode()) > limit + limit // 2:
+        text = _shortened(text, len(text) // 2)
+    return quoted
+
+
+def _escaped(text: str) -> str:
+    return safe_line(text.replace("\\", "\\\\")).replace('"', '\\"')
 
 
 def _shortened(text: str, limit: int) -> str:

@@ -1,8 +1,10 @@
 """Lines of the log, and how they are written: whatever is at the other end, nothing waits or fails."""
 
+import io
 import json
 import logging
 import os
+import re
 import socket
 import sys
 import time
@@ -12,11 +14,13 @@ from threading import Thread, Timer
 from typing import TextIO
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dualreg.cli.plain_requests import peer_of
 from dualreg.logs.handler import LineHandler
-from dualreg.logs.lines import bind_request, message_line, unbind_request
-from dualreg.logs.output import Output
+from dualreg.logs.lines import bind_request, formatter, message_line, unbind_request
+from dualreg.logs.output import WHOLE, Output
 from dualreg.logs.requests import Request, request_log
 from dualreg.web.forwarded import address_of
 from tests.programs import until
@@ -122,6 +126,62 @@ def test_long_lines_are_written_in_parts(ends: tuple[int, TextIO]) -> None:
     assert until(arrived)
     assert received.decode().split() == lines
     output.close()
+
+
+PIECES = st.text(st.sampled_from('a\x1b"\\é€😀 \n/'), min_size=1, max_size=30)
+HOSTILE = st.builds(lambda text, count: text * count, PIECES, st.integers(0, 1000))
+
+
+@given(HOSTILE, HOSTILE, HOSTILE, st.sampled_from(["text", "json"]))
+def test_no_line_is_longer_than_a_pipe_takes_as_a_whole(
+    path: str, agent: str, event: str, format: str
+) -> None:
+    """Whatever clients send, and errors say; JSON stays JSON, and what is quoted stays so."""
+    lines: list[str] = []
+    long = REQUEST._replace(path=path, agent=agent, referer=path, account=agent[:64], trace="f" * 32)
+    request_log(format, lines.append)(long)  # type: ignore[arg-type]
+    lines.append(message_line(format, "error", event))  # type: ignore[arg-type]
+    handler = logging.StreamHandler(text := io.StringIO())
+    handler.setFormatter(formatter(format))  # type: ignore[arg-type]
+    failure = (ValueError, ValueError(event), None)
+    record = logging.LogRecord("dualreg", logging.ERROR, "", 0, "failed: %s", (path,), failure)
+    handler.handle(record)
+    lines += text.getvalue().split("\n")
+    assert max(len(line.encode()) for line in lines) < WHOLE
+    if format == "json":
+        assert all(json.loads(line) for line in lines if line)
+    else:
+        assert lines[0].endswith(f" 61.500000 abc a trace_id={'f' * 32}")
+        assert len(re.findall(r'(?<!\\)(?:\\\\)*"', lines[0])) == 6
+
+
+def test_processes_write_no_line_into_another() -> None:
+    """Lines of two processes that log what is long into one pipe come out whole, tracebacks as lines."""
+    reader, writer = os.pipe()
+    begin, end = os.pipe()
+    processes = []
+    for letter in "xy":
+        if not (child := os.fork()):
+            os.read(begin, 1)
+            output = Output(text_of(os.dup(writer)), missing, room=1 << 30)
+            for _ in range(300):
+                output.write(message_line("text", "error", letter * 20_000))
+                output.write("\n".join([letter * 2_000] * 4))
+            output.flush(60)
+            os._exit(0)
+        processes.append(child)
+    os.close(writer)
+    os.write(end, b"12")
+    received = bytearray()
+    while data := os.read(reader, 1 << 16):
+        received += data
+    for descriptor in (reader, begin, end):
+        os.close(descriptor)
+    assert {os.waitpid(child, 0)[1] for child in processes} == {0}
+    lines = received.decode().splitlines()
+    assert len(lines) == 2 * 300 * 5
+    assert all(("x" in line) != ("y" in line) for line in lines)
+    assert {len(line) for line in lines if line[0] in "xy"} == {2_000}
 
 
 def test_a_reader_that_is_gone_is_no_failure(ends: tuple[int, TextIO]) -> None:
