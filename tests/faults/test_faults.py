@@ -243,6 +243,7 @@ def failing(request: pytest.FixtureRequest, tmp_path: Path, app: Flask, caplog: 
         yield make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before its effect", "after its effect"])
 @pytest.mark.parametrize(
     ("failing", "story"),

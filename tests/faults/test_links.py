@@ -79,6 +79,7 @@ CHANGES: dict[str, Callable[[FlaskClient], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("failing", "change"),
     in_places(CHANGES, ["deleting a V1 tag", "deleting a manifest with its views", "deleting a repository"]),

@@ -163,6 +163,7 @@ def test_push(there: stock_trees.StockTree, tmp_path: Path) -> None:
     assert len([*(tmp_path / "there/mirrors/out").glob("*.jsonl")]) == 1
 
 
+@pytest.mark.slow
 def test_killed_and_run_again(there: stock_trees.StockTree, tmp_path: Path) -> None:
     """What was stored is not requested again; small blobs are recorded together."""
     layers = [builders.layer({"f": os.urandom(17 << 20)}) for _ in "abc"]
@@ -185,6 +186,7 @@ def test_killed_and_run_again(there: stock_trees.StockTree, tmp_path: Path) -> N
     assert len(digests) <= 6  # the config, and what was on its way
 
 
+@pytest.mark.slow
 def test_by_the_server(there: stock_trees.StockTree, tmp_path: Path) -> None:
     """What has a schedule is copied when it is due; a failure is noted, and the next run goes on."""
     config = tmp_path / "dualreg.toml"

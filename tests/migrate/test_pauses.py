@@ -97,6 +97,7 @@ def test_a_run_that_is_refused(
     assert ended > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [_v1, _stock])
 def test_a_rollback_that_is_refused(
     make: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -133,6 +134,7 @@ def follower(tmp_path: Path, data: Path) -> Iterator[Path]:
         yield tmp_path / "log"
 
 
+@pytest.mark.slow
 def test_a_follower_of_a_read_only_registry(follower: Path, data: Path) -> None:
     """It pauses in the middle of a pass, says so, and goes on with a later pass."""
     writes = Writes(mark=FileMark(data))

@@ -52,6 +52,7 @@ def unprivileged(folder: Path, line: str, code: int) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_v1_trees(readable: Path) -> None:
     """Namespaces, repositories, tags, images, JSONs and layers."""
     tree = Tree(readable / "registry")
@@ -93,6 +94,7 @@ def test_v1_trees(readable: Path) -> None:
     assert reasons == {"no/layer:1": "unreadable"}
 
 
+@pytest.mark.slow
 def test_registry_trees(readable: Path) -> None:
     """Repositories and tags, and what a manifest needs; other repositories are imported."""
     tree, image = StockTree(readable / "registry"), builders.image(stock_trees.LAYERS["a"])
