@@ -47,7 +47,7 @@ COMMANDS = {
     ),
     "gc": ("garbage:gc", "Delete what nothing uses."),
     "why": ("why:why", "Show what keeps a blob or manifest."),
-    "readonly": ("readonly:readonly", "Make the registry read-only."),
+    "readonly": ("marks:readonly", "Make the registry read-only."),
     "migrate": ("migrate.commands:migrate", "Import the content of another registry."),
     "mirror": ("mirror.commands:mirror", "Copy images from and to other registries, by rules."),
     "inventory": ("inventory:inventory", "List the blobs of the registry, with their sizes in bytes."),

@@ -6,9 +6,8 @@ from pathlib import Path
 import click
 
 from dualreg.auth.accounts import AccountState
-from dualreg.auth.attempts import Limits
 from dualreg.auth.passwords import ADVISED
-from dualreg.cli.admin import AdminSession, admin_session
+from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import counted, echo, echo_json, records, table
 
@@ -36,9 +35,8 @@ def add_account(
     if robot and password_stdin:
         raise click.UsageError("--robot and --password-stdin cannot be combined")
     password = None if robot else _read_password(from_stdin=password_stdin)
-    with admin_session(data, config, create=True) as session:
-        session.accounts.add(name, password)
-        session.record("account add", who=name)
+    with administration(data, config, changes=True, create=True) as admin:
+        admin.accounts.add(name, password)
     _warn_of_short(password)
     if as_json:
         echo_json({"account": name, "robot": robot})
@@ -54,14 +52,13 @@ def add_account(
 @settings_options
 def list_accounts(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the accounts, and which of them may not log in now."""
-    with admin_session(data, config, changes=False) as session:
-        limits = Limits.parse(session.settings.login_limits)
-        accounts, memberships = session.accounts.states(limits), session.accounts.memberships()
+    with administration(data, config) as admin:
+        accounts, memberships = admin.accounts.list(), admin.members.list()
     if as_json:
         records(accounts)
         return
     groups = {
-        row.name: ",".join(group for group, name in memberships if name == row.name) for row in accounts
+        row.name: ",".join(each.group for each in memberships if each.account == row.name) for row in accounts
     }
     rows = [
         (
@@ -106,10 +103,8 @@ def disable_account(name: str, data: Path | None, config: Path | None, *, as_jso
 
     Nothing is removed: account enable makes all of them valid again.
     """
-    with admin_session(data, config) as session:
-        _require_own(session, name)
-        changed = session.accounts.disable(name)
-        session.record("account disable", who=name)
+    with administration(data, config, changes=True) as admin:
+        changed = admin.accounts.disable(name).changed
     if as_json:
         echo_json({"account": name, "disabled": True, "changed": changed})
         return
@@ -118,21 +113,14 @@ def disable_account(name: str, data: Path | None, config: Path | None, *, as_jso
     echo(f"To enable it again:  dualreg account enable {name}")
 
 
-def _require_own(session: AdminSession, name: str) -> None:
-    """Raise ValueError if the account is one of the htpasswd file, which alone says who may log in."""
-    if session.settings.auth == "htpasswd" and session.knows(name) and not session.accounts.is_robot(name):
-        raise ValueError(f"{name} is in {session.settings.htpasswd}; remove its line there")
-
-
 @account.command("enable")
 @click.argument("name")
 @json_option
 @settings_options
 def enable_account(name: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Accept the password, API keys and refresh tokens of the account NAME again."""
-    with admin_session(data, config) as session:
-        changed = session.accounts.enable(name)
-        session.record("account enable", who=name)
+    with administration(data, config, changes=True) as admin:
+        changed = admin.accounts.enable(name).changed
     if as_json:
         echo_json({"account": name, "disabled": False, "changed": changed})
         return
@@ -148,18 +136,13 @@ def remove_account(
     name: str, data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool
 ) -> None:
     """Remove the account NAME with its keys, memberships and permission rules."""
-    with admin_session(data, config) as session:
-        rules = [line for line in session.accounts.rules() if line.who == name]
-        if dry_run:
-            session.accounts.require(name)
-        else:
-            session.accounts.remove(name)
-            session.record("account remove", who=name)
+    with administration(data, config, changes=True) as admin:
+        rules = admin.accounts.remove(name, dry_run=dry_run).rules
     if as_json:
-        echo_json({"account": name, "rules": len(rules), "dry_run": dry_run})
+        echo_json({"account": name, "rules": rules, "dry_run": dry_run})
         return
     verb = "Would remove" if dry_run else "Removed"
-    echo(f"{verb} {name} and {counted(len(rules), 'permission rule')}.")
+    echo(f"{verb} {name} and {counted(rules, 'permission rule')}.")
     if not dry_run:
         echo("Its API keys and refresh tokens are gone, tokens that it has end within a minute.")
 
@@ -177,9 +160,8 @@ def password(
     Clients that logged in with the old password have to log in again.
     """
     new = _read_password(from_stdin=password_stdin)
-    with admin_session(data, config) as session:
-        session.accounts.set_password(name, new)
-        session.record("account password", who=name)
+    with administration(data, config, changes=True) as admin:
+        admin.accounts.set_password(name, new)
     _warn_of_short(new)
     if as_json:
         echo_json({"account": name})
@@ -202,13 +184,8 @@ def unlock_account(
     """
     if (name is None) == (address is None):
         raise click.UsageError("give either NAME or --address")
-    with admin_session(data, config) as session:
-        if name is not None:
-            session.require(name)
-            failures = session.accounts.unlock(name)
-        else:
-            failures = session.accounts.unlock_address(address or "")
-        session.record("account unlock", **({"who": name} if name else {"address": address}))
+    with administration(data, config, changes=True) as admin:
+        failures = admin.accounts.unlock(name, address).failures
     if as_json:
         echo_json({"account": name, "address": address, "failures": failures})
         return
@@ -244,9 +221,8 @@ def group() -> None:
 @settings_options
 def add_member(name: str, account: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Add ACCOUNT to the group NAME, which is created if necessary."""
-    with admin_session(data, config) as session:
-        session.accounts.join(name, account)
-        session.record("group add", group=name, who=account)
+    with administration(data, config, changes=True) as admin:
+        admin.members.add(name, account)
     if as_json:
         echo_json({"group": name, "account": account})
         return
@@ -260,9 +236,8 @@ def add_member(name: str, account: str, data: Path | None, config: Path | None, 
 @settings_options
 def remove_member(name: str, account: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Remove ACCOUNT from the group NAME."""
-    with admin_session(data, config) as session:
-        session.accounts.leave(name, account)
-        session.record("group remove", group=name, who=account)
+    with administration(data, config, changes=True) as admin:
+        admin.members.remove(name, account)
     if as_json:
         echo_json({"group": name, "account": account})
         return
@@ -274,12 +249,11 @@ def remove_member(name: str, account: str, data: Path | None, config: Path | Non
 @settings_options
 def list_groups(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the groups and their members."""
-    with admin_session(data, config, changes=False) as session:
-        memberships = session.accounts.memberships()
+    with administration(data, config) as admin:
+        memberships = admin.members.list()
     if as_json:
-        rows = [{"group": name, "account": account} for name, account in memberships]
-        echo_json(rows)
+        records(memberships)
         return
-    table(("GROUP", "ACCOUNT"), [(f"@{name}", account) for name, account in memberships])
+    table(("GROUP", "ACCOUNT"), [(f"@{each.group}", each.account) for each in memberships])
     if not memberships:
         echo("No groups. Add one:  dualreg group add NAME ACCOUNT")

@@ -1,23 +1,26 @@
 """The operations that a command calls: on the registry of this machine, or on the server of ``--server``."""
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import click
 
-from dualreg.assembly import accounts_of, authority_of, catalog_of, writes_of
-from dualreg.cli.admin import audited_registry, prepared_registry
+from dualreg.assembly import accounts_of, authority_of, catalog_of, signing_policies, writes_of
+from dualreg.cli.admin import Record, audited, audited_registry, existing_settings, prepared_registry
 from dualreg.cli.command import Chosen
 from dualreg.cli.options import environment
 from dualreg.cli.output import echo
 from dualreg.cli.readonly import require_changeable
 from dualreg.errors import RegistryError
+from dualreg.operations.control import TaskControl
 from dualreg.operations.remote import Server
 from dualreg.operations.session import Session
 from dualreg.operations.table import Administration
+from dualreg.registry import Registry
+from dualreg.settings import Settings
 
 #: Where the key is, if no file is named: ``ACCOUNT:KEY``.
 KEY_VARIABLE = "DUALREG_SERVER_KEY"
@@ -32,12 +35,20 @@ def chosen_server() -> Chosen:
 
 @contextmanager
 def administration(
-    data: Path | None, config: Path | None, *, changes: bool = False, **opening: bool
+    data: Path | None,
+    config: Path | None,
+    *,
+    changes: bool = False,
+    unopened: bool = False,
+    tasks: Callable[[Registry, Settings], TaskControl] | None = None,
+    **opening: bool,
 ) -> Iterator[Administration]:
     """Open the operations for the block: on this machine, or on the server of the global options.
 
     Args:
         changes: Whether the block changes something.
+        unopened: Whether it needs no more than settings, and works without the catalog.
+        tasks: Makes what lists the tasks of this machine, if it needs that.
         opening: As ``prepared_registry``.
 
     Raises:
@@ -50,28 +61,47 @@ def administration(
                 _refuse_paths(data, config)
                 echo(f"Registry: {chosen.url} (--server)", err=True)
                 yield _server(chosen).administration()
+                return
+            if unopened:
+                opened = _opened(stack, existing_settings(data, config), changes=changes)
+            elif changes:
+                opened = stack.enter_context(audited_registry(data, config, **opening))
             else:
-                yield Administration.over(_session(stack, data, config, changes=changes, **opening))
+                opened = *stack.enter_context(prepared_registry(data, config, **opening)), _no_record
+            yield Administration.over(_session(*opened, tasks))
     except (ValueError, RegistryError) as error:
         raise click.ClickException(str(error)) from error
 
 
+def _no_record(command: str, **facts: object) -> None:
+    """Record nothing, as nothing is changed."""
+    raise AssertionError(command, facts)
+
+
+def _opened(
+    stack: ExitStack, settings: Settings, *, changes: bool
+) -> tuple[Registry | None, Settings, Record]:
+    """Return what a session is made of, without a registry."""
+    return None, settings, stack.enter_context(audited(settings)) if changes else _no_record
+
+
 def _session(
-    stack: ExitStack, data: Path | None, config: Path | None, *, changes: bool, **opening: bool
+    registry: Registry | None,
+    settings: Settings,
+    record: Record,
+    tasks: Callable[[Registry, Settings], TaskControl] | None,
 ) -> Session:
-    """Return what operations on this machine work with."""
-    record: Any = None
-    if changes:
-        registry, settings, record = stack.enter_context(audited_registry(data, config, **opening))
-    else:
-        registry, settings = stack.enter_context(prepared_registry(data, config, **opening))
+    """Return what operations on this machine work with; those of a session without a registry need none."""
+    opened = cast("Registry", registry)
     return Session(
-        registry,
+        opened,
         settings,
         record,
-        lambda: accounts_of(registry),
-        lambda: authority_of(registry, settings),
-        lambda: writes_of(settings, catalog_of(registry)),
+        lambda: accounts_of(opened),
+        lambda: authority_of(opened, settings),
+        lambda: writes_of(settings, catalog_of(opened) if registry else None),
+        lambda repository: signing_policies(settings).trust(repository),
+        tasks(opened, settings) if tasks else None,
         require_changeable=lambda: require_changeable(settings),
     )
 

@@ -237,6 +237,12 @@ def background_tasks(settings: Settings) -> tuple[BackgroundTask, ...]:
     )
 
 
+def start_beside(settings: Settings, *command: str) -> None:
+    """Run a command once, with what the server has of *settings*, and end it with this process."""
+    process = _start_child(settings, *command, "--parent", str(os.getpid()), also=["legacy_source"])
+    Thread(target=process.wait, daemon=True).start()
+
+
 def _start_child(settings: Settings, *command: str, also: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
     """Start a command with the settings of the server, and a lower priority."""
     process = subprocess.Popen(  # noqa: S603 -- ourselves, with the operator's settings

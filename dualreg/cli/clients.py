@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from dualreg.catalog.rows import ClientRow
-from dualreg.cli.admin import prepared_registry
+from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import echo, records, table
 from dualreg.settings import parse_duration
@@ -26,13 +26,14 @@ def clients(data: Path | None, config: Path | None, since: str, *, as_json: bool
         duration = parse_duration(since)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--since") from error
-    with prepared_registry(data, config) as (registry, settings):
-        found = registry.clients.list(registry.now() - duration)
+    with administration(data, config) as admin:
+        seen = admin.service.clients(duration)
+    found = seen.clients
     if as_json:
         records(found)
         return
     table(_HEADINGS, [*map(_cells, found)])
-    echo(_next_step(found, since, settings.v1))
+    echo(_next_step(found, since, seen.v1))
 
 
 def _cells(row: ClientRow) -> tuple[str, ...]:

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import click
 
-from dualreg.assembly import signing_policies
-from dualreg.cli.admin import prepared_registry
+from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import counted, echo, echo_json, sized, table
 from dualreg.cli.readability import platform_option
-from dualreg.errors import RegistryError
 from dualreg.image.artifacts import Sort
 from dualreg.image.description import Description, Step
 from dualreg.image.digest import Digest
@@ -43,13 +41,9 @@ def show(
     of materials, attestations and the reports of scanners are shown as clients pushed them. Signatures are
     verified by the keys in the settings for the repository.
     """
-    try:
-        with prepared_registry(data, config, alone=True) as (registry, settings):
-            repository, wanted = _parse(reference)
-            trust = signing_policies(settings).trust(repository)
-            found = registry.inspection.inspect(repository, wanted, platform, trust)
-    except (RegistryError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
+    with administration(data, config, alone=True) as admin:
+        repository, wanted = _parse(reference)
+        found = admin.images.show(repository, str(wanted), platform=str(platform))
     if as_json:
         echo_json(found)
     else:

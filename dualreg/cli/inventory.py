@@ -1,12 +1,14 @@
 """``dualreg inventory``: the blobs that a registry has, so that an export can leave them out."""
 
+from itertools import chain
 from pathlib import Path
 
 import click
 
-from dualreg.cli.admin import prepared_registry
+from dualreg.cli.administration import administration
 from dualreg.cli.failures import MigrateCommand
 from dualreg.cli.options import settings_options
+from dualreg.cli.paging import listed
 from dualreg.migrate.inventory import registry_lines
 
 
@@ -20,7 +22,9 @@ def inventory(data: Path | None, config: Path | None, output: str) -> None:
     Another registry exports with --have what is not in the list.
     """
     with (
-        prepared_registry(data, config, alone=True) as (registry, _),
+        administration(data, config, alone=True) as admin,
         click.open_file(output, "w", encoding="ascii") as file,
     ):
-        file.writelines(registry_lines((each.digest, each.size) for each in registry.blobs.all()))
+        pages = listed(lambda n, end: admin.service.inventory(n=n, after=end))
+        blobs = chain.from_iterable(pages)
+        file.writelines(registry_lines((each.digest, each.size) for each in blobs))

@@ -1,25 +1,18 @@
 """``dualreg repository``: whole repositories."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
 import click
 
 from dualreg.catalog.rows import Origin
-from dualreg.cli.admin import audited_registry, prepared_registry
-from dualreg.cli.options import json_option, reach_of, settings_options
+from dualreg.cli.administration import administration
+from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import Columns, counted, echo, echo_json, minute, records
-from dualreg.cli.paging import tag_pages
-from dualreg.cli.readonly import require_changeable
-from dualreg.errors import RegistryError
+from dualreg.cli.paging import listed
 from dualreg.image.names import RepositoryName
-from dualreg.patterns import Reach
-from dualreg.registry import Registry
-from dualreg.registry.usage import ListedRepository
-
-#: Repositories that are read at a time.
-_PAGE = 200
+from dualreg.operations.repositories import RepositoryFacts
 
 
 @click.group()
@@ -43,11 +36,12 @@ def list_repositories(
     part that no other one has, and the rest is SHARED. The origin is the API over which the tags were pushed,
     or the upstream that the content comes from. With --json, each is one line.
     """
-    reach = reach_of(pattern)
     headings = ("REPOSITORY", "TAGS", "BYTES", "OWN", "SHARED", "PUSHED", "PULLED", "ORIGIN")
     columns, count = Columns(*headings), 0
-    with prepared_registry(data, config, alone=True) as (registry, _):
-        for rows in _pages(registry, reach, after, limit):
+    with administration(data, config, alone=True) as admin:
+        for rows in listed(
+            lambda n, end: admin.repositories.list(pattern, n=n, after=end or ""), limit, after
+        ):
             count += len(rows)
             for row in rows if as_json else ():
                 echo_json(_members(row), indent=None)
@@ -57,44 +51,24 @@ def list_repositories(
         echo(f"{counted(count, 'repository', 'repositories')}.")
 
 
-def _pages(
-    registry: Registry, reach: Reach, after: str, limit: int | None
-) -> Iterator[Sequence[ListedRepository]]:
-    """Yield repositories, up to *limit*, page by page."""
-    left, place = limit, after
-    while left != 0:
-        rows, following = registry.usage.listed(after=place, limit=min(left or _PAGE, _PAGE), reach=reach)
-        yield rows
-        if following is None:
-            return
-        left, place = None if left is None else left - len(rows), following
+def _cells(row: RepositoryFacts) -> Sequence[str]:
+    numbers = map(str, (row.tags, row.bytes, row.own, row.bytes - row.own))
+    times = (minute(at) if at else "never" for at in (row.pushed_at, row.pulled_at))
+    return row.name, *numbers, *times, ", ".join(row.origins) or "-"
 
 
-def _origins(row: ListedRepository) -> list[str]:
-    pushed = {Origin.V1: row.tags.v1, Origin.V2: row.tags.tags - row.tags.v1}
-    return [row.tags.upstream] if row.tags.upstream else [origin for origin in pushed if pushed[origin]]
-
-
-def _cells(row: ListedRepository) -> Sequence[str]:
-    usage, tags = row
-    numbers = map(str, (tags.tags, usage.bytes, usage.own, usage.bytes - usage.own))
-    times = (minute(at) if at else "never" for at in (tags.pushed_at, tags.pulled_at))
-    return usage.name, *numbers, *times, ", ".join(_origins(row)) or "-"
-
-
-def _members(row: ListedRepository) -> dict[str, object]:
-    usage, tags = row
+def _members(row: RepositoryFacts) -> dict[str, object]:
     return {
-        "name": usage.name,
-        "tags": tags.tags,
-        "blobs": usage.blobs,
-        "bytes": usage.bytes,
-        "own": usage.own,
-        "shared": usage.bytes - usage.own,
-        "created_at": tags.created_at,
-        "pushed_at": tags.pushed_at,
-        "pulled_at": tags.pulled_at,
-        "origins": _origins(row),
+        "name": row.name,
+        "tags": row.tags,
+        "blobs": row.blobs,
+        "bytes": row.bytes,
+        "own": row.own,
+        "shared": row.bytes - row.own,
+        "created_at": row.created_at,
+        "pushed_at": row.pushed_at,
+        "pulled_at": row.pulled_at,
+        "origins": row.origins,
     }
 
 
@@ -108,14 +82,12 @@ def show(name: str, data: Path | None, config: Path | None, *, as_json: bool) ->
     The origin is the API over which the tag was pushed. The last line names the tags that V1 clients do not
     see, because they cannot use the image or because another image has its V1 ID.
     """
-    try:
+    with administration(data, config) as admin:
         parsed = RepositoryName.parse(name)
-        with prepared_registry(data, config) as (registry, _):
-            rows, unseen = [*chain.from_iterable(tag_pages(registry, parsed))], registry.bridge.unseen(parsed)
-    except RegistryError as error:
-        raise click.ClickException(str(error)) from error
+        pages = listed(lambda n, end: admin.tags.list(parsed, n=n, after=end))
+        rows, unseen = [*chain.from_iterable(pages)], admin.repositories.unseen(parsed)
     if as_json:
-        records(rows)
+        records(rows, "bytes", "own")
         return
     for row in rows:
         pulled = f"{row.pulled_at:%Y-%m-%d %H:%M}" if row.pulled_at else "never"
@@ -137,16 +109,6 @@ def delete(name: str, data: Path | None, config: Path | None, *, force: bool, dr
 
     Safe while the registry is serving. A repository with immutable tags is kept, unless --force is given.
     """
-    try:
-        parsed = RepositoryName.parse(name)
-        with audited_registry(data, config) as (registry, settings, record):
-            tags = registry.tags.list(parsed).rows
-            if dry_run and not force:
-                registry.immutability.require_deletable(parsed)
-            if not dry_run:
-                require_changeable(settings)
-                registry.repositories.delete(parsed, force=force)
-                record("repository delete", repository=parsed, tags=len(tags))
-    except RegistryError as error:
-        raise click.ClickException(str(error)) from error
-    echo(f"{'Would delete' if dry_run else 'Deleted'} {name} with {counted(len(tags), 'tag')}.")
+    with administration(data, config, changes=True) as admin:
+        found = admin.repositories.delete(RepositoryName.parse(name), force=force, dry_run=dry_run)
+    echo(f"{'Would delete' if dry_run else 'Deleted'} {name} with {counted(found.tags, 'tag')}.")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from dualreg.auth.secrets import SecretKind
-from dualreg.cli.admin import admin_session
+from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import counted, echo, echo_json, records, table
+from dualreg.operations.secrets import Revoked
 from dualreg.settings import parse_duration
 
 
@@ -42,19 +42,17 @@ def add(
 
     The key is printed once, alone on standard output, and cannot be recovered.
     """
-    with admin_session(data, config) as session:
+    with administration(data, config, changes=True) as admin:
         lifetime = parse_duration(expires) if expires else None
-        session.require(account)
-        made = session.accounts.add_key(account, limits=scope, note=note[:200], lifetime=lifetime)
-        session.record("key add", who=account, key=made.id)
+        made = admin.keys.add(account, scope=scope, note=note, expires=lifetime)
     if as_json:
-        echo_json({"account": account, "id": made.id, "secret": made.text})
+        echo_json(made)
         return
     echo(
         f"Created key {made.id} for {account}. Log in with it as the password. It is not shown again:",
         err=True,
     )
-    echo(made.text)
+    echo(made.secret)
 
 
 @key.command("list")
@@ -62,10 +60,10 @@ def add(
 @settings_options
 def list_keys(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the API keys."""
-    with admin_session(data, config, changes=False) as session:
-        keys = session.accounts.secrets(SecretKind.KEY)
+    with administration(data, config) as admin:
+        keys = admin.keys.list()
     if as_json:
-        records(keys, "hash", "binding", "kind", "service")
+        records(keys)
         return
     rows = [
         (
@@ -89,7 +87,9 @@ def list_keys(data: Path | None, config: Path | None, *, as_json: bool) -> None:
 @settings_options
 def revoke_key(id_: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Revoke the API key KEY, which is an ID shown by key list, and the keys that were created with it."""
-    _revoke(SecretKind.KEY, id_, data, config, as_json=as_json)
+    with administration(data, config, changes=True) as admin:
+        revoked = admin.keys.revoke(id_)
+    _print(revoked, as_json=as_json)
 
 
 @click.group()
@@ -103,14 +103,14 @@ def token() -> None:
 @settings_options
 def rotate(data: Path | None, config: Path | None, grace: str, *, as_json: bool) -> None:
     """Sign tokens with a new key from now on."""
-    with admin_session(data, config) as session:
-        kid, accepted = session.authority.keyring.rotate(parse_duration(grace))
-        session.record("token rotate", key=kid, grace=grace)
+    with administration(data, config, changes=True) as admin:
+        found = admin.tokens.rotate(parse_duration(grace))
     if as_json:
-        echo_json({"key": kid, "accepted": accepted, "grace": grace})
+        echo_json({"key": found.key, "accepted": found.accepted, "grace": grace})
         return
-    echo(f"The new signing key is {kid}. Every process uses it within a minute.")
-    echo(f"Older keys still accepted: {accepted}, for {grace}." if accepted else "No older key is accepted.")
+    echo(f"The new signing key is {found.key}. Every process uses it within a minute.")
+    older = f"Older keys still accepted: {found.accepted}, for {grace}."
+    echo(older if found.accepted else "No older key is accepted.")
 
 
 @token.command("list")
@@ -118,10 +118,10 @@ def rotate(data: Path | None, config: Path | None, grace: str, *, as_json: bool)
 @settings_options
 def list_tokens(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the refresh tokens, which are long-lived logins such as those of docker login."""
-    with admin_session(data, config, changes=False) as session:
-        tokens = session.accounts.secrets(SecretKind.REFRESH)
+    with administration(data, config) as admin:
+        tokens = admin.tokens.list()
     if as_json:
-        records(tokens, "hash", "binding", "kind", "limits", "note", "used_at")
+        records(tokens)
         return
     rows = [(row.id, row.account, f"{row.created_at:%Y-%m-%d %H:%M}") for row in tokens]
     table(("TOKEN", "ACCOUNT", "CREATED"), rows)
@@ -134,14 +134,13 @@ def list_tokens(data: Path | None, config: Path | None, *, as_json: bool) -> Non
 @settings_options
 def revoke_token(id_: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Revoke the refresh token TOKEN, which is an ID shown by token list."""
-    _revoke(SecretKind.REFRESH, id_, data, config, as_json=as_json)
+    with administration(data, config, changes=True) as admin:
+        revoked = admin.tokens.revoke(id_)
+    _print(revoked, as_json=as_json)
 
 
-def _revoke(kind: SecretKind, id_: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
-    with admin_session(data, config) as session:
-        row = session.accounts.revoke(kind, id_)
-        session.record(f"{kind} revoke", who=row.account, id=id_)
+def _print(revoked: Revoked, *, as_json: bool) -> None:
     if as_json:
-        echo_json({"account": row.account, "id": id_})
+        echo_json(revoked)
         return
-    echo(f"Revoked {id_} of {row.account}.")
+    echo(f"Revoked {revoked.id} of {revoked.account}.")

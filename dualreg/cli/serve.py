@@ -22,6 +22,7 @@ from dualreg.cli.background import (
     background_mirrors,
     background_tasks,
 )
+from dualreg.cli.control import ServedTasks
 from dualreg.cli.descriptors import needed, raise_limit
 from dualreg.cli.metrics_folder import make_metrics_folder, remove_metrics, retire_metrics
 from dualreg.cli.notifying import notify_service_manager, notify_watchdog
@@ -298,7 +299,8 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
     def load(self) -> Flask:
         """Return the application; gunicorn calls this in each worker, so no connection outlives a fork."""
         registry = open_registry(self._settings, serving=True)
-        self._app = create_app(self._settings, registry, self.rates)
+        tasks = ServedTasks(registry, self._settings)
+        self._app = create_app(self._settings, registry, self.rates, tasks)
         if rate := self._settings.fsck_rate:
             self._scrubber = Scrubber(catalog_of(registry), registry.integrity, rate)
             self._scrubber.start()

@@ -1,8 +1,9 @@
 """``dualreg tasks``: what the service does by itself, when it did so last, and when it does so next."""
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import click
 from dualreg.assembly import catalog_of
 from dualreg.catalog.tasks import TaskRow
 from dualreg.cli import garbage, retention, scrub
-from dualreg.cli.admin import audited_registry, prepared_registry
+from dualreg.cli.admin import audited_registry
+from dualreg.cli.administration import administration, chosen_server
+from dualreg.cli.background import end_with
 from dualreg.cli.failures import FAILURES, reason_of
 from dualreg.cli.mirror.copying import Copying
 from dualreg.cli.mirror.schedule import due_at
@@ -21,6 +24,8 @@ from dualreg.cli.progress import stoppable
 from dualreg.cli.readonly import require_changeable
 from dualreg.cli.turns import Task, next_start, run_now
 from dualreg.migrate.mirrored import Mirrored, MirrorNotes
+from dualreg.operations.control import ListedTask
+from dualreg.operations.table import Administration
 from dualreg.registry import Registry
 from dualreg.registry.tasks import is_running
 from dualreg.settings import Settings
@@ -29,29 +34,44 @@ from dualreg.settings import Settings
 TASKS = {task.name: task for task in (garbage.TASK, retention.TASK, scrub.TASK)}
 #: What the names of mirror rules begin with.
 _MIRROR = "mirror/"
+#: Seconds between two looks at whether a task on a server has ended.
+_POLL = 1.0
 _HEADINGS = ("TASK", "SCHEDULE", "LAST RUN", "TOOK", "RESULT", "NEXT RUN", "INSTANCE")
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A task. The fields are keys of ``--json``.
+class Control:
+    """Lists the tasks of a registry, and starts them in processes beside its server."""
 
-    Attributes:
-        status: ``running``, ``done``, ``failed``, ``interrupted``, or ``never`` if it never ran.
-        seconds: How long the last run took; None if it has not ended.
-        result: What it has done, or in one line why it failed.
-        next: When it begins next; None if it is running, or has no schedule.
+    def __init__(
+        self, registry: Registry, settings: Settings, start: Callable[[str], None] | None = None
+    ) -> None:
+        """Start tasks by *start*, given their name; None: it is not to start any."""
+        self._registry, self._settings, self._start = registry, settings, start
+
+    def list(self) -> Sequence[ListedTask]:
+        return [*_listed(self._registry, self._settings)]
+
+    def start(self, name: str) -> None:
+        require_task(name, self._settings)
+        found = next(each for each in self.list() if each.name == name)
+        row = self._registry.task_runs.find(name)
+        if found.status == "running" and not (
+            found.name == scrub.TASK.name and not (row and is_running(row))
+        ):
+            raise ValueError(f"{name} is being run by {found.instance}; `dualreg tasks` shows when it ends")
+        if self._start:
+            self._start(name)
+
+
+def require_task(name: str, settings: Settings) -> None:
+    """Check that there is a task.
+
+    Raises:
+        ValueError: there is none; names those that there are.
     """
-
-    name: str
-    schedule: str
-    status: str
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    seconds: float | None = None
-    result: str = ""
-    next: datetime | None = None
-    instance: str = ""
+    known = [*TASKS, *(f"{_MIRROR}{each}" for each in settings.mirrors)]
+    if name not in known:
+        raise ValueError(f'unknown task "{name}"; the tasks are {", ".join(known)}')
 
 
 @click.group(invoke_without_command=True)
@@ -62,8 +82,8 @@ def tasks(context: click.Context, data: Path | None, config: Path | None, *, as_
     """List the tasks of the service: when each was run last and is run next, and what came of it."""
     if context.invoked_subcommand:
         return
-    with prepared_registry(data, config, alone=True) as (registry, settings):
-        found = [*_listed(registry, settings)]
+    with administration(data, config, alone=True, tasks=Control) as admin:
+        found = admin.tasks.list()
     if as_json:
         echo_json([asdict(each) for each in found])
         return
@@ -72,25 +92,53 @@ def tasks(context: click.Context, data: Path | None, config: Path | None, *, as_
 
 @tasks.command()
 @click.argument("name")
+@click.option("--parent", type=int, hidden=True, help="End with the process of this ID.")
 @json_option
 @settings_options
-def run(name: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
-    """Run the task NAME now.
+def run(name: str, data: Path | None, config: Path | None, *, parent: int | None, as_json: bool) -> None:
+    """Run the task NAME now, and wait for its end.
 
     Safe while the registry is serving: a task is never run twice at once.
     """
-    settings = load_settings(config, data=data)
-    if name in TASKS:
-        result = run_now(TASKS[name], data, config)
-    elif name.removeprefix(_MIRROR) in settings.mirrors and name.startswith(_MIRROR):
-        result = _mirror(name.removeprefix(_MIRROR), data, config)
+    end_with(parent)
+    if chosen_server().url:
+        with administration(data, config) as admin:
+            result = _run_there(admin, name)
     else:
-        known = ", ".join([*TASKS, *(f"{_MIRROR}{each}" for each in settings.mirrors)])
-        raise click.ClickException(f'unknown task "{name}"; the tasks are {known}')
+        result = _run_here(name, data, config)
     if as_json:
         echo_json({"name": name, "result": result})
     else:
         echo(f"{name}: {result}")
+
+
+def _run_here(name: str, data: Path | None, config: Path | None) -> str:
+    """Run a task on this machine; return what it has done."""
+    settings = load_settings(config, data=data)
+    try:
+        require_task(name, settings)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    if name in TASKS:
+        return run_now(TASKS[name], data, config)
+    return _mirror(name.removeprefix(_MIRROR), data, config)
+
+
+def _run_there(admin: Administration, name: str) -> str:
+    """Have a server run a task, and wait for its end; return what it has done.
+
+    Raises:
+        click.ClickException: it has failed, or was interrupted.
+    """
+    before = admin.tasks.start(name).before
+    while True:
+        time.sleep(_POLL)
+        found = next(each for each in admin.tasks.list() if each.name == name)
+        if found.started_at != before and found.ended_at:
+            break
+    if found.status in ("failed", "interrupted"):
+        raise click.ClickException(f"{name}: {found.result or found.status}")
+    return found.result
 
 
 def _mirror(name: str, data: Path | None, config: Path | None) -> str:
@@ -108,7 +156,7 @@ def _mirror(name: str, data: Path | None, config: Path | None) -> str:
     return f"{counted(len(copied.outcomes), 'tag')} looked at, {copied.same} of all the same"
 
 
-def _listed(registry: Registry, settings: Settings) -> Iterator[Listed]:
+def _listed(registry: Registry, settings: Settings) -> Iterator[ListedTask]:
     rows, now = {row.name: row for row in registry.task_runs.list()}, registry.now().astimezone()
     for task in TASKS.values():
         listed = _listed_task(task, settings, rows.get(task.name), now)
@@ -116,17 +164,17 @@ def _listed(registry: Registry, settings: Settings) -> Iterator[Listed]:
     yield from _mirrors(settings, MirrorNotes(catalog_of(registry)).read(), now)
 
 
-def _listed_task(task: Task, settings: Settings, row: TaskRow | None, now: datetime) -> Listed:
+def _listed_task(task: Task, settings: Settings, row: TaskRow | None, now: datetime) -> ListedTask:
     timing = task.timing(settings)
     schedule = " in ".join(filter(None, (timing.schedule, timing.window))) or "never"
     due = next_start(timing, row, now)
     if row is None:
-        return Listed(task.name, schedule, "never", next=due)
+        return ListedTask(task.name, schedule, "never", next=due)
     running = is_running(row)
     status = "running" if running else "interrupted"
     if row.ended_at:
         status = "failed" if row.failed else "done"
-    return Listed(
+    return ListedTask(
         task.name,
         schedule,
         status,
@@ -139,7 +187,7 @@ def _listed_task(task: Task, settings: Settings, row: TaskRow | None, now: datet
     )
 
 
-def _scrubbing(listed: Listed, registry: Registry, settings: Settings) -> Listed:
+def _scrubbing(listed: ListedTask, registry: Registry, settings: Settings) -> ListedTask:
     """Return what is listed of the task that servers also do all the time."""
     result = "; ".join(filter(None, (listed.result, scrub.outlook(registry))))
     if not settings.fsck_rate:
@@ -147,7 +195,7 @@ def _scrubbing(listed: Listed, registry: Registry, settings: Settings) -> Listed
     return replace(listed, schedule=f"always, {sized(settings.fsck_rate)}/s", status="running", result=result)
 
 
-def _mirrors(settings: Settings, notes: Mapping[str, Mirrored], now: datetime) -> Iterator[Listed]:
+def _mirrors(settings: Settings, notes: Mapping[str, Mirrored], now: datetime) -> Iterator[ListedTask]:
     for name, rule in settings.mirrors.items():
         done = notes.get(name, Mirrored())
         status = "failed" if done.error else "done"
@@ -156,7 +204,7 @@ def _mirrors(settings: Settings, notes: Mapping[str, Mirrored], now: datetime) -
             ended = datetime.fromisoformat(done.ended)
         if done.is_unfinished:
             status, ended = "running or interrupted", None
-        yield Listed(
+        yield ListedTask(
             f"{_MIRROR}{name}",
             rule.schedule or "never",
             status if done.begun else "never",
@@ -168,7 +216,7 @@ def _mirrors(settings: Settings, notes: Mapping[str, Mirrored], now: datetime) -
         )
 
 
-def _cells(each: Listed) -> tuple[str, ...]:
+def _cells(each: ListedTask) -> tuple[str, ...]:
     took = "-" if each.seconds is None else f"{each.seconds:.1f} s"
     result = ": ".join(filter(None, (each.status, each.result)))
     times = [minute(time) if time else "-" for time in (each.started_at, each.next)]

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from dualreg.catalog.rows import UpstreamCount
-from dualreg.cli.admin import prepared_registry
+from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import echo, records, table
 
@@ -22,14 +22,12 @@ def upstreams(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     BYTES those of the blobs. STALE is how often an upstream failed and an older copy was served, ERRORS how
     often nothing could be.
     """
-    with prepared_registry(data, config) as (registry, settings):
-        counted = {each.upstream: each for each in registry.traffic().list()}
-    names = {each.url: pattern for pattern, each in settings.upstreams.items()}
-    found = [counted.get(url) or UpstreamCount(url) for url in dict.fromkeys((*names, *counted))]
+    with administration(data, config) as admin:
+        found = admin.service.upstreams()
     if as_json:
-        records(found)
+        records([each.counts for each in found])
         return
-    table(_HEADINGS, [_cells(each, names.get(each.upstream, "-")) for each in found])
+    table(_HEADINGS, [_cells(each.counts, each.names or "-") for each in found])
     if not found:
         echo("No upstream is configured. See the setting upstreams.")
 

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import click
 
-from dualreg.cli.admin import prepared_registry
+from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import counted, echo, echo_json, minute
-from dualreg.errors import DigestInvalid, RegistryError
+from dualreg.errors import DigestInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.registry import Registry
 from dualreg.registry.uses import Explanation, Holder, Kept, UsePath
 
 
@@ -26,12 +25,9 @@ def why(reference: str, data: Path | None, config: Path | None, *, as_json: bool
     are none, they are those from manifests and V1 images without a tag. With a blob that nothing uses, the
     time is shown until which it is kept.
     """
-    try:
-        with prepared_registry(data, config, alone=True) as (registry, _):
-            repository, digest = _parse(registry, reference)
-            found = registry.uses.explain(digest, repository)
-    except RegistryError as error:
-        raise click.ClickException(str(error)) from error
+    with administration(data, config, alone=True) as admin:
+        repository, what = _parse(reference)
+        found = admin.images.why(what, repository)
     if as_json:
         echo_json(_members(found))
     else:
@@ -39,27 +35,23 @@ def why(reference: str, data: Path | None, config: Path | None, *, as_json: bool
             echo(line)
 
 
-def _parse(registry: Registry, reference: str) -> tuple[RepositoryName | None, Digest]:
-    """Return the repository, if one is given, and the digest, if need be that of its tag.
+def _parse(reference: str) -> tuple[RepositoryName | None, str]:
+    """Return the repository, if one is given, and the digest or the tag.
 
     Raises:
-        RegistryError: the reference is malformed, or there is no such tag.
+        RegistryError: the reference is malformed.
     """
     name, at, digest = reference.rpartition("@")
     if at:
-        return RepositoryName.parse(name), Digest.parse(digest)
+        return RepositoryName.parse(name), str(Digest.parse(digest))
     try:
-        return None, Digest.parse(reference)
+        return None, str(Digest.parse(reference))
     except DigestInvalid:
         name, colon, tag = reference.rpartition(":")
         if not colon:
             what = f"{reference} is not a digest, REPOSITORY:TAG or REPOSITORY@DIGEST"
             raise click.ClickException(what) from None
-    repository = RepositoryName.parse(name)
-    row = registry.manifests.peek(repository, Tag.parse(tag))
-    if row is None:
-        raise click.ClickException(f"there is no tag {tag} in {repository}")
-    return repository, row.digest
+    return RepositoryName.parse(name), str(Tag.parse(tag))
 
 
 def _members(found: Explanation) -> dict[str, object]:

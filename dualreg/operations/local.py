@@ -6,7 +6,6 @@ from dualreg.operations.table import OPERATIONS
 
 _FILES = "it reads or writes files of the machine"
 _STOPPED = "it works on the catalog or the store themselves, whether or not the registry is serving"
-_LATER = "the API does not offer it"
 _LONG = "it takes long, and prints what it finds as it goes; run it there"
 
 #: Commands, or groups of them, and why they do not run on a server.
@@ -18,29 +17,16 @@ LOCAL: Mapping[str, str] = {
     "client-config": "it prints what follows from the settings of the machine",
     "db": _STOPPED,
     "store": _STOPPED,
-    "fsck": _LONG,
+    "fsck": f"{_LONG}, or run `dualreg tasks run scrub`",
     "backup": _FILES,
     "restore": _FILES,
     "migrate": _FILES,
-    "mirror": _FILES,
+    "mirror": f"{_LONG}, or run `dualreg tasks run mirror/NAME`",
     "export": _FILES,
     "derive": _LONG,
     "images": _LONG,
-    "gc": _LONG,
-    "retention run": _LONG,
-    "account": _LATER,
-    "group": _LATER,
-    "key": _LATER,
-    "token": _LATER,
-    "access": _LATER,
-    "repository": _LATER,
-    "image": _LATER,
-    "clients": _LATER,
-    "upstreams": _LATER,
-    "tasks": _LATER,
-    "why": _LATER,
-    "readonly": _LATER,
-    "inventory": _LATER,
+    "gc": f"{_LONG}, or run `dualreg tasks run gc`",
+    "retention run": f"{_LONG}, or run `dualreg tasks run retention`",
 }
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 from dualreg.operations.operation import PREFIX, Operation, Parameter
 from dualreg.operations.table import OPERATIONS
-from dualreg.operations.values import encode, schema
+from dualreg.operations.values import Schemas, encode, schema
 
 _ABOUT = """\
 What operators do by commands, over HTTP. Send the password or an API key of an account as Basic credentials;
 tokens are refused. Bodies are JSON objects, with `Content-Type: application/json`. Lists are pages: give
 `next` as `after` to get the next one. No answer is stored by caches.
 """
-_ERRORS = {
+_ERRORS: dict[str, Any] = {
     "type": "object",
     "required": ["errors"],
     "properties": {
@@ -38,7 +38,8 @@ _ERRORS = {
 
 def document(version: str) -> Mapping[str, Any]:
     """Return the OpenAPI 3.1 description of all operations, as served by a *version* of dualreg."""
-    named: dict[str, Any] = {"Errors": _ERRORS}
+    named = Schemas()
+    named["Errors"] = _ERRORS
     paths: dict[str, dict[str, Any]] = {}
     for each in OPERATIONS:
         paths.setdefault(f"{PREFIX}{each.path}", {})[each.method.lower()] = _described(each, named)
@@ -63,7 +64,7 @@ def _content(about: str, name: str) -> dict[str, Any]:
     }
 
 
-def _described(operation: Operation, named: dict[str, Any]) -> dict[str, Any]:
+def _described(operation: Operation, named: Schemas) -> dict[str, Any]:
     about = [
         operation.about,
         f"Requires {operation.required_permission}.",
@@ -87,7 +88,7 @@ def _described(operation: Operation, named: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _answer(operation: Operation, named: dict[str, Any]) -> dict[str, Any]:
+def _answer(operation: Operation, named: Schemas) -> dict[str, Any]:
     """Return the responses of success."""
     if not operation.has_answer:
         return {str(HTTPStatus.NO_CONTENT.value): {"description": "It is done."}}
@@ -95,7 +96,7 @@ def _answer(operation: Operation, named: dict[str, Any]) -> dict[str, Any]:
     return {str(HTTPStatus.OK.value): {"description": "What was found, or was done.", "content": content}}
 
 
-def _in_query(parameter: Parameter, named: dict[str, Any]) -> dict[str, Any]:
+def _in_query(parameter: Parameter, named: Schemas) -> dict[str, Any]:
     found = {
         "name": parameter.name,
         "in": "query",
@@ -105,7 +106,7 @@ def _in_query(parameter: Parameter, named: dict[str, Any]) -> dict[str, Any]:
     return found | ({"description": parameter.about} if parameter.about else {})
 
 
-def _body(operation: Operation, named: dict[str, Any]) -> dict[str, Any]:
+def _body(operation: Operation, named: Schemas) -> dict[str, Any]:
     properties = {}
     for each in operation.parameters.values():
         properties[each.name] = _with_default(each, named)
@@ -119,7 +120,7 @@ def _body(operation: Operation, named: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _with_default(parameter: Parameter, named: dict[str, Any]) -> dict[str, Any]:
+def _with_default(parameter: Parameter, named: Schemas) -> dict[str, Any]:
     found = schema(parameter.kind, named)
     default = None if parameter.required else encode(parameter.default)
     return found | ({"default": default} if default not in (None, "", []) else {})

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -17,6 +18,8 @@ from dualreg.operations.values import decode, documented, encode
 PREFIX = "/api/v1"
 #: Methods whose parameters are in the query.
 _QUERIES = ("GET", "DELETE")
+#: What no text that is stored may contain: half characters, which JSON has, and NUL.
+_UNWRITABLE = re.compile("[\ud800-\udfff\0]")
 #: Headings in docstrings after what is for readers of the API.
 _SECTIONS = ("\n\nArgs:\n", "\n\nRaises:\n")
 
@@ -53,6 +56,7 @@ class Operation:
         method, path: Where it is served, below PREFIX.
         call: The method of a group.
         needs: What it requires: an action on the parameter ``repository``, or else.
+        while_readonly: Whether it changes something even if the registry is read-only.
     """
 
     command: str
@@ -60,6 +64,7 @@ class Operation:
     path: str
     call: Callable[..., Any]
     needs: Action | Needs = Needs.ADMINISTRATOR
+    while_readonly: bool = False
 
     @property
     def group(self) -> str:
@@ -157,6 +162,9 @@ class Operation:
 
     @staticmethod
     def _decoded(parameter: Parameter, value: object) -> Any:  # noqa: ANN401 -- of its type
+        texts = value if isinstance(value, list) else [value]
+        if any(isinstance(each, str) and _UNWRITABLE.search(each) for each in texts):
+            raise RequestInvalid(reason=f"{parameter.name} is not text")
         try:
             return decode(parameter.kind, value)
         except RegistryError:

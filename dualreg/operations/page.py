@@ -5,7 +5,7 @@ from html import escape
 
 from dualreg.operations.operation import PREFIX, Operation, Parameter
 from dualreg.operations.table import OPERATIONS
-from dualreg.operations.values import schema
+from dualreg.operations.values import Schemas, schema
 
 
 def page(version: str) -> str:
@@ -53,7 +53,7 @@ def _section(operation: Operation) -> Iterator[str]:
 
 
 def _item(parameter: Parameter) -> str:
-    kind = _kind(schema(parameter.kind, {}))
+    kind = _kind(schema(parameter.kind, Schemas()))
     needed = "required" if parameter.required else "optional"
     return f"<li><code>{parameter.name}</code> ({kind}, {needed}) {escape(parameter.about)}</li>"
 

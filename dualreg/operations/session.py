@@ -8,6 +8,8 @@ from dualreg.auth.access import Action
 from dualreg.auth.accounts import Accounts
 from dualreg.auth.authority import Authority
 from dualreg.image.names import RepositoryName
+from dualreg.image.signatures.trust import Trust
+from dualreg.operations.control import TaskControl
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry import Registry
 from dualreg.registry.writes import Writes
@@ -58,6 +60,8 @@ class Session:
     Attributes:
         record: Records a change in the audit log: the name of the command, and facts by name.
         accounts, authority, writes: Return the parts that not every operation needs.
+        trust: Returns by which keys the signatures of a repository are verified.
+        tasks: What runs tasks; None: this process cannot.
         require_changeable: Raises unless content may be changed or deleted now.
         require_deletable: Raises unless deletes are offered at all.
         allows: Returns whether an action on a repository is allowed, beyond what the operation requires.
@@ -70,6 +74,8 @@ class Session:
     accounts: Callable[[], Accounts]
     authority: Callable[[], Authority]
     writes: Callable[[], Writes]
+    trust: Callable[[RepositoryName], Trust]
+    tasks: TaskControl | None = None
     require_changeable: Callable[[], None] = _nothing
     require_deletable: Callable[[], None] = _nothing
     allows: Callable[[RepositoryName, Action], bool] = _everything

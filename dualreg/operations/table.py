@@ -6,12 +6,19 @@ from functools import cache
 from typing import Self, get_type_hints
 
 from dualreg.auth.access import Action
+from dualreg.operations.access import AccessRules
+from dualreg.operations.accounts import AccountChanges, GroupMembers
 from dualreg.operations.immutable import ImmutableRules
+from dualreg.operations.inspection import Images
 from dualreg.operations.operation import Needs, Operation
 from dualreg.operations.quotas import QuotaLimits
+from dualreg.operations.repositories import RepositoryChanges
 from dualreg.operations.retention import RetentionRules
+from dualreg.operations.secrets import ApiKeys, Tokens
+from dualreg.operations.service import Service
 from dualreg.operations.session import Session
 from dualreg.operations.tags import TagChanges
+from dualreg.operations.tasks import TaskRuns
 from dualreg.operations.usage import Usages
 
 OPERATIONS = (
@@ -20,6 +27,11 @@ OPERATIONS = (
     Operation("tag set", "POST", "/tags", TagChanges.set, Action.PUSH),
     Operation("tag restore", "POST", "/tags/restore", TagChanges.restore, Action.PUSH),
     Operation("tag delete", "DELETE", "/tags", TagChanges.delete, Action.DELETE),
+    Operation("repository list", "GET", "/repositories", RepositoryChanges.list, Needs.ACCOUNT),
+    Operation("repository show", "GET", "/repositories/unseen", RepositoryChanges.unseen, Action.PULL),
+    Operation("repository delete", "DELETE", "/repositories", RepositoryChanges.delete, Action.ADMIN),
+    Operation("image show", "GET", "/images", Images.show, Action.PULL),
+    Operation("why", "GET", "/images/why", Images.why, Action.PULL),
     Operation("usage", "GET", "/usage", Usages.repositories, Needs.ACCOUNT),
     Operation("usage", "GET", "/usage/namespaces", Usages.namespaces, Needs.ACCOUNT),
     Operation("usage", "GET", "/usage/total", Usages.total),
@@ -34,6 +46,34 @@ OPERATIONS = (
     Operation("quota list", "GET", "/quotas", QuotaLimits.list),
     Operation("quota set", "POST", "/quotas", QuotaLimits.set),
     Operation("quota remove", "DELETE", "/quotas", QuotaLimits.remove),
+    Operation("account list", "GET", "/accounts", AccountChanges.list),
+    Operation("account add", "POST", "/accounts", AccountChanges.add),
+    Operation("account remove", "DELETE", "/accounts", AccountChanges.remove),
+    Operation("account disable", "POST", "/accounts/disable", AccountChanges.disable),
+    Operation("account enable", "POST", "/accounts/enable", AccountChanges.enable),
+    Operation("account password", "POST", "/accounts/password", AccountChanges.set_password),
+    Operation("account unlock", "POST", "/accounts/unlock", AccountChanges.unlock),
+    Operation("group list", "GET", "/groups", GroupMembers.list),
+    Operation("group add", "POST", "/groups", GroupMembers.add),
+    Operation("group remove", "DELETE", "/groups", GroupMembers.remove),
+    Operation("key list", "GET", "/keys", ApiKeys.list),
+    Operation("key add", "POST", "/keys", ApiKeys.add),
+    Operation("key revoke", "DELETE", "/keys", ApiKeys.revoke),
+    Operation("token list", "GET", "/tokens", Tokens.list),
+    Operation("token revoke", "DELETE", "/tokens", Tokens.revoke),
+    Operation("token rotate", "POST", "/tokens/rotate", Tokens.rotate),
+    Operation("access list", "GET", "/access", AccessRules.list),
+    Operation("access grant", "POST", "/access", AccessRules.grant),
+    Operation("access revoke", "DELETE", "/access", AccessRules.revoke),
+    Operation("access explain", "GET", "/access/explain", AccessRules.explain),
+    Operation("tasks", "GET", "/tasks", TaskRuns.list),
+    Operation("tasks run", "POST", "/tasks", TaskRuns.start),
+    Operation("clients", "GET", "/clients", Service.clients),
+    Operation("upstreams", "GET", "/upstreams", Service.upstreams),
+    Operation("inventory", "GET", "/inventory", Service.inventory),
+    Operation("readonly status", "GET", "/readonly", Service.readonly),
+    Operation("readonly on", "POST", "/readonly", Service.set_readonly, while_readonly=True),
+    Operation("readonly off", "DELETE", "/readonly", Service.end_readonly, while_readonly=True),
 )
 
 
@@ -46,6 +86,15 @@ class Administration:
     immutable: ImmutableRules
     retention: RetentionRules
     quotas: QuotaLimits
+    repositories: RepositoryChanges
+    images: Images
+    accounts: AccountChanges
+    members: GroupMembers
+    keys: ApiKeys
+    tokens: Tokens
+    access: AccessRules
+    tasks: TaskRuns
+    service: Service
 
     @classmethod
     def over(cls, session: Session) -> Self:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dualreg.catalog.rows import UsageRow
-from dualreg.operations.session import Group, Listing, page_size
+from dualreg.operations.session import Group, Listing, Session, page_size
 from dualreg.patterns import Reach, check_pattern
 from dualreg.registry.usage import Total, UsagePage
 
@@ -26,7 +26,7 @@ class Usages(Group):
         Raises:
             ValueError: the pattern is invalid.
         """
-        reach = self._reach(pattern)
+        reach = reach_of(self.session, pattern)
         return _listing(
             self.session.registry.usage.repositories(after=after, limit=page_size(n), reach=reach)
         )
@@ -47,17 +47,22 @@ class Usages(Group):
         """
         if not 1 <= depth <= _DEEPEST:
             raise ValueError(f"invalid depth {depth}; expected 1 to {_DEEPEST}")
-        reach, usage = self._reach(pattern), self.session.registry.usage
+        reach, usage = reach_of(self.session, pattern), self.session.registry.usage
         return _listing(usage.namespaces(depth, after=after, limit=page_size(n), reach=reach))
 
     def total(self) -> Total:
         """Show what all repositories have together; this counts all blobs."""
         return self.session.registry.usage.total()
 
-    def _reach(self, pattern: str | None) -> Reach:
-        """Return the repositories that match a pattern, of those that are shown."""
-        own = self.session.reach
-        return Reach((*own.groups, (check_pattern(pattern),))) if pattern else own
+
+def reach_of(session: Session, pattern: str | None) -> Reach:
+    """Return the repositories that match a pattern, of those that are shown.
+
+    Raises:
+        ValueError: the pattern is invalid.
+    """
+    own = session.reach
+    return Reach((*own.groups, (check_pattern(pattern),))) if pattern else own
 
 
 def _listing(page: UsagePage) -> Listing[UsageRow]:

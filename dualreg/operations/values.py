@@ -30,9 +30,25 @@ _SCALARS: Mapping[Any, Mapping[str, object]] = {
     timedelta: {"type": "string", "pattern": "^[0-9]{1,6}[smhd]$"},
     Digest: {"type": "string", "pattern": "^[a-z0-9]+:[0-9a-f]+$"},
 }
-#: What no text that is stored may contain: half characters, which JSON has, and NUL.
-_UNWRITABLE = re.compile("[\ud800-\udfff\0]")
 _FIELD = re.compile(r"^    (\w+(?:, \w+)*): (.*)$")
+
+
+class Schemas(dict[str, dict[str, Any]]):
+    """JSON Schemas of records by name, each of which has another name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names = dict[Any, str]()
+
+    def name_of(self, kind: Any) -> str:  # noqa: ANN401 -- any type of a record
+        """Return the name of a type, chosen when it is first asked for."""
+        if kind not in self._names:
+            origin, arguments = get_origin(kind) or kind, get_args(kind)
+            name = "Of".join((origin.__name__, *(each.__name__ for each in arguments)))
+            module = str(origin.__module__).rpartition(".")[2]
+            taken = name in self._names.values()
+            self._names[kind] = f"{module.title()}{name}" if taken else name
+        return self._names[kind]
 
 
 def encode(value: Any) -> Any:  # noqa: ANN401 -- what JSON has
@@ -72,7 +88,7 @@ def decode(kind: Any, document: object) -> Any:  # noqa: ANN401 -- any type of a
     return kind.parse(text) if hasattr(kind, "parse") else kind(text)
 
 
-def schema(kind: Any, named: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 -- any type of an operation
+def schema(kind: Any, named: Schemas) -> dict[str, Any]:  # noqa: ANN401 -- any type of an operation
     """Return the JSON Schema of a type; those of records are added to *named*, and referred to."""
     if options := _options(kind):
         return _optional([schema(each, named) for each in options if each is not NoneType], options)
@@ -83,7 +99,7 @@ def schema(kind: Any, named: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 
         return {"type": "object", "additionalProperties": schema(arguments[1], named)}
     if kind in _SCALARS or not _members(origin):
         return _scalar(kind)
-    name = "Of".join((origin.__name__, *(each.__name__ for each in arguments)))
+    name = named.name_of(kind)
     if name not in named:
         named[name] = {}  # a record may contain records of its own type
         named[name] = _object_schema(origin, arguments, named)
@@ -159,7 +175,7 @@ def _types(kind: Any, arguments: Sequence[Any]) -> Mapping[str, Any]:  # noqa: A
     }
 
 
-def _object_schema(kind: Any, arguments: Sequence[Any], named: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 -- any record
+def _object_schema(kind: Any, arguments: Sequence[Any], named: Schemas) -> dict[str, Any]:  # noqa: ANN401 -- any record
     types, said = _types(kind, arguments), documented(getdoc(kind), "Attributes")
     properties = {name: schema(types[name], named) for name in _members(kind)}
     for name, text in said.items():
@@ -198,8 +214,8 @@ def _object(document: object) -> Mapping[str, Any]:
 
 
 def _text(document: object) -> str:
-    if not isinstance(document, str) or _UNWRITABLE.search(document):
-        raise ValueError("expected text")
+    if not isinstance(document, str):
+        raise ValueError("expected text")  # noqa: TRY004 -- of JSON
     return document
 
 

@@ -16,6 +16,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.counting import uncount_links
 from dualreg.registry.integrity import Integrity
+from dualreg.registry.pages import Page
 from dualreg.registry.state import STEP, State
 from dualreg.registry.upstream import ComingBlob
 from dualreg.storage.base import FileBacked, SupportsAccelRedirect, SupportsRedirect, keeps
@@ -104,13 +105,21 @@ class Blobs:
 
     def all(self) -> Iterator[BlobRow]:
         """Yield every blob that a repository may read, and that is not known to be damaged."""
-        page = list[BlobRow]()
-        while True:
-            with self.state.catalog.read() as tx:
-                page = tx.blobs.held(page[-1].digest if page else None, _PAGE)
-            yield from page
-            if len(page) < _PAGE:
-                return
+        after, more = None, True
+        while more:
+            page = self.held(after, _PAGE)
+            yield from page.rows
+            more, after = page.more, page.end.digest if page.more else None
+
+    def held(self, after: Digest | None, limit: int) -> Page[BlobRow]:
+        """Return up to *limit* blobs that ``all`` yields.
+
+        Args:
+            after: The last one of the page before.
+        """
+        with self.state.catalog.read() as tx:
+            rows = tx.blobs.held(after, limit + 1)
+        return Page(rows[:limit], more=len(rows) > limit)
 
     def stored_size(self, digest: Digest) -> int | None:
         """Return how many bytes the store has of a blob, whatever the catalog says; None if it has none.

@@ -36,6 +36,7 @@ from dualreg.errors import (
     ServerBusy,
 )
 from dualreg.messages import safe_line
+from dualreg.operations.control import TaskControl
 from dualreg.registry import Registry
 from dualreg.registry.activity import KeyUses
 from dualreg.registry.negotiation import LOST
@@ -73,12 +74,18 @@ class _Application(Flask):
         return func
 
 
-def create_app(settings: Settings, registry: Registry | None = None, rates: Rates | None = None) -> Flask:
+def create_app(
+    settings: Settings,
+    registry: Registry | None = None,
+    rates: Rates | None = None,
+    tasks: TaskControl | None = None,
+) -> Flask:
     """Return the WSGI application.
 
     Args:
         registry: The registry to serve; default: prepare and open the one that *settings* describe.
         rates: Shared with other applications; default: as *settings* say, of this application alone.
+        tasks: What runs the tasks of the service; default: nothing does.
 
     Raises:
         CatalogUnreachable, ValueError: see ``assembly.prepare`` and ``assembly.authority_of``.
@@ -92,17 +99,11 @@ def create_app(settings: Settings, registry: Registry | None = None, rates: Rate
     followers = Slots(settings.threads, FOLLOWERS)
     log.ready()
     authority, writes = authority_of(registry, settings), writes_of(settings, catalog_of(registry))
-    rates = rates or rates_of(settings)
     parts = context.Parts(
-        registry, authority, log, settings, slots, late, writes, rates, followers,
-        *_account_parts(registry, authority, settings),
+        registry, authority, log, settings, slots, late, writes, rates or rates_of(settings), followers,
+        **_account_parts(registry, authority, settings), tasks=tasks,
     )  # fmt: skip
-    app = _Application("dualreg", static_folder=None)
-    # A redirect to a normalized path would lose the body of an old Go client's PUT, and hide an invalid name
-    # from our parser.
-    app.url_map.merge_slashes = False
-    app.url_map.strict_slashes = False
-    app.url_map.converters["path"] = _AnyPath
+    app = _new_app()
     context.install(parts, app.extensions)
     app.wsgi_app = Lane(app.wsgi_app, app.extensions, v2.kind_of_agent)  # type: ignore[method-assign]  # as Flask documents
     _trace(app, parts)
@@ -112,6 +113,17 @@ def create_app(settings: Settings, registry: Registry | None = None, rates: Rate
     app.before_request(address.check_host)
     app.before_request(audit.require)
     _follow_up(app)
+    return app
+
+
+def _new_app() -> Flask:
+    """Return an application without routes, which takes paths as they are."""
+    app = _Application("dualreg", static_folder=None)
+    # A redirect to a normalized path would lose the body of an old Go client's PUT, and hide an invalid name
+    # from our parser.
+    app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = False
+    app.url_map.converters["path"] = _AnyPath
     return app
 
 
@@ -129,12 +141,10 @@ def _trace(app: Flask, parts: context.Parts) -> None:
     app.wsgi_app = Traced(app.wsgi_app, tracing)  # type: ignore[method-assign]  # as Flask documents
 
 
-def _account_parts(
-    registry: Registry, authority: Authority, settings: Settings
-) -> tuple[KeyUses, SelfService, Delegation] | tuple[()]:
+def _account_parts(registry: Registry, authority: Authority, settings: Settings) -> dict[str, Any]:
     """Return the parts of registries that have accounts; others have none of them."""
     if authority.logins is None:
-        return ()
+        return {}
     uses = KeyUses(catalog_of(registry), registry.rules.write_delay)
     own = SelfService(accounts_of(registry), authority.logins)
     directory = authority.logins.directory
@@ -146,7 +156,7 @@ def _account_parts(
         groups,
         str(settings.permissions or ""),
     )
-    return uses, own, delegation
+    return {"key_uses": uses, "self_service": own, "delegation": delegation}
 
 
 def rates_of(settings: Settings) -> Rates:

@@ -11,6 +11,7 @@ from dualreg.auth.authority import Authority
 from dualreg.auth.delegation import Delegation
 from dualreg.auth.self_service import SelfService
 from dualreg.errors import Unsupported
+from dualreg.operations.control import TaskControl
 from dualreg.registry import Registry
 from dualreg.registry.activity import KeyUses
 from dualreg.registry.writes import Writes
@@ -42,6 +43,7 @@ class Parts:
     self_service: SelfService | None = None
     delegation: Delegation | None = None
     tracing: "Tracing | None" = None
+    tasks: TaskControl | None = None
 
 
 def install(parts: Parts, extensions: dict[str, object]) -> None:

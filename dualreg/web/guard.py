@@ -27,6 +27,8 @@ class Need(Enum):
     NOTHING = "nothing"
     LOGIN = "login"
     ACCOUNT = "account"
+    #: An account, also if the registry is read-only.
+    OPERATOR = "operator"
     CATALOG = "catalog"
 
 
@@ -64,8 +66,10 @@ def enforce(locate: Callable[[Action], None]) -> None:
         return
     if need is Need.LOGIN and grant().anonymous:
         raise Unauthenticated
-    if need is Need.ACCOUNT:
+    if need in (Need.ACCOUNT, Need.OPERATOR):
         _require_account()
+    if need is Need.ACCOUNT and request.method not in READS:
+        writes().require_allowed()
     if need is Need.CATALOG and not grant().lists():
         raise _challenge(str(CATALOG), "the list of repositories")
     if isinstance(need, Action):
@@ -76,18 +80,16 @@ def enforce(locate: Callable[[Action], None]) -> None:
 
 
 def _require_account() -> None:
-    """Check that the request has the password or an API key of an account, and may change something.
+    """Check that the request has the password or an API key of an account.
 
     Raises:
-        Unauthenticated, NotAllowed, ReadOnly: it must not run.
+        Unauthenticated, NotAllowed: it must not run.
     """
     identity = grant().identity
     if grant().bearer or not identity.account:
         raise Unauthenticated(reason="log in with the password or an API key of an account; tokens do not do")
     if not identity.password and not identity.key:
         raise NotAllowed(reason="only accounts of this registry can do that")
-    if request.method not in READS:
-        writes().require_allowed()
 
 
 def _require_writable(action: Action) -> None:

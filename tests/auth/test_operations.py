@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from dualreg.auth.access import Action
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.operations.operation import PREFIX, Needs, Operation
 from dualreg.operations.table import OPERATIONS
+from dualreg.web.app import create_app
 from tests import builders
 from tests.auth.conftest import Guarded, basic, bearer
 from tests.properties.registries import push_v2
@@ -34,6 +36,11 @@ ADMINISTRATORS = {"root", "apart"}
 GIVEN: dict[str, object] = {
     "repository": APP, "tag": TAG, "pattern": "team/*:v*", "size": 1000, "target": "v1", "depth": 1,
     "newest": 3, "quotas_set.pattern": "team/*", "quotas_remove.pattern": "team/*",
+    "name": "carol", "account": "carol", "group": "dev", "password": "correct horse", "who": "carol",
+    "actions": "pull", "action": "pull", "reason": "moving", "reference": "v1", "since": "30d",
+    "grace": "24h",
+    "access_grant.pattern": "carol/*", "access_revoke.pattern": "carol/*", "tasks_start.name": "gc",
+    "repositories_list.pattern": "*", "id": "0123456789abcdef",
     "tags_list.newest": False, "usage_repositories.pattern": "team/*", "usage_namespaces.pattern": "team/*",
 }  # fmt: skip
 
@@ -136,6 +143,16 @@ def test_lists_show_what_one_may_pull(own: Guarded) -> None:
         )
 
 
+def test_what_keeps_a_blob_anywhere_is_for_administrators(own: Guarded) -> None:
+    """In one repository, it is for those who may pull there."""
+    digest = str(IMAGES[0].digest)
+    for account, wide in (("puller", 403), ("admin", 403), ("root", 200)):
+        path = f"{PREFIX}/images/why?reference={digest}"
+        assert own.client.get(path, headers=basic(account)).status_code == wide
+        assert own.client.get(f"{path}&repository={APP}", headers=basic(account)).status_code == 200
+    assert own.client.get(f"{path}&repository={OTHER}", headers=basic("puller")).status_code == 403
+
+
 def test_changes_are_in_the_audit_log(guard: Callable[..., Guarded], tmp_path: Path) -> None:
     """With the account, the command and what it changed; denials too."""
     own = guard(audit=f"{tmp_path / 'audit.jsonl'}")
@@ -156,10 +173,30 @@ def test_changes_are_in_the_audit_log(guard: Callable[..., Guarded], tmp_path: P
     ]
 
 
-def test_a_read_only_registry_refuses_changes(guard: Callable[..., Guarded]) -> None:
-    """As it does over all APIs; what does not delete over V2 does not here."""
+def test_what_deletes_nothing_over_v2_does_not_here(guard: Callable[..., Guarded]) -> None:
+    """Neither tags nor repositories."""
     own = guard(delete=False)
     own.account("root", ("*", "admin,manage"))
     push_v2(own.registry, APP, TAG, IMAGES[0])
-    answer = own.client.delete(f"{PREFIX}/tags?repository={APP}&tag={TAG}", headers=basic("root"))
-    assert (answer.status_code, answer.json["errors"][0]["code"]) == (405, "UNSUPPORTED")
+    for path in (f"tags?repository={APP}&tag={TAG}", f"repositories?repository={APP}"):
+        answer = own.client.delete(f"{PREFIX}/{path}", headers=basic("root"))
+        assert (answer.status_code, answer.json["errors"][0]["code"]) == (405, "UNSUPPORTED")
+
+
+def test_a_read_only_registry_only_becomes_writable(own: Guarded, tmp_path: Path) -> None:
+    """All other changes are refused, with the reason; reads are not."""
+    app = create_app(own.settings.model_copy(update={"data": tmp_path, "audit": "off"}), own.registry)
+    client = app.test_client(use_cookies=False)
+    there = replace(own, client=client)
+    made = client.post(f"{PREFIX}/readonly", json={"reason": "moving"}, headers=basic("root"))
+    assert made.json["reason"] == "moving"
+    for operation in OPERATIONS:
+        if operation.method != "GET" and not operation.while_readonly:
+            answer = send(there, operation, basic("root"), arguments(operation))
+            assert (answer.status_code, "moving" in answer.text) == (405, True), operation.name
+    assert client.get(f"{PREFIX}/readonly", headers=basic("puller")).status_code == 403
+    assert client.get(f"{PREFIX}/tags?repository={APP}", headers=basic("puller")).status_code == 200
+    assert client.delete(f"{PREFIX}/readonly", headers=basic("root")).json["readonly"] is True
+    assert (
+        client.delete(f"{PREFIX}/tags?repository={APP}&tag={TAG}", headers=basic("root")).status_code == 200
+    )

@@ -11,11 +11,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dualreg.acting import Api, acting
-from dualreg.assembly import accounts_of, open_registry, prepare
+from dualreg.assembly import accounts_of, catalog_of, open_registry, prepare
 from dualreg.cli import main
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.operations.local import LOCAL, why_local
 from dualreg.operations.table import OPERATIONS
+from dualreg.registry.activity import KeyUses
 from dualreg.settings import Settings
 from tests import builders
 from tests.architecture.test_docs import commands
@@ -29,7 +30,8 @@ CHAIN = builders.v1_chain(builders.layer({"a": b"v1"}))
 DIGESTS = [image.digest for image in IMAGES]
 #: What is another one at each run: times, and ids and secrets that are drawn.
 _CHANGING = re.compile(
-    r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:\.\d+)?(?:\+00:00)?)?|drk_\w+|\b[0-9a-f]{16}\b"
+    r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:\.\d+)?(?:\+00:00)?)?"
+    r"|(?:[A-Z2-7]{4}:){11}[A-Z2-7]{4}|drk_[\w-]+|\b[0-9a-f]{16}\b"
 )
 
 #: What an operator types, in this order.
@@ -57,6 +59,29 @@ LINES = [
     "retention explain team/app:v1", "retention explain team/app:none", "retention explain team/none",
     "retention explain other/app", "retention add *:x* --newest 5000", "retention remove team/*",
     "retention remove team/*", "retention remove team/*:pr-*", "retention add x:",
+    "repository list", "repository list --json", "repository list team/* --limit 1", "repository list a?",
+    "repository show team/app", "repository show team/app --json", "repository show team/none",
+    "repository delete team/web --dry-run", "repository delete team/web", "repository delete team/web",
+    "image show team/app:v1", "image show team/app:v1 --json", "image show team/app:none",
+    f"image show team/app@{DIGESTS[2]} --platform linux/arm64", "image show Bad",
+    "why team/app:v1", "why team/app:v1 --json", f"why {DIGESTS[0]}", f"why team/app@{DIGESTS[0]} --json",
+    "why team/app:none", f"why sha256:{'0' * 64}", "why x", "inventory", "clients", "clients --json",
+    "clients --since 1d", "upstreams", "upstreams --json",
+    "readonly status", "readonly on --reason moving", "readonly status --json",
+    "readonly off", "readonly off",
+    "account list", "account add alice --robot", "account add alice --robot --json", "account add B --robot",
+    "account list --json", "account disable alice", "account disable alice --json", "account enable alice",
+    "account enable none", "account unlock alice", "account unlock --address 10.0.0.1 --json",
+    "account unlock --address x", "account unlock none", "group add dev alice", "group list",
+    "group add dev! alice", "group list --json", "group remove dev alice", "group remove dev alice --json",
+    "key add alice --note ci --expires 90d --scope repository:team/*:pull", "key add none",
+    "key add alice --json", "key add alice --scope x", "key list", "key list --json", "key revoke x",
+    "token list", "token list --json", "token rotate --grace 1h", "token rotate --json", "token revoke x",
+    "access list", "access grant alice team/* pull,push", "access grant @none team/* pull --json",
+    "access grant alice team/* fly", "access list --json", "access explain alice team/app push",
+    "access explain none team/app pull --json", "access revoke alice team/* push",
+    "access revoke alice team/* --json", "access revoke alice team/*",
+    "account remove alice --dry-run", "account remove alice --json", "account remove alice",
 ]  # fmt: skip
 
 
@@ -75,7 +100,11 @@ def fill(data: Path) -> str:
         accounts = accounts_of(registry)
         accounts.add("root", "correct horse")
         accounts.grant("root", "*", "admin,manage")
-        return f"root:{accounts.add_key('root', limits='', note='').text}"
+        key = accounts.add_key("root", limits="", note="")
+        uses = KeyUses(catalog_of(registry), None)
+        uses.record(key.id)
+        uses.close()
+        return f"root:{key.text}"
 
 
 def invoke(line: str, *options: str, **environment: str) -> Result:
@@ -97,7 +126,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], t
     with dualreg_server(folder / "served", auth="accounts") as host:
 
         def run(line: str) -> tuple[Result, Result]:
-            local = invoke(line, DUALREG_DATA=f"{folder / 'local'}")
+            local = invoke(line, DUALREG_DATA=f"{folder / 'local'}", DUALREG_AUTH="accounts")
             return local, invoke(line, "--server", f"http://{host}", "--server-key", f"{file}")
 
         yield run
@@ -113,6 +142,21 @@ def test_a_server_does_the_same(both: Callable[[str], tuple[Result, Result]], li
     ]
     assert shown[0] == shown[1]
     assert not isinstance(remote.exception, Exception) or isinstance(remote.exception, SystemExit)
+
+
+def test_a_server_runs_tasks(both: Callable[[str], tuple[Result, Result]]) -> None:
+    """In a process beside it; the command waits for its end, and the list has the result."""
+    local, remote = both("tasks run scrub --json")
+    assert json.loads(remote.stdout)["result"].startswith(json.loads(local.stdout)["result"])
+    local, remote = both("tasks --json")
+    names = [[each["name"] for each in json.loads(result.stdout)] for result in (local, remote)]
+    assert names[0] == names[1]
+    (scrub,) = [each for each in json.loads(remote.stdout) if each["name"] == "scrub"]
+    assert "verified" in scrub["result"]
+    assert scrub["ended_at"]
+    local, remote = both("tasks run none")
+    assert local.output == remote.output
+    assert local.output.startswith('Error: unknown task "none"')
 
 
 def test_every_command_runs_on_a_server_or_says_why_not() -> None:

@@ -33,7 +33,7 @@ def register(blueprint: Blueprint) -> None:
     blueprint.get("/")(get_page)
     blueprint.get("/openapi.json")(get_description)
     for each in OPERATIONS:
-        view = requires(Need.ACCOUNT)(_view(each))
+        view = requires(Need.OPERATOR if each.while_readonly else Need.ACCOUNT)(_view(each))
         blueprint.add_url_rule(each.path, each.name, view, methods=[each.method])
 
 
@@ -98,6 +98,8 @@ def _session() -> Session:
         lambda: context.self_service().accounts,
         context.authority,
         context.writes,
+        context.registry().rules.signing.trust,
+        context.parts().tasks,
         require_changeable=context.writes().require_allowed,
         require_deletable=context.require_deletes,
         allows=granted.allows,

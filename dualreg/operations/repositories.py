@@ -1,0 +1,100 @@
+"""Whole repositories."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from dualreg.catalog.rows import Origin
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.operations.session import Group, Listing, page_size
+from dualreg.operations.usage import reach_of
+from dualreg.registry.usage import ListedRepository
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryFacts:
+    """A repository.
+
+    Attributes:
+        tags: How many it has.
+        bytes: Of all its blobs.
+        own: Of those that no other repository has.
+        pushed_at: When a tag was last pushed; null: never.
+        pulled_at: When a tag was last pulled; null: never.
+        origins: Over which APIs the tags were pushed, or the upstream that the content comes from.
+    """
+
+    name: str
+    tags: int
+    blobs: int
+    bytes: int
+    own: int
+    created_at: datetime
+    pushed_at: datetime | None
+    pulled_at: datetime | None
+    origins: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedRepository:
+    """A repository that was deleted, and how many tags it had."""
+
+    repository: RepositoryName
+    tags: int
+
+
+@dataclass(frozen=True)
+class RepositoryChanges(Group):
+    """Repositories."""
+
+    def list(self, pattern: str | None = None, *, n: int = 100, after: str = "") -> Listing[RepositoryFacts]:
+        """List the repositories with tags, sizes, times, and origin, by name.
+
+        Args:
+            pattern: Only those that it matches; * matches anything.
+            n: The length of the page.
+            after: Only what comes after this name.
+
+        Raises:
+            ValueError: the pattern is invalid.
+        """
+        reach = reach_of(self.session, pattern)
+        rows, end = self.session.registry.usage.listed(after=after, limit=page_size(n), reach=reach)
+        return Listing([*map(_facts, rows)], end)
+
+    def unseen(self, repository: RepositoryName) -> Sequence[Tag]:
+        """List the tags of a repository that V1 clients do not see as an image."""
+        return self.session.registry.bridge.unseen(repository)
+
+    def delete(
+        self, repository: RepositoryName, *, force: bool = False, dry_run: bool = False
+    ) -> DeletedRepository:
+        """Delete a repository with its tags, manifests, and V1 images.
+
+        Args:
+            force: Delete immutable tags, too.
+            dry_run: Only return what would be deleted.
+
+        Raises:
+            RepositoryUnknown, TagImmutable, ReadOnly.
+        """
+        registry = self.session.registry
+        self.session.require_deletable()
+        tags = registry.tags.list(repository).rows
+        if dry_run and not force:
+            registry.immutability.require_deletable(repository)
+        if not dry_run:
+            self.session.require_changeable()
+            registry.repositories.delete(repository, force=force)
+            self.session.record("repository delete", repository=repository, tags=len(tags))
+        return DeletedRepository(repository, len(tags))
+
+
+def _facts(row: ListedRepository) -> RepositoryFacts:
+    usage, tags = row
+    pushed = {Origin.V1: tags.v1, Origin.V2: tags.tags - tags.v1}
+    origins = [tags.upstream] if tags.upstream else [str(origin) for origin in pushed if pushed[origin]]
+    return RepositoryFacts(
+        usage.name, tags.tags, usage.blobs, usage.bytes, usage.own,
+        tags.created_at, tags.pushed_at, tags.pulled_at, tuple(origins),
+    )  # fmt: skip

@@ -1,0 +1,117 @@
+"""The registry as a whole: who uses it, what it fetches, what it has, and whether it can be changed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from dualreg.catalog.clock import utc_now
+from dualreg.catalog.rows import ClientRow, UpstreamCount
+from dualreg.image.digest import Digest
+from dualreg.operations.session import Group, Listing, page_size
+
+
+@dataclass(frozen=True, slots=True)
+class V1Clients:
+    """Recent V1 clients, the most recent first.
+
+    Attributes:
+        v1: The setting v1.
+    """
+
+    clients: Sequence[ClientRow]
+    v1: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamUse:
+    """An upstream, and what was counted of it.
+
+    Attributes:
+        names: The pattern of the names that come from it; empty: it is not configured any longer.
+    """
+
+    names: str
+    counts: UpstreamCount
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBlob:
+    """A blob that a repository has; *size* in bytes."""
+
+    digest: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOnlyState:
+    """Whether the registry is read-only.
+
+    Attributes:
+        reason: Why; null: it is not.
+        since: Since when; null: that is not known, or it is not.
+    """
+
+    readonly: bool
+    reason: str | None = None
+    since: str | None = None
+
+
+@dataclass(frozen=True)
+class Service(Group):
+    """The registry as a whole."""
+
+    def clients(self, since: timedelta = timedelta(days=30)) -> V1Clients:
+        """List recent V1 clients.
+
+        Args:
+            since: Look back this far.
+        """
+        registry = self.session.registry
+        found = registry.clients.list(registry.now() - since)
+        return V1Clients(found, self.session.settings.v1)
+
+    def upstreams(self) -> Sequence[UpstreamUse]:
+        """Show what was fetched from other registries."""
+        counted = {each.upstream: each for each in self.session.registry.traffic().list()}
+        names = {each.url: pattern for pattern, each in self.session.settings.upstreams.items()}
+        urls = dict.fromkeys((*names, *counted))
+        return [UpstreamUse(names.get(url, ""), counted.get(url) or UpstreamCount(url)) for url in urls]
+
+    def inventory(self, *, n: int = 1000, after: str | None = None) -> Listing[HeldBlob]:
+        """List the blobs that repositories have, by digest.
+
+        Args:
+            n: The length of the page.
+            after: The last one of the page before.
+        """
+        page = self.session.registry.blobs.held(Digest.parse(after) if after else None, page_size(n))
+        rows = [HeldBlob(each.digest, each.size) for each in page.rows]
+        return Listing(rows, str(page.end.digest) if page.more else None)
+
+    def readonly(self) -> ReadOnlyState:
+        """Show whether the registry is read-only, since when, and why."""
+        mark = self.session.writes().marked()
+        return ReadOnlyState(mark is not None, mark and mark.reason, (mark and mark.since) or None)
+
+    def set_readonly(self, reason: str) -> ReadOnlyState:
+        """Refuse pushes, deletes, and imports, in all processes. Requests that have begun are finished.
+
+        Args:
+            reason: Printable text, which clients are shown.
+
+        Raises:
+            ValueError: the reason is not printable.
+        """
+        if not reason.strip() or not reason.isprintable():
+            raise ValueError("invalid reason; expected printable characters")
+        self.session.writes().set_mark(reason, utc_now())
+        self.session.record("readonly on", reason=reason)
+        return self.readonly()
+
+    def end_readonly(self) -> ReadOnlyState:
+        """Accept changes again; return whether the registry was read-only, and why."""
+        before = self.readonly()
+        if self.session.writes().remove_mark():
+            self.session.record("readonly off")
+            return before
+        return ReadOnlyState(readonly=False)

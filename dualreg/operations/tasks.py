@@ -1,0 +1,56 @@
+"""What the service does by itself: when it did so last, and when it does so next."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from dualreg.operations.control import ListedTask, TaskControl
+from dualreg.operations.session import Group
+
+
+@dataclass(frozen=True, slots=True)
+class StartedTask:
+    """A task that was started.
+
+    Attributes:
+        before: When the run before began; null: there was none. The run that was started begins later.
+    """
+
+    name: str
+    before: datetime | None
+
+
+@dataclass(frozen=True)
+class TaskRuns(Group):
+    """Tasks."""
+
+    def list(self) -> Sequence[ListedTask]:
+        """List the tasks of the service: when each was run last and is run next, and what came of it."""
+        return self._control().list()
+
+    def start(self, name: str) -> StartedTask:
+        """Start a task now, and return at once; the list of tasks shows when it has ended, and its result.
+
+        A task is never run twice at once.
+
+        Args:
+            name: That of the task, as listed.
+
+        Raises:
+            ValueError: there is no such task, or it is being run.
+        """
+        control = self._control()
+        before = next((each.started_at for each in control.list() if each.name == name), None)
+        control.start(name)
+        self.session.record("tasks run", task=name)
+        return StartedTask(name, before)
+
+    def _control(self) -> TaskControl:
+        """Return what runs tasks.
+
+        Raises:
+            ValueError: this process runs none.
+        """
+        if self.session.tasks is None:
+            raise ValueError("this server runs no tasks; `dualreg serve` does")
+        return self.session.tasks
