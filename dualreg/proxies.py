@@ -88,9 +88,12 @@ def _routed(
 ) -> list[tuple[Route, Content]]:
     """Return the routes with the content of each, those of longer prefixes first.
 
-    At most three quarters of the threads wait for upstreams; others may wait for their turn for a moment.
+    At most three quarters of the threads wait for upstreams; others may wait for their turn for a moment. An
+    eighth, one at least, is for what is here as soon as upstreams are slow.
     """
-    waiting = Turns(max(1, settings.threads * 3 // 4), _PATIENCE, UpstreamBusy)
+    slots = max(1, settings.threads * 3 // 4)
+    left = settings.threads - slots - max(1, settings.threads // 8)
+    waiting = Turns(slots, _PATIENCE, UpstreamBusy, patient=max(0, left))
     routed = list[tuple[Route, Content]]()
     for pattern, each in settings.upstreams.items():
         route, remote = _route(pattern, each), _remote(each, settings.threads)

@@ -9,6 +9,8 @@ from dualreg.errors import ServerBusy
 
 #: When to try again if nothing ends, in seconds.
 _RETRY_AFTER = 5
+#: For how many seconds a slot may be held before others hurry.
+_LONG = 1.0
 
 
 class WorkSlots:
@@ -39,7 +41,11 @@ class Turns:
     """Slots for which any number of threads wait, as long as one becomes free now and then.
 
     Many that come at once get their turns, one after the other. Once nothing has moved for some seconds, no
-    thread waits any longer: they are for other requests.
+    thread waits any longer: they are for other requests. The last threads never wait for long, so that work
+    which is slow, but comes to an end again and again, does not take all of them.
+
+    Attributes:
+        waiting: How many threads wait.
     """
 
     def __init__(
@@ -48,15 +54,20 @@ class Turns:
         patience: float,
         busy: type[ServerBusy] = ServerBusy,
         clock: Callable[[], float] = monotonic,
+        patient: int | None = None,
     ) -> None:
         """Start with all *slots* free; wait while one has become free within *patience* seconds.
 
         Args:
             busy: What is raised if none becomes free.
             clock: In seconds.
+            patient: How many threads wait so; more of them wait only until a slot has been held for a second.
+                None: any number.
         """
         self._free, self._slots, self._patience = slots, slots, patience
         self._busy, self._clock, self._moved_at = busy, clock, 0.0
+        self._patient, self.waiting = patient, 0
+        self._held = dict[object, float]()
         self._moved = Condition()
 
     @contextmanager
@@ -69,18 +80,31 @@ class Turns:
         with self._moved:
             if self._free == self._slots:
                 self._moved_at = self._clock()
-            while not self._free:
-                left = self._moved_at + self._patience - self._clock()
-                if left <= 0:
-                    raise self._busy(retry_after=_RETRY_AFTER)
-                self._moved.wait(left)
+            self._wait()
             self._free -= 1
+            self._held[mark := object()] = self._clock()
         try:
             yield
         finally:
             with self._moved:
+                del self._held[mark]
                 self._free, self._moved_at = self._free + 1, self._clock()
                 self._moved.notify()
+
+    def _wait(self) -> None:
+        """Wait for a free slot, with the lock held."""
+        hurried = self._patient is not None and self.waiting >= self._patient
+        self.waiting += 1
+        try:
+            while not self._free:
+                until = self._moved_at + self._patience
+                if hurried:
+                    until = min(until, min(self._held.values()) + _LONG)
+                if (left := until - self._clock()) <= 0:
+                    raise self._busy(retry_after=_RETRY_AFTER)
+                self._moved.wait(left)
+        finally:
+            self.waiting -= 1
 
 
 @contextmanager

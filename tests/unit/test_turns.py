@@ -7,6 +7,7 @@ import pytest
 
 from dualreg.errors import ServerBusy
 from dualreg.waiting import Turns
+from tests.programs import until
 
 
 def test_many_that_come_at_once_get_their_turns() -> None:
@@ -43,3 +44,27 @@ def test_nobody_waits_for_what_does_not_move() -> None:
         entered = waiting.submit(turns.slot().__enter__)
     entered.result(5)
     waiting.shutdown()
+
+
+def test_the_last_threads_do_not_wait_for_what_is_slow() -> None:
+    """Only until a slot has been held for a second; others wait as long as it moves."""
+    now = [0.0]
+    turns = Turns(1, 3, clock=lambda: now[0], patient=1)
+    first, patient, hurried = (turns.slot() for _ in range(3))
+    with ThreadPoolExecutor(2) as pool:
+        first.__enter__()
+        waits = pool.submit(patient.__enter__)
+        assert until(lambda: turns.waiting == 1)
+        now[0] = 0.9
+        hurries = pool.submit(hurried.__enter__)
+        assert until(lambda: turns.waiting == 2)
+        now[0] = 1.0
+        with pytest.raises(ServerBusy):
+            hurries.result(5)
+        with pytest.raises(ServerBusy), turns.slot():
+            pass
+        now[0] = 2.9
+        assert not waits.done()
+        first.__exit__(None, None, None)
+        waits.result(5)
+        patient.__exit__(None, None, None)
