@@ -13,7 +13,6 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
-    delete,
     exists,
     func,
     or_,
@@ -167,11 +166,6 @@ class CheckQueries:
         """Return manifests, kinds of views, and views that the repository does not have; not all if many."""
         rows = self.connection.execute(_lost_views(), {"repository": repository_id})
         return [(row[0], row[1], str(row[2])) for row in rows]
-
-    def forget_view(self, repository_id: int, manifest: Digest, kind: str) -> None:
-        """Delete the view of a manifest, so that it is found out again."""
-        found = (ManifestViews.repository_id == repository_id) & (ManifestViews.manifest == manifest)
-        self.connection.execute(delete(ManifestViews).where(found, ManifestViews.kind == kind))
 
     def orphans(self, repository_id: int) -> Sequence[tuple[ImageId, ImageId]]:
         """Return V1 images whose parents the repository does not have, with these; not all if many."""

@@ -6,14 +6,15 @@ from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, Update, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Update, bindparam, delete, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
 from dualreg.catalog.candidates import note, noted, noting, seen_as
 from dualreg.catalog.dialects import batches, insert_for
 from dualreg.catalog.rows import ORIGINS, ManifestRow, Origin
-from dualreg.catalog.tables import Blobs, Manifests, ManifestViews, Repositories, Tags
+from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, ManifestViews, Repositories, Tags
 from dualreg.image.digest import Digest
+from dualreg.image.formats import Role
 from dualreg.image.names import ImageId, RepositoryName, Tag
 
 #: The kind of view whose value is a V1 image id; for other kinds, it is the digest of a manifest.
@@ -47,6 +48,13 @@ class ViewQueries:
         self.connection.execute(_noting_replaced(), replaced)
         row = {"repository_id": repository_id, "manifest": manifest, "kind": kind, "view": view}
         self.connection.execute(_record(self.connection.dialect.name), row)
+
+    def forget(self, repository_id: int, manifest: Digest, kind: str) -> None:
+        """Delete the view of a manifest, so that it is found out again."""
+        found = (ManifestViews.repository_id == repository_id) & (ManifestViews.manifest == manifest)
+        found &= ManifestViews.kind == kind
+        note(self.connection, self.now, repository_id, *seen_as(repository_id, found))
+        self.connection.execute(delete(ManifestViews).where(found))
 
     def is_recorded(self, repository_id: int, manifest: Digest, *, kind: str = V1) -> bool:
         """Return whether the view of the manifest is recorded, or that there cannot be one."""
@@ -99,6 +107,20 @@ class ViewQueries:
             ManifestViews.view.is_not(None),
         )
         return {kind: Digest.parse(str(view)) for kind, view in self.connection.execute(query)}
+
+    def kinds(self, repository_id: int, manifest: Digest) -> frozenset[str]:
+        """Return the kinds of views that are recorded of the manifest, or that there cannot be one of."""
+        own = (ManifestViews.repository_id == repository_id) & (ManifestViews.manifest == manifest)
+        return frozenset(self.connection.scalars(select(ManifestViews.kind).where(own)))
+
+    def listing(self, repository_id: int, child: Digest) -> tuple[tuple[Digest, str], ...]:
+        """Return the manifests of which indexes were made that list another one, with the kinds of view."""
+        views, children = ManifestViews, ManifestChildren
+        same = (children.repository_id == views.repository_id) & (children.manifest == views.view)
+        query = select(views.manifest, views.kind).join(children, same).where(views.kind != V1)
+        listed = (children.repository_id == repository_id) & (children.child == child)
+        query = query.where(listed, children.role == Role.MANIFEST).order_by(views.manifest, views.kind)
+        return tuple((row[0], row[1]) for row in self.connection.execute(query))
 
     def sources(self, repository_id: int, view: Digest) -> tuple[Digest, ...]:
         """Return the manifests that a manifest was made of, in the order of digests."""

@@ -9,7 +9,7 @@ digest, so that what is made again is what was lost.
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock, local
@@ -17,7 +17,7 @@ from threading import Lock, local
 from cachetools import TTLCache
 
 from dualreg.catalog.rows import BlobRow, ManifestRow, RepositoryRow
-from dualreg.errors import BlobDamaged, BlobMissing, RegistryError
+from dualreg.errors import BlobDamaged, BlobMissing, ImageUnreadable, RegistryError
 from dualreg.image import media_types
 from dualreg.image.convert import manifest_from_chain
 from dualreg.image.digest import Digest
@@ -82,7 +82,7 @@ class Derived:
             row = tx.repositories.lock(repository)
             if row is None:
                 return False
-            tx.checks.forget_view(row.id, manifest, kind)
+            tx.views.forget(row.id, manifest, kind)
             self.state.links.record_view(repository, manifest, kind, None)
         return True
 
@@ -175,9 +175,9 @@ class Derived:
         self, repository: RepositoryRow, row: ManifestRow, wanted: AbstractSet[Digest]
     ) -> AbstractSet[Digest]:
         """Store the editions of a manifest, with the layers that are transcoded for them."""
-        made = {Digest.of(each): each for each in self.editions.remake(repository.name, row)}
-        kinds = dict(self.platforms.remake(repository.name, row))
-        made |= {Digest.of(each): each for each in kinds.values()}
+        remade = dict(self._remade(repository, row))
+        made = {Digest.of(each): each for each in remade.values()}
+        kinds = {*remade, *(edition.kind for edition in Edition)}
         self._forget_others(repository, row, made.keys(), kinds)
         schema1 = dict(self.schema1.remake(repository.name, row))
         self._forget_schema1(repository, row, schema1)
@@ -188,18 +188,32 @@ class Derived:
         found = [made[digest] for digest in wanted & made.keys()]
         return transcoded | self.state.store_documents(repository, found, again=True)
 
+    def _remade(self, repository: RepositoryRow, row: ManifestRow) -> Iterator[tuple[str, bytes]]:
+        """Yield the payloads of those editions of a manifest that are recorded, with their kinds."""
+        with self.state.catalog.read() as tx:
+            kinds = tx.views.kinds(repository.id, row.digest)
+        for edition in Edition:
+            own = edition if row.media_type in media_types.INDEXES else edition.of(row.media_type)
+            if not kinds.isdisjoint((own.kind, own.partial_kind)):
+                with suppress(ImageUnreadable):
+                    yield own.kind, self.editions.payload(repository.name, row, own)
+        yield from self.platforms.remake(repository.name, row, kinds)
+
     def _forget_others(
-        self, repository: RepositoryRow, row: ManifestRow, made: AbstractSet[Digest], more: Iterable[str]
+        self, repository: RepositoryRow, row: ManifestRow, made: AbstractSet[Digest], kinds: Iterable[str]
     ) -> None:
         """Forget editions of a manifest that cannot be made again, since its layers were by another zlib.
 
-        Clients get the present ones by tag, and what the others name may be lost.
+        Clients get the present ones by tag, and what the others name may be lost. So those of indexes that
+        list one of them are forgotten, too.
         """
-        for kind in (*(edition.kind for edition in Edition), *more):
+        for kind in kinds:
             with self.state.catalog.read() as tx:
                 view = tx.views.find(repository.id, row.digest, kind=kind)
+                listing = tx.views.listing(repository.id, Digest.parse(view)) if view else ()
             if view and Digest.parse(view) not in made:
-                self.forget_view(repository.name, row.digest, kind)
+                for manifest, each in ((row.digest, kind), *listing):
+                    self.forget_view(repository.name, manifest, each)
 
     def _forget_schema1(self, repository: RepositoryRow, row: ManifestRow, made: Mapping[str, bytes]) -> None:
         """Forget schema 1 of a manifest, by kinds, whose layers are lost and that is made otherwise now."""

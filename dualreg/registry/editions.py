@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from cachetools import LRUCache
 
-from dualreg.catalog.rows import ManifestRow, RepositoryRow
+from dualreg.catalog.rows import BlobRow, ManifestRow, RepositoryRow
 from dualreg.errors import BlobDamaged, BlobMissing, ImageInvalid, ImageUnreadable, ReferencesMissing
 from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
@@ -238,18 +238,14 @@ class Editions:
         if image.media_type in media_types.IMAGES:
             check_for_v1(self._read(image))
 
-    def remake(self, repository: RepositoryName, row: ManifestRow) -> Iterator[bytes]:
-        """Yield the payloads of the editions of a manifest, by the rules of this release."""
-        for edition in Edition:
-            with suppress(ImageUnreadable):
-                if row.media_type in media_types.INDEXES:
-                    images = self.entries.images(repository, row)
-                    (_, payload), _ = self.index(repository, row, edition, images)
-                    yield payload
-                else:
-                    manifest = self._read(row)
-                    gzipped = self._gzipped(repository, zstd_layers(manifest))
-                    yield image_edition(manifest, edition.of(row.media_type), gzipped)[1]
+    def payload(self, repository: RepositoryName, row: ManifestRow, edition: Edition) -> bytes:
+        """Return the payload of an edition of a manifest, as it is made now; raises as ``make``."""
+        if row.media_type in media_types.INDEXES:
+            (_, payload), _ = self.index(repository, row, edition, self.entries.images(repository, row))
+            return payload
+        manifest = self._read(row)
+        gzipped = self._gzipped(repository, zstd_layers(manifest))
+        return image_edition(manifest, edition.of(row.media_type), gzipped)[1]
 
     def index(
         self, repository: RepositoryName, row: ManifestRow, edition: Edition, images: Images
@@ -315,9 +311,13 @@ class Editions:
     def _gzipped(
         self, repository: RepositoryName, layers: Sequence[Descriptor]
     ) -> Mapping[Digest, Descriptor]:
-        """Return the gzip editions of zstd layers, by the digests of these."""
+        """Return the gzip editions of zstd layers, by the digests of these; lost ones are made again."""
+        holds = self.manifests.integrity.holds
         try:
-            return self.transcoding.gzipped(repository, layers) if layers else {}
+            made = self.transcoding.gzipped(repository, layers) if layers else {}
+            if all(holds(BlobRow(each.digest, each.size or 0)) for each in made.values()):
+                return made
+            return self.transcoding.gzipped(repository, layers)  # other ones, if by another zlib
         except ImageInvalid as error:  # that is not a mistake of the client that pulls
             raise ImageUnreadable(reason=error.reason) from error
 

@@ -6,6 +6,7 @@ else. See docs/editions.md, "The first pull".
 """
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -79,8 +80,10 @@ class PlatformEditions:
         made, _ = editions.index(repository, index, edition, ours)
         return editions.store(repository, index, edition.kind_for(platform), *made)
 
-    def remake(self, repository: RepositoryName, index: ManifestRow) -> Iterator[tuple[str, bytes]]:
-        """Yield the payloads of those that were made of a manifest, with the kinds they are recorded as."""
+    def remake(
+        self, repository: RepositoryName, index: ManifestRow, kinds: AbstractSet[str]
+    ) -> Iterator[tuple[str, bytes]]:
+        """Yield the payloads of those that are recorded as one of *kinds* of a manifest, with the kinds."""
         if index.media_type not in media_types.INDEXES:
             return
         entries = self.editions.entries
@@ -90,11 +93,7 @@ class PlatformEditions:
             for platform in dict.fromkeys(each._replace(variant="") for each in named):
                 for edition in Edition:
                     kind = edition.kind_for(platform)
-                    if self._is_recorded(index, kind):
+                    if kind in kinds:
                         ours = entries.of_platform(images, platform)
                         (_, payload), _ = self.editions.index(repository, index, edition, ours)
                         yield kind, payload
-
-    def _is_recorded(self, index: ManifestRow, kind: str) -> bool:
-        with self.editions.manifests.state.catalog.read() as tx:
-            return tx.views.is_recorded(index.repository_id, index.digest, kind=kind)

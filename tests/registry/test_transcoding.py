@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +15,14 @@ import pytest
 
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import Lease
-from dualreg.errors import BlobDamaged, BlobMissing, BlobUnknown, ImageInvalid, LayersPending
+from dualreg.errors import (
+    BlobDamaged,
+    BlobMissing,
+    BlobUnknown,
+    ImageInvalid,
+    LayersPending,
+    ManifestUnknown,
+)
 from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
@@ -27,7 +34,7 @@ from dualreg.maintenance.gc import Collection
 from dualreg.registry import Registry, Rules, flights, transcoding
 from dualreg.registry.accept import Accept, Agent
 from dualreg.registry.flights import Flights
-from dualreg.registry.state import State
+from dualreg.registry.state import Retention, State
 from dualreg.registry.transcoding import LEASE
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.links import Links
@@ -250,11 +257,23 @@ def other_zlib(chunks: Iterable[bytes], *updates: object) -> Iterator[bytes]:
     yield gzip.compress(plain, 1, mtime=0)
 
 
+ACCEPT = Accept(
+    frozenset({media_types.OCI_MANIFEST, media_types.OCI_INDEX}), agent=Agent.of("docker/20.10.24")
+)
+
+
+def found(registry: Registry, repository: RepositoryName = NAME) -> Digest:
+    """Return the digest that Docker 20.10 gets by tag."""
+    return registry.negotiation.find(repository, Tag("1"), ACCEPT).digest
+
+
 def pulled(registry: Registry, repository: RepositoryName = NAME) -> set[Digest]:
     """Return the layers that Docker 20.10 gets by tag, all of which can be pulled."""
-    accept = Accept(frozenset({media_types.OCI_MANIFEST}), agent=Agent.of("docker/20.10.24"))
-    found = registry.negotiation.find(repository, Tag("1"), accept)
-    layers = parse(found.media_type, found.read()).described(Role.LAYER)
+    got = registry.negotiation.find(repository, Tag("1"), ACCEPT)
+    if got.media_type in media_types.INDEXES:
+        (entry,) = parse(got.media_type, got.read()).described(Role.MANIFEST)
+        got = registry.negotiation.find(repository, entry.digest, ACCEPT)
+    layers = parse(got.media_type, got.read()).described(Role.LAYER)
     for each in layers:
         blob = registry.blobs.stat(repository, each.digest)
         registry.blobs.require(blob)
@@ -275,6 +294,75 @@ def test_a_lost_edition_that_zlib_would_not_make_again(
         with pytest.raises(BlobUnknown):
             registry.blobs.require(registry.blobs.stat(NAME, digest))
     assert pulled(registry).isdisjoint(before)
+
+
+def everything(registry: Registry) -> tuple[set[Digest], set[Digest], int]:
+    """Return the blobs in the store, those derived of the tagged image, and how many layers have editions."""
+    row = registry.manifests.find(NAME, Tag("1"))
+    with registry.state.catalog.read() as tx:
+        made = tx.transcoded.find(SOURCES)
+    derived = {blob.digest for blob in registry.derived.blobs(NAME, row.digest)}
+    return {blob.digest for blob in registry.state.store.walk()}, derived, len(made)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_editions_that_another_version_made(
+    registry: Registry, clock: Clock, monkeypatch: pytest.MonkeyPatch, *, listed: bool
+) -> None:
+    """They are found by what they were made of: nothing is made again, and nothing is left behind."""
+    push_v2(registry, NAME, Tag("1"), IMAGE)
+    if listed:
+        index = builders.index(IMAGE, architectures=["amd64"])
+        registry.manifests.put(NAME, Tag("1"), media_types.OCI_INDEX, index)
+    given = found(registry)
+    layers = pulled(registry)
+    before = everything(registry)
+    monkeypatch.setattr(transcoding, "MADE_BY", "1 zlib 99.9")
+    monkeypatch.setattr(transcoding, "regzip", other_zlib)
+    for _ in range(2):
+        registry = registry.over(registry.state)  # as after a restart
+        assert found(registry) == given
+        assert registry.negotiation.find(NAME, given, ACCEPT).digest == given
+        assert pulled(registry) == layers
+        assert everything(registry) == before
+        for _ in range(3):
+            Collection(registry).run()
+            clock.advance(timedelta(days=1))
+    push_v2(registry, OTHER, Tag("1"), IMAGE)  # shares what was made
+    assert pulled(registry, OTHER) == layers
+    registry.manifests.delete(NAME, registry.manifests.find(NAME, Tag("1")).digest)
+
+
+def test_an_index_whose_editions_are_lost(
+    registry: Registry, store: GuardedStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them, as if another registry had collected them; zlib would make others now.
+
+    Clients get those by tag, once they have found out what is lost. What is replaced is garbage.
+    """
+    push_v2(registry, NAME, Tag("1"), IMAGE)
+    pushed = {blob.digest for blob in store.walk()}
+    index = builders.index(IMAGE, architectures=["amd64"])
+    registry.manifests.put(NAME, Tag("1"), media_types.OCI_INDEX, index)
+    given, layers = found(registry), pulled(registry)
+    for digest in {blob.digest for blob in store.walk()} - pushed - {Digest.of(index)}:
+        store.delete(digest)
+    monkeypatch.setattr(transcoding, "regzip", other_zlib)
+    registry = registry.over(registry.state)
+    for _ in range(5):
+        with suppress(BlobUnknown, BlobMissing, ManifestUnknown):
+            if pulled(registry).isdisjoint(layers):
+                break
+    assert pulled(registry).isdisjoint(layers)
+    assert found(registry) != given
+    day = timedelta(days=1)
+    registry = registry.over(replace(registry.state, retention=Retention(day, day)))
+    for _ in range(5):
+        Collection(registry).run()
+        clock.advance(timedelta(days=1))
+    assert registry.manifests.peek(NAME, given) is None
+    assert not {blob.digest for blob in store.walk()} & layers
+    assert pulled(registry).isdisjoint(layers)
 
 
 def test_what_is_known_of_editions_may_be_lost(registry: Registry, store: GuardedStore) -> None:

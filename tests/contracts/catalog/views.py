@@ -5,7 +5,9 @@ from datetime import timedelta
 
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import ManifestRow
+from dualreg.image.manifest import parse
 from dualreg.image.names import ImageId, Tag
+from tests.builders import index
 from tests.conftest import Clock
 from tests.contracts.catalog.rows import (
     IMAGE,
@@ -87,6 +89,8 @@ class ViewsContract:
             assert tx.views.made(mine, first, "s1_") == {"s1_b": third}
             assert tx.views.sources(mine, third) == tuple(sorted((first, second, other), key=str))
             assert tx.views.sources(ids[1], third) == tx.views.sources(mine, first) == ()
+            assert tx.views.kinds(mine, first) == {"v1", "s1-a", "s1_b", "s1-c"}
+            assert tx.views.kinds(ids[1], first) == frozenset()
             made_of = [
                 (view, manifest)
                 for view in (first, second, third, other)
@@ -94,6 +98,26 @@ class ViewsContract:
                 if tx.views.is_made_of(mine, view, manifest)
             ]
             assert made_of == [(each, of) for each in (second, third) for of in (first, second, third, other)]
+
+    def test_what_lists_an_edition_is_found_and_forgotten(self, catalog: Catalog) -> None:
+        """The manifests whose editions list it, by their kinds of view; what is forgotten may be garbage."""
+        listing, source = parse("", index(IMAGE)), artifact(1)
+        with catalog.begin() as tx:
+            mine, other = push(tx), push(tx, OTHER)
+            for each in (listing, source):
+                record(tx, mine, each)
+            record(tx, other, listing)
+            for kind, made in (("gzip-r1", listing), ("p-x", listing), ("oci-r1", MANIFEST)):
+                tx.views.record(mine, source.digest, str(made.digest), kind=kind)
+            expected = ((source.digest, "gzip-r1"), (source.digest, "p-x"))
+            assert tx.views.listing(mine, MANIFEST.digest) == expected
+            assert tx.views.listing(other, MANIFEST.digest) == tx.views.listing(mine, source.digest) == ()
+            tx.views.forget(mine, source.digest, "gzip-r1")
+            assert tx.views.listing(mine, MANIFEST.digest) == expected[1:]
+            assert not tx.views.is_recorded(mine, source.digest, kind="gzip-r1")
+            soon = tx.now + timedelta(seconds=1)
+            found = tx.garbage.candidates(soon, None, 9, untagged_before=None)
+            assert listing.digest in {each.digest for each in found}
 
     def test_views_of_tags(self, catalog: Catalog) -> None:
         """Tags are seen as images; those that V1 clients cannot use, or nobody worked out, are left out."""
