@@ -2,7 +2,7 @@
 
 They list the images for one platform only, whose layers are made first, and are given to clients that say
 which system they are. Once all layers are ready, these get the edition that lists all images, like everybody
-else. See docs/editions.md, "The first pull".
+else. See docs/adr/0064-docker-waits-for-its-own-platform.md.
 """
 
 from collections.abc import Iterator
