@@ -34,8 +34,8 @@ from dualreg.settings import Settings
 TASKS = {task.name: task for task in (garbage.TASK, retention.TASK, scrub.TASK)}
 #: What the names of mirror rules begin with.
 _MIRROR = "mirror/"
-#: Seconds between two looks at whether a task on a server has ended.
-_POLL = 1.0
+#: Seconds between two looks at whether a task on a server has ended, and in which it has to begin.
+_POLL, _BEGINNING = 1.0, 60.0
 _HEADINGS = ("TASK", "SCHEDULE", "LAST RUN", "TOOK", "RESULT", "NEXT RUN", "INSTANCE")
 
 
@@ -53,12 +53,9 @@ class Control:
 
     def start(self, name: str) -> None:
         require_task(name, self._settings)
-        found = next(each for each in self.list() if each.name == name)
         row = self._registry.task_runs.find(name)
-        if found.status == "running" and not (
-            found.name == scrub.TASK.name and not (row and is_running(row))
-        ):
-            raise ValueError(f"{name} is being run by {found.instance}; `dualreg tasks` shows when it ends")
+        if row and is_running(row):
+            raise ValueError(f"{name} is being run by {row.instance}; `dualreg tasks` shows when it ends")
         if self._start:
             self._start(name)
 
@@ -128,14 +125,16 @@ def _run_there(admin: Administration, name: str) -> str:
     """Have a server run a task, and wait for its end; return what it has done.
 
     Raises:
-        click.ClickException: it has failed, or was interrupted.
+        click.ClickException: it has failed, was interrupted, or does not begin.
     """
-    before = admin.tasks.start(name).before
+    before, began = admin.tasks.start(name).before, time.monotonic()
     while True:
         time.sleep(_POLL)
         found = next(each for each in admin.tasks.list() if each.name == name)
         if found.started_at != before and found.ended_at:
             break
+        if found.started_at == before and time.monotonic() > began + _BEGINNING:
+            raise click.ClickException(f"{name} does not begin; the log of the server says why")
     if found.status in ("failed", "interrupted"):
         raise click.ClickException(f"{name}: {found.result or found.status}")
     return found.result

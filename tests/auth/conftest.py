@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -87,7 +88,11 @@ class Guarded:
 
 @pytest.fixture
 def guard(
-    request: pytest.FixtureRequest, registry: Registry, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    registry: Registry,
+    catalog: Catalog,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> Callable[..., Guarded]:
     """Makes a registry with settings of the test's choice; by default, with accounts.
 
@@ -97,7 +102,10 @@ def guard(
     monkeypatch.setattr(attempts, "_TRACE_SIZE", 16)
 
     def make(**settings: object) -> Guarded:
-        chosen = Settings.model_validate({"auth": "accounts", "audit": "off"} | settings)
+        chosen = Settings.model_validate(
+            {"data": tmp_path / "data", "auth": "accounts", "audit": "off"} | settings
+        )
+        chosen.data.mkdir(exist_ok=True)  # where the mark of a read-only registry is
         app = create_app(chosen, registry)
         with app.app_context():
             request.addfinalizer(context.audit().close)
