@@ -104,14 +104,25 @@ class Service(Group):
         """
         if not reason.strip() or not reason.isprintable():
             raise ValueError("invalid reason; expected printable characters")
+        self._require_own()
         self.session.writes().set_mark(reason, utc_now())
         self.session.record("readonly on", reason=reason)
         return self.readonly()
 
     def end_readonly(self) -> ReadOnlyState:
         """Accept changes again; return whether the registry was read-only, and why."""
+        self._require_own()
         before = self.readonly()
         if self.session.writes().remove_mark():
             self.session.record("readonly off")
             return before
         return ReadOnlyState(readonly=False)
+
+    def _require_own(self) -> None:
+        """Check that this registry is no follower, which is always read-only.
+
+        Raises:
+            ValueError: it is one.
+        """
+        if followed := self.session.settings.follow:
+            raise ValueError(f"this registry follows {followed}; make changes there")

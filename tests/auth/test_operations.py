@@ -200,3 +200,14 @@ def test_a_read_only_registry_only_becomes_writable(own: Guarded, tmp_path: Path
     assert (
         client.delete(f"{PREFIX}/tags?repository={APP}&tag={TAG}", headers=basic("root")).status_code == 200
     )
+
+
+def test_a_follower_is_read_only_for_good(own: Guarded, tmp_path: Path) -> None:
+    """Nobody ends that over the API."""
+    chosen = own.settings.model_copy(update={"data": tmp_path, "audit": "off", "follow": tmp_path})
+    client = create_app(chosen, own.registry).test_client(use_cookies=False)
+    there = replace(own, client=client)
+    for operation in OPERATIONS:
+        if operation.method != "GET":
+            answer = send(there, operation, basic("root"), arguments(operation))
+            assert answer.status_code == (400 if operation.while_readonly else 405), operation.name
