@@ -74,7 +74,7 @@ def _delete(
 ) -> None:
     """Delete the tags of a manifest, then itself, then what was derived from it."""
     available = state.upstream.has(repository, digest)
-    more, rest = True, None
+    more, rest, is_first = True, None, True
     while more:
         with state.begin() as tx:
             # Exclusive, so that no client starts to build on the V1 images that are deleted along with it.
@@ -85,8 +85,9 @@ def _delete(
             holder = row if row and tx.manifests.lock(row.id, digest) else None
             if holder is None and not available:
                 raise ManifestUnknown(reference=str(digest))
-            if holder and tagged:
+            if holder and tagged and is_first:
                 require_untied(state, tx, holder, digest)
+            is_first = False
             more = holder is not None and _delete_tags(state, tx, holder, digest, tagged=tagged)
             if more:
                 continue
@@ -108,12 +109,14 @@ def _delete_tags(
 
     Raises:
         ManifestInUse.
+        TagImmutable: since an earlier step, such a tag points at it.
     """
     tags = tx.tags.pointing_at(repository.id, digest, limit=STEP)
     parents = [str(parent) for parent in tx.manifests.parents(repository.id, digest)]
     if parents or (tags and not tagged):
         leading = tx.tags.leading_to(repository.id, parents or [str(digest)])
         raise ManifestInUse(digest=str(digest), referrers=parents, tags=leading)
+    state.policies.of(tx, repository).require_movable(repository.name, tags)
     view = tx.views.find(repository.id, digest)
     state.upstream.mark_deleted(tx, repository.name, [*tags, *([view] if view else [])])
     if tags:

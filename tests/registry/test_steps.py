@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.rows import Origin
+from dualreg.errors import TagImmutable
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
@@ -167,6 +169,57 @@ def test_many_tags_are_deleted_in_steps(
     assert not [path for path, _ in store.walk_links() if "/tags/" in path]
     assert max(counts) <= deletion.STEP + 3
     assert len(counts) > 5
+
+
+def push_tags(registry: Registry) -> Digest:
+    """Push an image with five steps of tags, and another one; return its digest."""
+    digest = push(registry, 1)
+    payload = registry.manifests.payload(registry.manifests.find(NAME, TAG))
+    tags = [Tag(f"t{number:05}") for number in range(5 * deletion.STEP)]
+    registry.manifests.put(NAME, digest, "", payload, tags=tags)
+    return digest
+
+
+def test_all_tags_are_looked_at_once_for_immutable_ones(registry: Registry, catalog: Catalog) -> None:
+    """In the first step, so that nothing is deleted if one stays; others read those that they delete."""
+    digest, whole = push_tags(registry), list[str]()
+    registry.immutability.add(f"{NAME}:t00999")
+
+    def look(_: object, __: object, statement: str, *___: object) -> None:
+        if statement.startswith("SELECT tags.name") and "LIMIT" not in statement:
+            whole.append(statement)
+
+    event.listen(catalog.engine, "before_cursor_execute", look)
+    with pytest.raises(TagImmutable):
+        registry.manifests.delete(NAME, digest)
+    assert len(registry.tags.list_all(NAME)) == 5 * deletion.STEP + 1
+    registry.immutability.remove(f"{NAME}:t00999")
+    registry.immutability.add(f"{NAME}:v*")
+    whole.clear()
+    registry.manifests.delete(NAME, digest)
+    assert len(whole) == 1
+    assert registry.tags.list_all(NAME) == ()
+
+
+def test_a_tag_that_becomes_immutable_during_a_delete_stays(
+    registry: Registry, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step that would delete it ends the delete; the image stays, too."""
+    digest, begin, begun = push_tags(registry), catalog.begin, itertools.count()
+
+    @contextmanager
+    def changing(**options: Any) -> Iterator[Transaction]:
+        if next(begun) == 2:
+            registry.immutability.add(f"{NAME}:t*")
+        with begin(**options) as tx:
+            yield tx
+
+    monkeypatch.setattr(catalog, "begin", changing)
+    with pytest.raises(TagImmutable):
+        registry.manifests.delete(NAME, digest)
+    left = registry.tags.list_all(NAME)
+    assert 2 * deletion.STEP < len(left) < 5 * deletion.STEP
+    assert registry.manifests.find(NAME, digest)
 
 
 def test_images_are_deleted_before_what_they_build_on(registry: Registry, catalog: Catalog) -> None:
