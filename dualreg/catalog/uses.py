@@ -24,7 +24,7 @@ from dualreg.catalog.tables import (
     Tags,
     V1Images,
 )
-from dualreg.catalog.views import V1
+from dualreg.catalog.views import V1, kinds_of_manifests
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.names import RepositoryName
@@ -89,7 +89,7 @@ class UseQueries:
         )
         made = select(ManifestViews.manifest).where(
             ManifestViews.repository_id == repository_id,
-            ManifestViews.kind != V1,
+            ManifestViews.kind.in_(kinds_of_manifests(repository_id)),
             ManifestViews.view.in_([*map(str, digests)]),
         )
         found = Manifests.digest.in_(union(listing, made))
@@ -135,7 +135,7 @@ def _above_blobs(repository_id: int, digests: Collection[Digest]) -> Iterator[Se
     )
     yield select(ManifestViews.view, literal("conversion"), ManifestViews.manifest).where(
         ManifestViews.repository_id == repository_id,
-        ManifestViews.kind != V1,
+        ManifestViews.kind.in_(kinds_of_manifests(repository_id)),
         ManifestViews.view.in_([*map(str, digests)]),
     )
     for column, kind in ((V1Images.json, "JSON"), (V1Images.layer, "layer")):

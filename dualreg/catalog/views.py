@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, Update, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Update, bindparam, delete, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
 from dualreg.catalog.candidates import note, noted, noting, seen_as
@@ -33,6 +33,20 @@ class V1Tags(NamedTuple):
     images: dict[Tag, ImageId]
     complete: bool
     total: int
+
+
+def kinds_of_manifests(repository_id: int) -> Select[str]:
+    """Return the kinds of views of a repository that are manifests, of which there are few.
+
+    Each is found by a look into the index of kinds and views. With them, views are found there, too: by
+    "another kind than V1", a database reads all views of the repository.
+    """
+    views = ManifestViews
+    own = views.repository_id == repository_id
+    kinds = select(func.min(views.kind).label("kind")).where(own).cte("kinds", recursive=True)
+    following = select(func.min(views.kind)).where(own, views.kind > kinds.c.kind)
+    kinds = kinds.union_all(select(following.scalar_subquery()).where(kinds.c.kind.is_not(None)))
+    return select(kinds.c.kind).where(kinds.c.kind != V1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +140,11 @@ class ViewQueries:
         """Return the manifests that a manifest was made of, in the order of digests."""
         query = select(ManifestViews.manifest).where(
             ManifestViews.repository_id == repository_id,
-            ManifestViews.kind != V1,
+            ManifestViews.kind.in_(kinds_of_manifests(repository_id)),
             ManifestViews.view == str(view),
         )
-        return tuple(self.connection.scalars(query.distinct().order_by(ManifestViews.manifest)))
+        # SQLite would read all of them in their order, to sort none.
+        return tuple(sorted({*self.connection.scalars(query)}, key=str))
 
     def is_made_of(self, repository_id: int, view: Digest, manifest: Digest) -> bool:
         """Return whether a manifest was made of another one, or of what was made of that, and so on."""

@@ -83,6 +83,22 @@ def issued(world: tuple[Catalog, World]) -> Iterator[list[tuple[str, Any]]]:
     event.remove(catalog.engine, "before_cursor_execute", note)
 
 
+def test_what_was_made_of_a_manifest_is_found_by_its_digest(
+    world: tuple[Catalog, World], issued: list[tuple[str, Any]]
+) -> None:
+    """Not among all views of the repository, of which each manifest has some."""
+    catalog, digest = world[0], Digest.of(b"made")
+    with catalog.read() as tx:
+        tx.views.sources(1, digest)
+        tx.uses.vouching(1, [digest], 20)
+        assert list(tx.uses.above(1, [str(digest)])) == []
+    steps = [step for each in issued for step in plan(catalog, *each) if "manifest_views" in step]
+    assert sum(step.endswith("(repository_id=? AND kind=? AND view=?)") for step in steps) == 3
+    # Others look for the kinds of views that there are.
+    ends = {"repository_id=?)", "repository_id=? AND kind>?)", "repository_id=? AND kind=? AND view=?)"}
+    assert {step.partition("(")[2] for step in steps} == ends
+
+
 def plan(catalog: Catalog, statement: str, parameters: Any) -> list[str]:
     """Return what SQLite would do for the statement, step by step."""
     with catalog.engine.connect() as connection:
