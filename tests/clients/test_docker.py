@@ -1,6 +1,8 @@
 """Docker 20.10: push, mount, pull, run, search."""
 
+import gzip
 import json
+import random
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +91,35 @@ def test_docker_runs_what_is_compressed_with_zstd(docker: Tools, layout: Path, *
     run = ("run", "--rm", "--network=none", "--ulimit=nofile=1024:1024")
     assert docker.docker(*run, reference) == "hello from layers"
     docker.docker("rmi", reference)  # not by its ID, which an image of other tests has, too
+    assert docker.docker(*run, f"{docker.host}/{name}@{digest}") == "hello from layers"
+
+
+@pytest.mark.slow
+def test_docker_does_not_wait_for_other_platforms(docker: Tools, layout: Path) -> None:
+    """It runs its image while a layer for another one is transcoded; the digest that it prints stays."""
+    name, wire = "docker/platforms", V2Client(docker.host)
+    app = push_zstd(docker, layout, "app", name)
+    noise = random.Random(1).randbytes(1 << 20)  # noqa: S311 -- which zstd finds again, and gzip does not
+    large = builders.zstd_image(gzip.compress(builders.tar({"noise": noise * 200}), 0), architecture="arm64")
+    wire.push(name, "arm64", large)
+    entries = [
+        builders.descriptor(
+            media_types.OCI_MANIFEST, payload, platform={"os": "linux", "architecture": architecture}
+        )
+        for architecture, payload in (("arm64", large.manifest), ("amd64", app))
+    ]
+    wire.push_manifest(name, "app", media_types.OCI_INDEX, builders.index_of(*entries))
+    reference = f"{docker.host}/{name}:app"
+    (digest,) = re.findall(r"Digest: (sha256:\w+)", docker.docker("pull", reference))
+    (entry,) = json.loads(wire.pull_manifest(name, digest)[1])["manifests"]
+    assert entry["platform"]["architecture"] == "amd64"
+    run = ("run", "--rm", "--network=none", "--ulimit=nofile=1024:1024")
+    assert docker.docker(*run, reference) == "hello from layers"
+
+    def has_other_digest() -> bool:
+        return digest not in docker.docker("pull", reference)
+
+    assert until(has_other_digest, 300)
     assert docker.docker(*run, f"{docker.host}/{name}@{digest}") == "hello from layers"
 
 
