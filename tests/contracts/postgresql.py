@@ -142,14 +142,19 @@ _numbers = count()
 def new_database() -> str:
     """Make a database as ``migrated_postgresql``, which ends with the server; return its URL."""
     name = f"kept{next(_numbers)}"
-    _server().execute(f"CREATE DATABASE {name} TEMPLATE {_migrated()}")
+    _copy_database(_migrated(), name)
     return _server().url(name)
+
+
+def _copy_database(template: str, name: str) -> None:
+    """Make a database by copying files, in half of the time that it takes to log all pages."""
+    _server().execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
 
 
 @contextmanager
 def _database(template: str) -> Iterator[str]:
     name, server = f"test{next(_numbers)}", _server()
-    server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    _copy_database(template, name)
     try:
         yield server.url(name)
     finally:
