@@ -95,7 +95,8 @@ def database() -> Iterator[Callable[[str], str]]:
         yield lambda kind: stack.enter_context(database_of(kind))
 
 
-POSTGRES = pytest.mark.postgres
+#: Of what is tried with SQLite, too.
+POSTGRES = (pytest.mark.postgres, pytest.mark.slow)
 
 
 @pytest.mark.parametrize(

@@ -269,6 +269,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rebuilding, "_MANIFESTS", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_batches")
 def test_a_rebuild_goes_on(tmp_path: Path) -> None:
     """Wherever it was stopped, once or at every step, it gives the same rows."""

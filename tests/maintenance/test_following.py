@@ -125,6 +125,7 @@ def test_every_tag_can_be_pulled_all_the_time(tmp_path: Path) -> None:
     require_same(expected_rows(data), expected_rows(own, follow=tree))
 
 
+@pytest.mark.slow
 def test_a_copy_of_another_user(tmp_path: Path) -> None:
     """Is never written to: V1 views are derived beside it. Pushes are refused, in both dialects."""
     require_root()

@@ -18,6 +18,7 @@ from tests.protocol.clients.wire import Wire
 pytestmark = pytest.mark.client
 
 
+@pytest.mark.slow
 def test_pulls_through_nginx(certificate: Path, tmp_path: Path) -> None:
     """By digest from the copy; what the follower has derived, which is not in the copy, comes from itself."""
     require("rsync", package="rsync")
