@@ -178,7 +178,14 @@ def test_bodies_are_what_gunicorn_makes_of_them(
     compare(sent, packets, steps, collected=collected)
 
 
-@pytest.mark.parametrize("packet", [0, 3, 1 << 20], ids=["bytes", "small packets", "one packet"])
+@pytest.mark.parametrize(
+    "packet",
+    [
+        pytest.param(0, id="bytes", marks=pytest.mark.slow),
+        pytest.param(3, id="small packets", marks=pytest.mark.slow),
+        pytest.param(1 << 20, id="one packet"),
+    ],
+)
 @pytest.mark.parametrize("form", _FORMS)
 def test_lines_of_chunks(form: str, packet: int) -> None:
     """Each way to write the line of a chunk, at each place, with each end of the line or of the content."""
