@@ -26,6 +26,7 @@
     logs/           lines of the log, for people or programs, and writing them without waiting
     reloading       values that are read again when their files change
     proxies         where the settings of upstreams become what serves their content
+    issuers         where the settings of issuers become what logs people in
     assembly        where settings become a running registry
 
 Imports point down: web and cli → registry, auth, maintenance, migrate → catalog | storage → image →

@@ -12,6 +12,8 @@ Modules, each using only those above it:
     logins        a password, API key or refresh token becomes an ``Identity``
     trust         public keys of other issuers; key_sources: where they are read; keyring: our own keys
     tokens        JSON Web Tokens, signed and verified; workloads: those of an OpenID Connect issuer
+    login_issuer  an OpenID Connect issuer by which people log in; issuer_metadata: where it answers
+    external      accounts of people who log in by one; external_logins: from the first request to an account
     authority     ``Authority``, which joins these according to the mode
     accounts      what operators do with accounts, groups, keys and rules
     audit         the audit log

@@ -28,6 +28,8 @@ class AccountState:
         disabled_at: Since when it is disabled; None: it is not.
         locked: Whether too many logins have failed for it: it may only log in where it has lately.
         locked_networks: From how many networks too many have failed: it may not log in from there.
+        issuer: By which the person logs in; None: it is an account of ours.
+        login_ends_at: Until when its keys are valid unless the login is renewed.
     """
 
     name: str
@@ -36,6 +38,8 @@ class AccountState:
     disabled_at: datetime | None
     locked: bool
     locked_networks: int
+    issuer: str | None = None
+    login_ends_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Accounts:
 
     def add(self, name: str, password: str | None) -> None:
         """Create an account; without a password, a robot, which can only have keys."""
-        if _NAME.fullmatch(name) is None or len(name) > _NAME_LIMIT or name in EVERYBODY:
+        if not is_account_name(name):
             raise ValueError(f"invalid account name {name!r}; use a-z, 0-9, and ._@+- between them")
         hash_ = None if password is None else self.passwords.hash(password)
         with self.catalog.begin() as tx:
@@ -63,6 +67,8 @@ class Accounts:
                 raise _unknown(name)
             if row.robot:
                 raise ValueError(f"{name} is a robot, without a password; use `dualreg key add {name}`")
+            if row.login_ends_at:
+                raise ValueError(f"{name} logs in by an issuer, without a password of this registry")
             tx.accounts.set_password(name, hash_)
             tx.secrets.remove_all(name, SecretKind.REFRESH)
 
@@ -133,8 +139,18 @@ class Accounts:
         """
         rows = self.list()
         found = locked(self.catalog, limits, (row.name for row in rows))
+        with self.catalog.read() as tx:
+            subjects = tx.accounts.subjects()
         return [
-            AccountState(row.name, row.robot, row.created_at, row.disabled_at, *found.get(row.name, Locked()))
+            AccountState(
+                row.name,
+                row.robot,
+                row.created_at,
+                row.disabled_at,
+                *found.get(row.name, Locked()),
+                subjects[row.name][0] if row.name in subjects else None,
+                row.login_ends_at,
+            )
             for row in rows
         ]
 
@@ -227,6 +243,11 @@ class Accounts:
         """Return all permission rules, by who and pattern."""
         with self.catalog.read() as tx:
             return tx.permissions.list()
+
+
+def is_account_name(name: str) -> bool:
+    """Return whether an account can have this name."""
+    return _NAME.fullmatch(name) is not None and len(name) <= _NAME_LIMIT and name not in EVERYBODY
 
 
 def _check_limits(limits: str) -> None:

@@ -114,6 +114,27 @@ class Attempts:
             raise TooManyAttempts(retry_after=math.ceil(max(waits.values()).total_seconds()))
         return subjects.pair in counted
 
+    def check_address(self, address: str) -> None:
+        """Check that not too many logins by issuers from this address have failed within the window.
+
+        They are counted apart: codes cannot be guessed, so neither kind of login locks out the other.
+
+        Raises:
+            TooManyAttempts: as ``check``.
+        """
+        subject, now = _hash("issuers", network_of(address)), self._catalog.now()
+        with self._catalog.read() as tx:
+            counted = tx.attempts.failures([subject], now - WINDOW)
+        count, since = counted.get(subject, (0, now))
+        if count >= self._limits.address and since <= now + WINDOW:
+            raise TooManyAttempts(retry_after=math.ceil((since + WINDOW - now).total_seconds()))
+
+    def failed_at(self, address: str) -> None:
+        """Count a failed login by an issuer for the address."""
+        with self._catalog.begin() as tx:
+            tx.attempts.forget_failures(WINDOW)
+            tx.attempts.count_failure(_hash("issuers", network_of(address)), "")
+
     def failed(self, account: str, address: str, secret: str) -> None:
         """Count a failed login, unless the account was tried with the same secret within the window."""
         subjects = _Subjects.of(account, address)
@@ -184,11 +205,13 @@ def unlock_address(catalog: Catalog, address: str) -> int:
     Raises:
         ValueError: it is no IP address.
     """
-    subject = _hash("address", network_of(str(ip_address(address))))
+    network = network_of(str(ip_address(address)))
+    subjects = [_hash(kind, network) for kind in ("address", "issuers")]
     with catalog.begin() as tx:
-        counted = tx.attempts.failures([subject], catalog.now() - WINDOW)
-        tx.attempts.reset(subject)
-    return counted[subject][0] if counted else 0
+        counted = tx.attempts.failures(subjects, catalog.now() - WINDOW)
+        for subject in subjects:
+            tx.attempts.reset(subject)
+    return sum(failures for failures, _ in counted.values())
 
 
 def _hash(*parts: str) -> str:

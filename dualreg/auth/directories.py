@@ -19,10 +19,12 @@ class Entry(NamedTuple):
     Attributes:
         password_hash: The bcrypt hash of its password; None: it has none.
         disabled: Whether it may not log in.
+        ended: Whether its issuer has vouched for it too long ago, so that its keys do not count.
     """
 
     password_hash: str | None
     disabled: bool = False
+    ended: bool = False
 
 
 class Directory(Protocol):
@@ -45,7 +47,10 @@ class CatalogDirectory:
     def find(self, account: str) -> Entry | None:
         with self._catalog.read() as tx:
             row = tx.accounts.find(account)
-        return Entry(row.password_hash, row.disabled_at is not None) if row else None
+        if row is None:
+            return None
+        ended = row.login_ends_at is not None and row.login_ends_at <= self._catalog.now()
+        return Entry(row.password_hash, row.disabled_at is not None, ended)
 
     def cost(self) -> int | None:
         return None

@@ -17,7 +17,7 @@ _MAX_AGE = 30.0
 
 
 class Endings:
-    """Ends the tokens of accounts that are removed or disabled, or have another password, within a minute."""
+    """Ends the tokens of accounts that may not log in any more, or have another password, within a minute."""
 
     def __init__(self, catalog: Catalog, directory: Directory) -> None:
         """Read from *catalog*; *directory* knows the accounts that are elsewhere, or new."""
@@ -34,13 +34,13 @@ class Endings:
 
         Raises:
             Unauthenticated: the account was removed, even if there is another one of that name, or is
-                disabled, or has had another password since then.
+                disabled, or has had another password since then, or has to log in by its issuer again.
         """
         since = self._since().get(account)
         if since is None and self._directory.find(account) is None:
             raise Unauthenticated(error="invalid_token", reason=f"the account {account} was removed")
         if since == math.inf:
-            raise Unauthenticated(error="invalid_token", reason=f"the account {account} is disabled")
+            raise Unauthenticated(error="invalid_token", reason=f"the account {account} may not log in")
         if since and issued_at < since:
             raise Unauthenticated(error="invalid_token", reason="the account or its password has changed")
 

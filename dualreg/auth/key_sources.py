@@ -13,7 +13,7 @@ from dualreg.messages import safe_line
 from dualreg.reloading import ReloadingFile
 from dualreg.remote.endpoint import endpoint_of, is_loopback, redact
 from dualreg.remote.reach import Reach
-from dualreg.remote.transport import fetch
+from dualreg.remote.transport import Request, ask, fetch
 
 #: Seconds after which keys are fetched again.
 _MAX_AGE = 600.0
@@ -81,12 +81,18 @@ class UrlKeys:
             return
         try:
             if time.monotonic() - self._attempted >= max_age:
-                self._attempted = time.monotonic()
-                self._keys = TrustedKeys.parse(self._fetch())
+                self._attempt()
+        finally:
+            self._lock.release()
+
+    def _attempt(self) -> None:
+        """Fetch the keys. Until that has ended it was not attempted, so others wait if there are none yet."""
+        try:
+            self._keys = TrustedKeys.parse(self._fetch())
         except (OSError, ValueError, RecursionError) as error:
             _log.error("cannot fetch keys from %s: %s", redact(self._url), safe_line(error))
         finally:
-            self._lock.release()
+            self._attempted = time.monotonic()
 
     def _fetch(self) -> bytes:
         """Return the document with the keys, which the issuer may have at another address like its own."""
@@ -107,7 +113,26 @@ def fetch_document(url: str, reach: Reach) -> bytes:
         RemoteError: no complete answer with success in time, or a redirect, or too many bytes.
         ValueError: another scheme.
     """
+    require_secure(url)
+    return fetch(url, reach, size_limit=_DOCUMENT_LIMIT, timeout=_TIMEOUT)
+
+
+def send(request: Request, reach: Reach, timeout: float) -> tuple[int, bytes]:
+    """Return the status and the body that the issuer answers, as ``fetch_document``.
+
+    Args:
+        timeout: Seconds for all of it.
+
+    Raises:
+        RemoteError: no complete answer in time, or too many bytes.
+        ValueError: another scheme.
+    """
+    require_secure(request.url)
+    return ask(request, reach, size_limit=_DOCUMENT_LIMIT, timeout=timeout)
+
+
+def require_secure(url: str) -> None:
+    """Raise ValueError unless *url* is https, or http on this machine."""
     parts = urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         raise ValueError(f'invalid URL "{redact(url)}": not https')
-    return fetch(url, reach, size_limit=_DOCUMENT_LIMIT, timeout=_TIMEOUT)

@@ -1,4 +1,4 @@
-"""The secrets that the registry issues: API keys and refresh tokens. Only their hashes are stored.
+"""The secrets that the registry issues: API keys, refresh tokens and sessions. Only their hashes are stored.
 
 They are long and random, so a fast hash is as good as a slow one.
 """
@@ -16,10 +16,11 @@ class SecretKind(StrEnum):
 
     KEY = "key"
     REFRESH = "refresh"
+    SESSION = "session"
 
 
-_PREFIXES = {SecretKind.KEY: "drk", SecretKind.REFRESH: "drr"}
-_SECRET = re.compile(r"(drk|drr)_([0-9a-f]{16})_([A-Za-z0-9_-]{43})", re.ASCII)
+_PREFIXES = {SecretKind.KEY: "drk", SecretKind.REFRESH: "drr", SecretKind.SESSION: "drs"}
+_SECRET = re.compile(r"(drk|drr|drs)_([0-9a-f]{16})_([A-Za-z0-9_-]{43})", re.ASCII)
 
 
 class Secret(NamedTuple):

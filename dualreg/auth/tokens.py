@@ -63,6 +63,11 @@ def unverified_issuer(token: str) -> str:
     return str(claims.get("iss", ""))
 
 
+def verified_header(token: str) -> Mapping[str, Any]:
+    """Return the header of a token that was verified before."""
+    return jwt.get_unverified_header(token)
+
+
 class _Verified(NamedTuple):
     """A token whose signature was verified, with the key that its header chose."""
 

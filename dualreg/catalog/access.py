@@ -11,6 +11,8 @@ from dualreg.catalog.columns import UtcDateTime
 from dualreg.catalog.policies import PolicyQueries
 from dualreg.catalog.tables import (
     Accounts,
+    AccountSubjects,
+    ClaimedGroups,
     GroupMembers,
     ImmutableTags,
     Permissions,
@@ -23,10 +25,13 @@ from dualreg.catalog.tables import (
 
 #: The rules by which operators forbid changes; former versions had none of them.
 POLICIES: tuple[type[Table], ...] = (ImmutableTags, Quotas)
+#: What is known of people who log in by an issuer.
+_EXTERNAL: tuple[type[Table], ...] = (AccountSubjects, ClaimedGroups)
 #: The tables that contain it.
 TABLES: tuple[type[Table], ...] = (
     Accounts,
     GroupMembers,
+    *_EXTERNAL,
     Permissions,
     Secrets,
     *POLICIES,
@@ -34,7 +39,7 @@ TABLES: tuple[type[Table], ...] = (
     SigningKeys,
 )
 #: Those that copies of former versions do not have.
-_NEW = (*POLICIES, RetentionRules)
+_NEW = (*_EXTERNAL, *POLICIES, RetentionRules)
 #: The names of these tables.
 NAMES = frozenset(table.__tablename__ for table in TABLES)
 

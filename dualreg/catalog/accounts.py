@@ -1,19 +1,19 @@
 """SQL of accounts and groups."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, func, or_, select, union, update
 
 from dualreg.catalog.dialects import insert
 from dualreg.catalog.rows import AccountRow
-from dualreg.catalog.tables import Accounts, GroupMembers
+from dualreg.catalog.tables import Accounts, AccountSubjects, ClaimedGroups, GroupMembers
 
 
 @dataclass(frozen=True, slots=True)
 class AccountQueries:
-    """Accounts, and the groups that they are members of."""
+    """Accounts, the groups that they are members of, and their subjects at issuers."""
 
     connection: Connection
     now: datetime
@@ -48,14 +48,19 @@ class AccountQueries:
         self.connection.execute(update(Accounts).where(Accounts.name == name).values(disabled_at=None))
 
     def endings(self) -> Sequence[tuple[str, datetime | None]]:
-        """Return all accounts with when they were created, or their password last changed; None: disabled."""
+        """Return all accounts with when they were created, or their password last changed.
+
+        None: it is disabled, or its issuer has vouched for it too long ago.
+        """
         since = func.coalesce(Accounts.password_changed_at, Accounts.created_at)
-        query = select(Accounts.name, since, Accounts.disabled_at.is_not(None))
+        ended = func.coalesce(Accounts.login_ends_at <= self.now, False)
+        query = select(Accounts.name, since, or_(Accounts.disabled_at.is_not(None), ended))
         return [(name, None if disabled else at) for name, at, disabled in self.connection.execute(query)]
 
     def remove(self, name: str) -> bool:
-        """Delete the account and its memberships; return whether it existed."""
-        self.connection.execute(delete(GroupMembers).where(GroupMembers.account == name))
+        """Delete the account, its memberships and its subject; return whether it existed."""
+        for table in (GroupMembers, ClaimedGroups, AccountSubjects):
+            self.connection.execute(delete(table).where(table.account == name))
         return self.connection.execute(delete(Accounts).where(Accounts.name == name)).rowcount > 0
 
     def list(self) -> Sequence[AccountRow]:
@@ -74,15 +79,47 @@ class AccountQueries:
         return self.connection.execute(delete(GroupMembers).where(member)).rowcount > 0
 
     def groups(self, account: str) -> frozenset[str]:
-        """Return the groups of the account."""
-        query = select(GroupMembers.group_name).where(GroupMembers.account == account)
+        """Return the groups of the account: those that it was added to, and those that its issuer claims."""
+        query = union(*(select(table.group_name).where(table.account == account) for table in _MEMBERS))
         return frozenset(self.connection.scalars(query))
 
     def memberships(self) -> Sequence[tuple[str, str]]:
-        """Return all pairs of group and account, ordered."""
-        query = select(GroupMembers.group_name, GroupMembers.account)
-        query = query.order_by(GroupMembers.group_name, GroupMembers.account)
+        """Return all pairs of group and account, ordered; issuers may claim some of them."""
+        query = union(*(select(table.group_name, table.account) for table in _MEMBERS)).order_by(
+            "group_name", "account"
+        )
         return [(group, account) for group, account in self.connection.execute(query)]
+
+    def add_subject(self, issuer: str, subject: str, account: str) -> bool:
+        """Add an account without a password for a subject of an issuer; return False if the name is taken."""
+        row = insert(self.connection, Accounts).values(
+            name=account, password_hash=None, robot=False, created_at=self.now, login_ends_at=self.now
+        )
+        added = row.on_conflict_do_nothing().returning(Accounts.name)
+        if self.connection.execute(added).first() is None:
+            return False
+        bound = insert(self.connection, AccountSubjects)
+        self.connection.execute(bound.values(issuer=issuer, subject=subject, account=account))
+        return True
+
+    def of_subject(self, issuer: str, subject: str) -> str | None:
+        """Return the account of a subject of an issuer; None if it has none."""
+        known = (AccountSubjects.issuer == issuer) & (AccountSubjects.subject == subject)
+        return self.connection.scalar(select(AccountSubjects.account).where(known))
+
+    def subjects(self) -> Mapping[str, tuple[str, str]]:
+        """Return the issuer and the subject of each account that has one, by account."""
+        query = select(AccountSubjects.account, AccountSubjects.issuer, AccountSubjects.subject)
+        return {account: (issuer, subject) for account, issuer, subject in self.connection.execute(query)}
+
+    def renew(self, account: str, ends_at: datetime, groups: Iterable[str]) -> None:
+        """Record until when an issuer has vouched for the account, and the groups that it claims."""
+        self.connection.execute(
+            update(Accounts).where(Accounts.name == account).values(login_ends_at=ends_at)
+        )
+        self.connection.execute(delete(ClaimedGroups).where(ClaimedGroups.account == account))
+        if rows := [{"account": account, "group_name": group} for group in sorted(set(groups))]:
+            self.connection.execute(insert(self.connection, ClaimedGroups), rows)
 
 
 _COLUMNS = (
@@ -92,4 +129,7 @@ _COLUMNS = (
     Accounts.created_at,
     Accounts.disabled_at,
     Accounts.password_changed_at,
+    Accounts.login_ends_at,
 )
+#: The tables of memberships.
+_MEMBERS = (GroupMembers, ClaimedGroups)

@@ -291,9 +291,10 @@ class AccountRow:
     """An account.
 
     Attributes:
-        password_hash: A bcrypt hash; None for a robot.
+        password_hash: A bcrypt hash; None for a robot, and for an account of an issuer.
         disabled_at: Since when it is disabled; None: it is not.
         password_changed_at: When the password last changed; None: it is the first one, or that is not known.
+        login_ends_at: Until when its issuer has vouched for it; None: it is an account of ours.
     """
 
     name: str
@@ -302,6 +303,7 @@ class AccountRow:
     created_at: datetime
     disabled_at: datetime | None = None
     password_changed_at: datetime | None = None
+    login_ends_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

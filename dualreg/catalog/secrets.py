@@ -65,6 +65,10 @@ class SecretQueries:
         """Delete the secret. It is not an error if there is none."""
         self.connection.execute(delete(Secrets).where(Secrets.id == id_))
 
+    def remove_expired(self, kind: str, now: datetime) -> None:
+        """Delete all secrets of a kind that expired before *now*."""
+        self.connection.execute(delete(Secrets).where(Secrets.kind == kind, Secrets.expires_at <= now))
+
     def remove_all(self, account: str, kind: str | None = None) -> None:
         """Delete all secrets of an account; only those of *kind*, if it is given."""
         owned = Secrets.account == account

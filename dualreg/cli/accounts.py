@@ -87,6 +87,8 @@ def _state(account: AccountState) -> str:
         return f"disabled since {account.disabled_at:%Y-%m-%d}"
     if account.locked:
         return "locked"
+    if account.login_ends_at:
+        return f"logged in until {account.login_ends_at:%Y-%m-%d}"
     return (
         f"locked from {counted(account.locked_networks, 'address', 'addresses')}"
         if account.locked_networks

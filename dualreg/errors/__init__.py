@@ -24,6 +24,7 @@ RegistryError, for the client: the request is refused
 ├── TagImmutable · Unsigned · QuotaExceeded              a policy does not allow it
 ├── NotRestorable                                        nor does the history of a tag
 ├── Unauthenticated · Denied · TooManyAttempts           authentication and authorization
+├── LoginRefused · IssuerUnavailable                     logins of people by an issuer
 ├── NotAllowed · KeyUnknown                              accounts, keys and permission rules
 ├── DiskReserved · ReadOnly                              nothing can be added for now
 ├── NamespaceUnknown · RepositoryOwned · UpstreamFailed  content of another registry
@@ -60,9 +61,11 @@ from dualreg.errors.faults import AuditUnavailable, BlobDamaged, BlobMissing, Ca
 from dualreg.errors.requests import (
     Denied,
     ImageIdInvalid,
+    IssuerUnavailable,
     KeyUnknown,
     LayersPending,
     ListTooLong,
+    LoginRefused,
     NameInvalid,
     NamespaceUnknown,
     NotAllowed,
@@ -119,9 +122,11 @@ __all__ = [
     "ImageInvalid",
     "ImageUnknown",
     "ImageUnreadable",
+    "IssuerUnavailable",
     "KeyUnknown",
     "LayersPending",
     "ListTooLong",
+    "LoginRefused",
     "ManifestInUse",
     "ManifestInvalid",
     "ManifestTooLarge",

@@ -182,6 +182,22 @@ class KeyUnknown(RegistryError):
     id: str
 
 
+class LoginRefused(RegistryError):
+    """A login by an issuer comes to nothing, for *reason*."""
+
+    message = "you are not logged in"
+    reason: str
+
+
+class IssuerUnavailable(RegistryError):
+    """An issuer does not answer, or not as it should, for *reason*; retry in *retry_after* seconds."""
+
+    message = "the issuer by which you log in does not answer"
+    details = "{reason}; retry in {retry_after} seconds"
+    reason: str
+    retry_after: int = 30
+
+
 class TooManyAttempts(RegistryError):
     """Too many logins failed; retry in *retry_after* seconds."""
 

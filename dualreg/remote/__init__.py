@@ -19,7 +19,7 @@ Modules, each using only those above it:
     connections connections that do more than those of urllib3
     deadline    how long a server may take, however it spends the time
     reach       which addresses a server may lead to
-    transport   one request: retries, redirects, time and size limits; ``fetch`` for a single small document
+    transport   one request: retries, redirects, time and size limits; ``ask``, ``fetch`` for small documents
     challenge   authentication: Basic, or a token from the server that a challenge names
     response    an answer that was read whole, and its parts: JSON, sizes, the link to the next page
     resume      a body that is resumed when it is cut short

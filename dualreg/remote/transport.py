@@ -259,7 +259,19 @@ def _cut(response: urllib3.BaseHTTPResponse) -> None:
 
 
 def fetch(url: str, reach: Reach, *, size_limit: int, timeout: float) -> bytes:
-    """Return the body of *url*: one request, never repeated, never redirected.
+    """Return the body of *url*, as ``ask``.
+
+    Raises:
+        RemoteError: as ``ask``, or the answer is no success.
+    """
+    status, content = ask(Request("GET", url), reach, size_limit=size_limit, timeout=timeout)
+    if status // 100 != _SUCCESS:
+        raise RemoteError(f"GET {redact(url)}: {status}")
+    return content
+
+
+def ask(request: Request, reach: Reach, *, size_limit: int, timeout: float) -> tuple[int, bytes]:
+    """Return the status and the body of the answer: one request, never repeated, never redirected.
 
     The proxies of the environment are used, as for every program that reads them. What a proxy may connect
     to is its own decision; *reach* is for connections without one.
@@ -269,8 +281,9 @@ def fetch(url: str, reach: Reach, *, size_limit: int, timeout: float) -> bytes:
         timeout: Seconds for all of it, however the server spends them.
 
     Raises:
-        RemoteError: no answer with success in that time, a redirect, or a body that is longer.
+        RemoteError: no answer in that time, or a body that is longer.
     """
+    method, url, headers, body = request
     endpoint, each_timeout = endpoint_of(url), urllib3.Timeout(connect=timeout / 2, total=timeout)
     try:
         with (
@@ -278,13 +291,12 @@ def fetch(url: str, reach: Reach, *, size_limit: int, timeout: float) -> bytes:
             _deadline(manager.connection_from_url(url), url, timeout),
         ):
             response = manager.request(
-                "GET", url, preload_content=False, decode_content=False, redirect=False, retries=False
-            )
-            if response.status // 100 != _SUCCESS:
-                raise RemoteError(f"GET {redact(url)}: {response.status}")
-            return Answer(response, url).read(size_limit)
+                method, url, headers=headers, body=body,
+                preload_content=False, decode_content=False, redirect=False, retries=False,
+            )  # fmt: skip
+            return response.status, Answer(response, url).read(size_limit)
     except (HTTPError, ValueError) as error:
-        raise failure("GET", url, error) from error
+        raise failure(method, url, error) from error
 
 
 def _manager(endpoint: Endpoint, reach: Reach, timeout: urllib3.Timeout) -> urllib3.PoolManager:

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from dualreg.settings.layers import SettingsInvalid, describe, read_layers
+from dualreg.settings.login_issuers import LoginIssuers
 from dualreg.settings.mirrors import Mirrors
 from dualreg.settings.schedules import ScheduleText
 from dualreg.settings.signatures import Signatures
@@ -65,6 +66,7 @@ _TABLES = {
     "upstreams": _LOGIN,
     "mirrors": {**_LOGIN, "pull": _LOCATION, "push": _LOCATION},
     "signatures": {"keys": "", "certificates": ""},
+    "login_issuers": {"client_secret_file": ""},
 }
 #: Settings that are only valid together.
 _PAIRS = (("tls_cert", "tls_key"), ("oidc_issuer", "oidc_rules"))
@@ -151,6 +153,9 @@ class Settings(BaseModel):
     login_limits: LoginLimits = Field(
         "pair=10,address=100,account=200",
         description="failed logins in 15 minutes after which further ones are refused",
+    )
+    login_issuers: LoginIssuers = Field(
+        {}, description="OpenID Connect issuers by which people log in; see docs/login.md"
     )
     htpasswd: Path | None = Field(None, description="account file, for auth = htpasswd")
     permissions: Path | None = Field(

@@ -107,7 +107,7 @@ def create_app(
     context.install(parts, app.extensions)
     app.wsgi_app = Lane(app.wsgi_app, app.extensions, v2.kind_of_agent)  # type: ignore[method-assign]  # as Flask documents
     _trace(app, parts)
-    _register_views(app, issues_tokens=parts.authority.issues)
+    _register_views(app, parts)
     app.url_value_preprocessor(_note_route)
     app.url_value_preprocessor(v1.enforce_mode)
     app.before_request(address.check_host)
@@ -139,6 +139,15 @@ def _trace(app: Flask, parts: context.Parts) -> None:
     context.install(replace(parts, tracing=tracing), app.extensions)
     parts.registry.trace([urlsplit(url).scheme for url in parts.settings.store_urls])
     app.wsgi_app = Traced(app.wsgi_app, tracing)  # type: ignore[method-assign]  # as Flask documents
+
+
+def _add_logins(app: Flask, authority: Authority, settings: Settings) -> None:
+    """Let people log in by issuers, with a library that others do not import."""
+    from dualreg.issuers import external_logins  # noqa: PLC0415 -- takes a tenth of a second
+    from dualreg.web import login  # noqa: PLC0415 -- likewise
+
+    if authority.logins:
+        login.install(app, external_logins(settings, authority, authority.logins))
 
 
 def _account_parts(registry: Registry, authority: Authority, settings: Settings) -> dict[str, Any]:
@@ -175,14 +184,16 @@ def _follow_up(app: Flask) -> None:
     app.after_request(_hold_slot)  # may replace the response, which the others have to see
 
 
-def _register_views(app: Flask, *, issues_tokens: bool) -> None:
+def _register_views(app: Flask, parts: context.Parts) -> None:
     """Register both dialects, what is above them, and what answers if no view does."""
     app.register_blueprint(v1.create_blueprint())
     app.register_blueprint(v2.create_blueprint())
     app.register_blueprint(accel.create_blueprint())
-    if issues_tokens:
+    if parts.authority.issues:
         app.register_blueprint(token.create_blueprint())
         app.register_blueprint(api.create_blueprint())
+    if parts.settings.login_issuers:
+        _add_logins(app, parts.authority, parts.settings)
     app.add_url_rule("/", view_func=_index)
     for path, view in v1.ROOT_VIEWS.items():
         app.add_url_rule(path, view_func=view)
@@ -283,7 +294,7 @@ def _hold_slot(response: Response) -> Response:
 def _forbid_rendering(response: Response) -> Response:
     """Let no browser show what somebody pushed as a page of this origin, or guess that it is one."""
     response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    response.headers.setdefault("Content-Security-Policy", "default-src 'none'; sandbox")
     return response
 
 

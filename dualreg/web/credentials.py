@@ -54,11 +54,11 @@ def counted(authenticate: Callable[[], Grant]) -> Grant:
     try:
         granted = authenticate()
     except (Unauthenticated, TooManyAttempts) as error:
-        _count("")
+        count_request()
         g.locked_out = isinstance(error, TooManyAttempts)
         raise
     g.account = granted.identity.account
-    _count(g.account)
+    count_request(g.account)
     if granted.identity.key and (uses := key_uses()):
         uses.record(granted.identity.key)
     return granted
@@ -151,8 +151,12 @@ def _authenticate() -> Grant:
     raise Unauthenticated(reason="unsupported authentication scheme")
 
 
-def _count(account: str) -> None:
-    """Count the request, unless it only checks for the API."""
+def count_request(account: str = "") -> None:
+    """Count the request for its client, unless it only checks for the API.
+
+    Raises:
+        TooManyRequests: the client has sent too many.
+    """
     if not rates().are_limited or request.path in API_CHECKS:
         return
     client = client_of(account, client_address())

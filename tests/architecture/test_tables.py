@@ -7,7 +7,14 @@ from dataclasses import fields
 
 import pytest
 
-from dualreg.errors import DownloadFailed, RegistryError, ServerStopping, UpstreamBusy, UpstreamFailed
+from dualreg.errors import (
+    DownloadFailed,
+    IssuerUnavailable,
+    RegistryError,
+    ServerStopping,
+    UpstreamBusy,
+    UpstreamFailed,
+)
 from dualreg.web.v1.errors import V1_ERRORS
 from dualreg.web.v2.errors import V2_ERRORS
 from tests.architecture.sources import module
@@ -28,6 +35,8 @@ def _subclasses(error: type[RegistryError]) -> Iterator[type[RegistryError]]:
         yield from _subclasses(subclass)
 
 
+#: Failures of others, and of a server that stops.
+OTHERS = (ServerStopping, DownloadFailed, IssuerUnavailable, UpstreamBusy, UpstreamFailed)
 ERRORS = sorted(set(_subclasses(RegistryError)), key=lambda error: error.__name__)
 
 
@@ -43,7 +52,7 @@ def test_answers_are_of_the_clients_or_their_codes(error: type[RegistryError]) -
     A server that stops is an exception, as are the failures of other registries.
     """
     rendering = V2_ERRORS[error]
-    highest = 503 if error in (ServerStopping, DownloadFailed, UpstreamBusy, UpstreamFailed) else 499
+    highest = 503 if error in OTHERS else 499
     assert 400 <= V1_ERRORS[error] <= highest
     assert 400 <= rendering.status <= highest
     assert rendering.code in V2_CODES

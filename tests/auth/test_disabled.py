@@ -154,5 +154,5 @@ def test_robots_beside_an_htpasswd_file(tmp_path: Path, catalog: Catalog) -> Non
         for name in ("ci", "alice"):
             tx.accounts.add(name, None)
             tx.accounts.disable(name)
-    assert directory.find("ci") == (None, True)
-    assert directory.find("alice") == (hash_, False)
+    assert directory.find("ci") == (None, True, False)
+    assert directory.find("alice") == (hash_, False, False)

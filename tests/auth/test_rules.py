@@ -124,7 +124,7 @@ def test_htpasswd(tmp_path: Path, catalog: Catalog, caplog: pytest.LogCaptureFix
     with catalog.begin() as tx:
         tx.accounts.add("ci", None)
         tx.accounts.add("carol", hash_)
-    assert directory.find("ci") == (None, False)
+    assert directory.find("ci") == (None, False, False)
     assert directory.find("carol") is None
     file.write_text(f"carol:{hash_}\n")
     assert (directory.find("alice") is None, directory.find("carol") is None) == (True, False)

@@ -56,6 +56,7 @@ class TestPostgresql(CatalogContract):
         with catalog.engine.begin() as connection:
             connection.exec_driver_sql(
                 "TRUNCATE repositories, blobs, signing_keys, v1_clients, accounts, group_members, "
+                "account_subjects, claimed_groups, "
                 "permissions, secrets, key_uses, login_failures, login_successes, forgotten, service_state, "
                 "upstream_counters, immutable_tags, retention_rules, tasks, quotas, quota_usage, "
                 "tag_history CASCADE"

@@ -114,6 +114,8 @@ def test_a_catalog_moves(databases: Databases, tmp_path: Path, before: str, afte
         "v1_clients",
         "forgotten",
     } | {
+        "account_subjects",
+        "claimed_groups",
         "login_failures",
         "login_successes",
         "immutable_tags",

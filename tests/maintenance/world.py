@@ -160,6 +160,8 @@ def administer(accounts: Accounts) -> None:
     accounts.set_password("alice", "another password")
     accounts.remove("gone")
     with accounts.catalog.begin() as tx:
+        tx.accounts.add_subject("https://login.example", "4711", "dora")
+        tx.accounts.renew("dora", tx.now + timedelta(days=30), ["team"])
         tx.retention.add(RetentionRule("team/*", "*", 100, timedelta(days=30), None, ("v*", "latest")))
     Keyring(accounts.catalog).rotate(timedelta(hours=1))
 

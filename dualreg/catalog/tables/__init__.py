@@ -20,6 +20,7 @@ tag_history                             every move and deletion of a tag
 signing_keys                            keys that sign tokens and generated schema 1 manifests
 v1_clients                              V1 clients that were seen, and when
 accounts · group_members · secrets      accounts, groups, API keys and refresh tokens
+account_subjects · claimed_groups       accounts of people who log in by an issuer, and their groups there
 key_uses                                when API keys were last used
 permissions                             permission rules
 immutable_tags · quotas                 rules of tags that stay as they are, and of how much may be stored
@@ -35,6 +36,8 @@ blobs in use. Digests are in wire form, sizes in bytes, times in UTC.
 
 from dualreg.catalog.tables.accounts import (
     Accounts,
+    AccountSubjects,
+    ClaimedGroups,
     GroupMembers,
     ImmutableTags,
     KeyUses,
@@ -73,8 +76,10 @@ from dualreg.catalog.tables.service import (
 )
 
 __all__ = [
+    "AccountSubjects",
     "Accounts",
     "Blobs",
+    "ClaimedGroups",
     "Deletions",
     "GroupMembers",
     "ImmutableTags",

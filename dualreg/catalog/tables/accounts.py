@@ -10,7 +10,10 @@ from dualreg.catalog.tables.base import Table
 
 
 class Accounts(Table):
-    """Accounts. A robot has no password, and logs in with API keys only."""
+    """Accounts. A robot has no password, and logs in with API keys only.
+
+    Neither has somebody who logs in by an issuer, and has to do so again until ``login_ends_at``.
+    """
 
     __tablename__ = "accounts"
 
@@ -20,12 +23,32 @@ class Accounts(Table):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     disabled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     password_changed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    login_ends_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class AccountSubjects(Table):
+    """Which account is that of a subject of an OpenID Connect issuer, whatever its name is there."""
+
+    __tablename__ = "account_subjects"
+
+    issuer: Mapped[str] = mapped_column(NameColumn, primary_key=True)
+    subject: Mapped[str] = mapped_column(NameColumn, primary_key=True)
+    account: Mapped[str] = mapped_column(NameColumn, unique=True)
 
 
 class GroupMembers(Table):
     """Members of groups. Not a foreign key: the account may come from another source, such as htpasswd."""
 
     __tablename__ = "group_members"
+
+    account: Mapped[str] = mapped_column(NameColumn, primary_key=True)
+    group_name: Mapped[str] = mapped_column(NameColumn, primary_key=True)
+
+
+class ClaimedGroups(Table):
+    """Groups of accounts as the last login by their issuer claimed them, beside those in GroupMembers."""
+
+    __tablename__ = "claimed_groups"
 
     account: Mapped[str] = mapped_column(NameColumn, primary_key=True)
     group_name: Mapped[str] = mapped_column(NameColumn, primary_key=True)

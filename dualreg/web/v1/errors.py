@@ -66,6 +66,8 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.ServerBusy: 429,
     errors.ViewsPending: 429,
     errors.LayersPending: 429,
+    errors.LoginRefused: 403,
+    errors.IssuerUnavailable: 503,
     errors.TooManyRequests: 429,
     errors.TooManyUploads: 429,
     errors.TooManyStagedBytes: 429,

@@ -75,6 +75,8 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.ServerBusy: Rendering("TOOMANYREQUESTS", 429),
     errors.ViewsPending: Rendering("TOOMANYREQUESTS", 429),
     errors.LayersPending: Rendering("TOOMANYREQUESTS", 429),
+    errors.LoginRefused: Rendering("DENIED", 403),
+    errors.IssuerUnavailable: Rendering("TOOMANYREQUESTS", 503),
     errors.TooManyRequests: Rendering("TOOMANYREQUESTS", 429),
     errors.TooManyUploads: Rendering("TOOMANYREQUESTS", 429),
     errors.TooManyStagedBytes: Rendering("TOOMANYREQUESTS", 429),

@@ -8,7 +8,9 @@ from sqlalchemy import select
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.tables import (
     Accounts,
+    AccountSubjects,
     Blobs,
+    ClaimedGroups,
     Deletions,
     GroupMembers,
     ImmutableTags,
@@ -134,7 +136,8 @@ class DatabaseContract:
     def test_every_table_is_in_use(self, catalog: Catalog) -> None:
         """A guard: the contract knows all tables there are."""
         known = {
-            Accounts, Blobs, Deletions, GroupMembers, ImmutableTags, KeyUses, LoginFailures, LoginSuccesses,
+            Accounts, AccountSubjects, Blobs, ClaimedGroups, Deletions, GroupMembers, ImmutableTags,
+            KeyUses, LoginFailures, LoginSuccesses,
             ManifestChildren, Manifests, ManifestViews, MissingChildren, Permissions, QuotaLinks, Quotas,
             QuotaUsage, Repositories, RepositoryBlobs, RetentionRules, Secrets, ServiceState, SigningKeys,
             TagHistory, Tags, Tasks, TranscodedLayers, Uploads, UpstreamCounters, V1Clients, V1Images,

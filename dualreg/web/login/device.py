@@ -1,0 +1,97 @@
+"""Devices: terminals without a browser log in by one that is elsewhere, and get an API key.
+
+They ask the registry, which asks the issuer: so they need neither its address nor a secret.
+
+Source: RFC 8628; RFC 6749, section 5.2, for errors.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from flask import Blueprint, Response, g, request
+
+from dualreg.auth.login_issuer import Pending
+from dualreg.errors import RegistryError, RequestInvalid
+from dualreg.web.context import audit, registry, self_service
+from dualreg.web.credentials import claim_account
+from dualreg.web.forwarded import client_address
+from dualreg.web.identified import current_id
+from dualreg.web.login.keys import lifetime_of
+from dualreg.web.login.page import form
+from dualreg.web.login.services import logins
+from dualreg.web.responses import json_response
+from dualreg.web.v2.errors import V2_ERRORS
+
+_NOTE = "dualreg login"
+#: What a terminal is told of the answer to its first request.
+_TOLD = (
+    "device_code",
+    "user_code",
+    "verification_uri",
+    "verification_uri_complete",
+    "expires_in",
+    "interval",
+)
+
+
+def register(blueprint: Blueprint) -> None:
+    """Add the routes."""
+    blueprint.post("/device")(post_device)
+    blueprint.post("/device/key")(post_device_key)
+
+
+def is_asked() -> bool:
+    """Return whether a terminal sent the request."""
+    return request.path.startswith("/login/device")
+
+
+def post_device() -> Response:
+    """Return the code that somebody has to enter in a browser, and where."""
+    issuer = _issuer(form())
+    found = logins().begin_device(issuer)
+    return json_response({"issuer": issuer, **{name: found[name] for name in _TOLD if name in found}})
+
+
+def post_device_key() -> Response:
+    """Return a key once somebody has entered the code; until then, that it is pending."""
+    given = form()
+    issuer, lifetime = _issuer(given), lifetime_of(given.get("expires", ""))
+    audit().ready()
+    found = logins().poll_device(issuer, given.get("device_code", ""), client_address())
+    if isinstance(found, Pending):
+        return json_response({"error": "slow_down" if found.slower else "authorization_pending"}, status=400)
+    claim_account(found)
+    audit().write(
+        registry().now(),
+        "login",
+        account=found,
+        issuer=issuer,
+        address=client_address(),
+        request_id=current_id(),
+    )
+    made = logins().make_key(found, self_service(), note=given.get("note", _NOTE), lifetime=lifetime)
+    g.facts = {"key": made.id}
+    return json_response({"account": found, "key": made.id, "secret": made.text})
+
+
+def render(error: RegistryError) -> Response:
+    """Return an error in the form of RFC 6749."""
+    status = V2_ERRORS[type(error)].status
+    code = "access_denied" if status == HTTPStatus.FORBIDDEN else "invalid_request"
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
+        code = "temporarily_unavailable"
+    wait = error.facts().get("retry_after")
+    headers = {"Retry-After": str(wait)} if wait else {}
+    return json_response({"error": code, "error_description": str(error)}, status=status, headers=headers)
+
+
+def _issuer(given: Mapping[str, str]) -> str:
+    """Return the issuer that the request names, or the only one.
+
+    Raises:
+        RequestInvalid: it names none, and there are several.
+    """
+    known = sorted(logins().ways)
+    if "issuer" not in given and len(known) > 1:
+        raise RequestInvalid(reason=f"name the issuer, one of {', '.join(known)}")
+    return given.get("issuer", known[0])
