@@ -8,6 +8,7 @@ import pytest
 from tests.auth.conftest import Guarded, basic
 from tests.auth.glewlwyd import PASSWORD, SECRET, Glewlwyd, glewlwyd
 from tests.auth.login_issuer import ORIGIN, Browser
+from tests.auth.slapd import slapd, user_module
 from tests.programs import require
 
 pytestmark = pytest.mark.client
@@ -62,3 +63,19 @@ def test_browsers_and_terminals(guard: Callable[..., Guarded], server: Glewlwyd,
     assert done.json["account"] == "alice"
     assert may_pull(own, "alice", done.json["secret"])
     assert len(own.accounts.keys_of("alice")) == 2
+
+
+def test_ldap(guard: Callable[..., Guarded], server: Glewlwyd, tmp_path: Path) -> None:
+    """People whom Glewlwyd finds in LDAP log in with their password there, and have its groups."""
+    require("slapd", "ldapwhoami", package="slapd, ldap-utils")
+    own = registry(guard, server, tmp_path)
+    with slapd(tmp_path) as url:
+        server.session().send("POST", "mod/user/", user_module(url))
+        browser = Browser.at(own)
+        answer = browser.back(server.session("dora", PASSWORD).authorize(browser.begin()))
+        assert answer.status_code == 200, answer.text
+        assert "Groups: developers." in browser.home()
+        key = browser.key()
+        with pytest.raises(AssertionError, match="401"):
+            server.session("dora", "wrong password")
+    assert may_pull(own, "dora", key)  # keys need neither
