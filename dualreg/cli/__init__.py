@@ -25,6 +25,7 @@ COMMANDS = {
     "group": ("accounts:group", "Manage groups."),
     "key": ("secrets:key", "Manage API keys."),
     "token": ("secrets:token", "Manage tokens."),
+    "login": ("login:login", "Log in to the registry at URL by the issuer of its people."),
     "access": ("access:access", "Manage permission rules."),
     "immutable": ("immutable:immutable", "Manage rules of immutable tags."),
     "retention": ("retention:retention", "Manage the rules that say which tags stay."),

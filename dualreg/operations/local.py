@@ -15,6 +15,7 @@ LOCAL: Mapping[str, str] = {
     "health": "it asks the server of the machine",
     "config": "it shows the settings of the machine; they are not changed while it serves",
     "client-config": "it prints what follows from the settings of the machine",
+    "login": "it writes the configuration of docker on the machine",
     "db": _STOPPED,
     "store": _STOPPED,
     "fsck": f"{_LONG}, or run `dualreg tasks run scrub`",

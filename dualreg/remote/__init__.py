@@ -24,6 +24,7 @@ Modules, each using only those above it:
     response    an answer that was read whole, and its parts: JSON, sizes, the link to the next page
     resume      a body that is resumed when it is cut short
     client      ``Client``: requests and downloads from one registry
+    device_login  an API key of a registry, by a code that somebody enters in a browser
     v1          ``V1Client``: the same with the session tokens of the Docker V1 API
 
 Nothing here knows what the documents mean, or how an operator configures credentials.
