@@ -11,6 +11,7 @@
     stores          the table of the kinds of stores, for settings and drivers
     migrate/        import from other registries, export to them: plan, run, verify, report, rollback
     upstreams/      other registries behind this one, whose content is fetched when a client asks for it
+    webhooks/       sending events of tags to their receivers
     monitoring/     metrics: what the processes of a server count, and the page for Prometheus
     tracing/        spans of requests, sent to a collector of OpenTelemetry if that is wanted
     remote/         the HTTP client of other registries and key servers: authentication, retries, limits

@@ -1,4 +1,4 @@
-"""SQL of everything that says who may do what, and which tags stay, as a whole: for its copy in the store."""
+"""SQL of what operators have set by commands, as a whole: for its copy in the store."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from dualreg.catalog.tables import (
     Secrets,
     SigningKeys,
     Table,
+    Webhooks,
 )
 
 #: The rules by which operators forbid changes; former versions had none of them.
@@ -36,10 +37,11 @@ TABLES: tuple[type[Table], ...] = (
     Secrets,
     *POLICIES,
     RetentionRules,
+    Webhooks,
     SigningKeys,
 )
 #: Those that copies of former versions do not have.
-_NEW = (*_EXTERNAL, *POLICIES, RetentionRules)
+_NEW = (*_EXTERNAL, *POLICIES, RetentionRules, Webhooks)
 #: The names of these tables.
 NAMES = frozenset(table.__tablename__ for table in TABLES)
 
@@ -49,7 +51,7 @@ Dump = Mapping[str, Sequence[Mapping[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class AccessQueries:
-    """Accounts, groups, rules, policies, API keys, tokens and signing keys, all at once."""
+    """Accounts, groups, rules, policies, API keys, tokens, webhooks and signing keys, all at once."""
 
     connection: Connection
     now: datetime

@@ -60,6 +60,7 @@ from dualreg.catalog.v1_images import V1ImageQueries
 from dualreg.catalog.versions import versions_of
 from dualreg.catalog.views import ViewQueries
 from dualreg.catalog.waiting import Writers
+from dualreg.catalog.webhooks import WebhookQueries
 from dualreg.catalog.writer import Writer
 from dualreg.mountinfo import is_local
 from dualreg.ownership import inherit_owner, make_folders
@@ -174,6 +175,7 @@ class Transaction:
     checks = _Noun(CheckQueries, timed=False)
     notes = _Noun(NoteQueries, timed=False)
     rebuild = _Noun(RebuildQueries, timed=False)
+    webhooks = _Noun(WebhookQueries)
     following = _Noun(FollowingQueries)
 
     def confirm(self) -> None:

@@ -31,7 +31,7 @@ from dualreg.catalog import prepared
 from dualreg.catalog.dialects import batches
 from dualreg.catalog.moves import EVERY_MOVE, HistoryPlace, HistoryRow, WantedMoves
 from dualreg.catalog.rows import ORIGINS, Origin
-from dualreg.catalog.tables import Blobs, Manifests, Repositories, TagHistory, Tags
+from dualreg.catalog.tables import Blobs, Manifests, Repositories, TagHistory, Tags, WebhookStates
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 
@@ -130,9 +130,17 @@ class HistoryQueries:
         return None if found is None else Origin(found)
 
     def trim(self, before: datetime, limit: int) -> int:
-        """Delete up to *limit* of the oldest rows, those of *before* or earlier; return how many."""
-        oldest = select(TagHistory.id, TagHistory.at).order_by(TagHistory.id).limit(limit)
-        ids = [id_ for id_, at in self.connection.execute(oldest) if at <= before]
+        """Delete up to *limit* of the oldest rows, those of *before* or earlier; return how many.
+
+        What webhooks have not looked at stays; so does the last row, by which a copy in another database
+        goes on with its numbers.
+        """
+        last = self.connection.scalar(select(func.max(TagHistory.id))) or 0
+        unread = self.connection.scalar(select(func.min(WebhookStates.position)))
+        upto = last - 1 if unread is None else min(unread, last - 1)
+        oldest = select(TagHistory.id, TagHistory.at).where(TagHistory.id <= upto)
+        rows = self.connection.execute(oldest.order_by(TagHistory.id).limit(limit))
+        ids = [id_ for id_, at in rows if at <= before]
         if ids:
             self.connection.execute(delete(TagHistory).where(TagHistory.id.in_(ids)))
         return len(ids)

@@ -39,6 +39,7 @@ class Duty(StrEnum):
     IMPORT = "import"
     MIRRORING = "mirroring"
     RETENTION = "retention"
+    WEBHOOKS = "webhooks"
 
 
 class LeadLost(SQLAlchemyError):

@@ -53,6 +53,7 @@ class Note(StrEnum):
     MIRRORING_TERM = "mirroring-term"
     RETENTION_TERM = "retention-term"
     SCRUBBING_TERM = "scrubbing-term"
+    WEBHOOKS_TERM = "webhooks-term"
 
 
 #: Notes of work that was interrupted, and the command that goes on with it. The catalog is not served then.

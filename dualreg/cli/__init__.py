@@ -42,6 +42,10 @@ COMMANDS = {
     "fsck": ("fsck:fsck", "Check the store and the catalog against each other."),
     "backup": ("backup:backup", "Back up the registry to DIRECTORY while it is serving."),
     "restore": ("backup:restore", "Restore the registry from the backup in DIRECTORY."),
+    "webhook": (
+        "webhook:webhook",
+        "Manage webhooks.",
+    ),
     "tasks": (
         "tasks:tasks",
         "List the tasks of the service: when each was run last and is run next, and what came of it.",

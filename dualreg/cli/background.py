@@ -77,7 +77,7 @@ class BackgroundCommand:
     def start(self) -> None:
         """Start the child."""
         if self._command:
-            self._process = _start_child(self._settings, *self._command, "--parent", str(os.getpid()))
+            self._process = start_child(self._settings, *self._command, "--parent", str(os.getpid()))
 
     def keep_running(self) -> None:
         """Restart the child if it has exited, after a delay; to be called about every second."""
@@ -209,7 +209,7 @@ class BackgroundTask:
             self._process = None
         if self._process is None and self._schedule.is_due():
             try:
-                self._process = _start_child(self._settings, *self._command, also=self._also)
+                self._process = start_child(self._settings, *self._command, also=self._also)
             except OSError as error:
                 echo(f"cannot start the {self._what}: {error}", err=True)
 
@@ -239,12 +239,16 @@ def background_tasks(settings: Settings) -> tuple[BackgroundTask, ...]:
 
 def start_beside(settings: Settings, *command: str) -> None:
     """Run a command once, with what the server has of *settings*, and end it with this process."""
-    process = _start_child(settings, *command, "--parent", str(os.getpid()), also=["legacy_source"])
+    process = start_child(settings, *command, "--parent", str(os.getpid()), also=["legacy_source"])
     Thread(target=process.wait, daemon=True).start()
 
 
-def _start_child(settings: Settings, *command: str, also: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
-    """Start a command with the settings of the server, and a lower priority."""
+def start_child(settings: Settings, *command: str, also: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
+    """Start a command with the settings of the server, and *also*, with a lower priority.
+
+    Raises:
+        OSError: it cannot be started.
+    """
     process = subprocess.Popen(  # noqa: S603 -- ourselves, with the operator's settings
         [sys.executable, "-m", "dualreg", *command],
         env=child_environment(settings, *also),

@@ -23,6 +23,7 @@ from dualreg.cli.background import (
     background_tasks,
 )
 from dualreg.cli.control import ServedTasks
+from dualreg.cli.delivering import BackgroundDelivery
 from dualreg.cli.descriptors import needed, raise_limit
 from dualreg.cli.metrics_folder import make_metrics_folder, remove_metrics, retire_metrics
 from dualreg.cli.notifying import notify_service_manager, notify_watchdog
@@ -43,6 +44,7 @@ from dualreg.settings import Settings
 from dualreg.web.app import create_app, rates_of
 from dualreg.web.context import close
 
+Background = BackgroundCommand | BackgroundTask | BackgroundDelivery
 #: The longest header line in bytes: tokens of many scopes or groups are long, and so are podman's ranges.
 _HEADER_LIMIT = 64 << 10
 
@@ -106,9 +108,8 @@ def serve(data: Path | None, config: Path | None, **flags: object) -> None:
         )
     check_to_serve(settings)
     prepare_or_fail(settings)
-    run_server(
-        settings, background_import(settings), background_mirrors(settings), *background_tasks(settings)
-    )
+    beside = (background_import(settings), background_mirrors(settings), BackgroundDelivery(settings))
+    run_server(settings, *beside, *background_tasks(settings))
 
 
 def check_to_serve(settings: Settings) -> None:
@@ -122,7 +123,7 @@ def check_to_serve(settings: Settings) -> None:
     _certificate(settings)
 
 
-def run_server(settings: Settings, *background: BackgroundCommand | BackgroundTask) -> None:
+def run_server(settings: Settings, *background: Background) -> None:
     """Serve the registry, which was prepared, until interrupted, with processes beside the server.
 
     Raises:
@@ -243,7 +244,7 @@ def _announce(settings: Settings) -> None:
 class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn is untyped
     """gunicorn's main process, which keeps background processes running as it does its workers."""
 
-    def __init__(self, app: "_Server", *background: BackgroundCommand | BackgroundTask) -> None:
+    def __init__(self, app: "_Server", *background: Background) -> None:
         self._background = background
         self._stop = app.stop
         super().__init__(app)
@@ -280,7 +281,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         rates: Shared by the workers.
     """
 
-    def __init__(self, settings: Settings, *background: BackgroundCommand | BackgroundTask) -> None:
+    def __init__(self, settings: Settings, *background: Background) -> None:
         self._settings = settings
         self.stop = mmap(-1, 1)  # shared with them
         self.rates = rates_of(settings)

@@ -28,12 +28,13 @@ from dualreg.operations.control import ListedTask
 from dualreg.operations.table import Administration
 from dualreg.registry import Registry
 from dualreg.registry.tasks import is_running
+from dualreg.registry.webhooks import ListedWebhook
 from dualreg.settings import Settings
 
 #: Those that one process does for all instances.
 TASKS = {task.name: task for task in (garbage.TASK, retention.TASK, scrub.TASK)}
-#: What the names of mirror rules begin with.
-_MIRROR = "mirror/"
+#: What the names of mirror rules, and of webhooks, begin with.
+_MIRROR, _WEBHOOK = "mirror/", "webhook/"
 #: Seconds between two looks at whether a task on a server has ended, and in which it has to begin.
 _POLL, _BEGINNING = 1.0, 60.0
 _HEADINGS = ("TASK", "SCHEDULE", "LAST RUN", "TOOK", "RESULT", "NEXT RUN", "INSTANCE")
@@ -160,6 +161,7 @@ def _listed(registry: Registry, settings: Settings) -> Iterator[ListedTask]:
     for task in TASKS.values():
         listed = _listed_task(task, settings, rows.get(task.name), now)
         yield _scrubbing(listed, registry, settings) if task is scrub.TASK else listed
+    yield from map(_webhook, registry.webhooks.list())
     yield from _mirrors(settings, MirrorNotes(catalog_of(registry)).read(), now)
 
 
@@ -192,6 +194,23 @@ def _scrubbing(listed: ListedTask, registry: Registry, settings: Settings) -> Li
     if not settings.fsck_rate:
         return replace(listed, result=result)
     return replace(listed, schedule=f"always, {sized(settings.fsck_rate)}/s", status="running", result=result)
+
+
+def _webhook(each: ListedWebhook) -> ListedTask:
+    """Return the delivery to a webhook: its last attempt."""
+    state, backlog = each.progress, each.backlog
+    waiting = backlog.pending + backlog.unread
+    result = f"{state.delivered} delivered, {waiting} waiting, {backlog.dead} given up"
+    return ListedTask(
+        f"{_WEBHOOK}{each.webhook.name}",
+        "at once",
+        ("failed" if state.failures else "done") if state.attempted_at else "never",
+        state.attempted_at,
+        state.attempted_at,
+        None,
+        ": ".join(filter(None, (result, state.error))),
+        state.due_at if waiting else None,
+    )
 
 
 def _mirrors(settings: Settings, notes: Mapping[str, Mirrored], now: datetime) -> Iterator[ListedTask]:

@@ -5,13 +5,13 @@
 3. Of a full collection: links, blobs and bytes that nothing leads to are noted, whatever was noted before.
 4. Links that were noted long enough ago are reviewed: those still unused go.
 5. Blobs that have had no link for long enough go, with their bytes.
-6. What tags pointed at long ago is forgotten.
+6. What tags pointed at long ago is forgotten, and so are events that were given up then.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 
 from dualreg.catalog.dialects import batches
 from dualreg.catalog.garbage import Candidate, Condemned
@@ -84,11 +84,15 @@ class Collection:
             result.complete = result.complete and self._note_all(result)
         result.complete = result.complete and self._review(result) and self._delete(result)
         result.complete = result.complete and (
-            self.dry_run or all(map(self.pace, self.registry.history.trim()))
+            self.dry_run or all(map(self.pace, chain(self.registry.history.trim(), self._trim_events())))
         )
         if not self.dry_run:
             self._note(result, time.monotonic() - began)
         return result
+
+    def _trim_events(self) -> Iterator[int]:
+        """Forget the events that were given up long ago."""
+        return self.registry.webhooks.trim(self.registry.history.keep)
 
     def _note(self, result: Collected, seconds: float) -> None:
         self.registry.collections.note_result(

@@ -1,7 +1,7 @@
 """Names: every metric, with its kind, its labels and its help. docs/monitoring.md has the same table.
 
 No label has a value that clients choose: routes are those of the application, methods and statuses are from
-fixed sets, and upstreams are those of the settings.
+fixed sets, and upstreams and webhooks are those of the operator.
 """
 
 from collections.abc import Mapping
@@ -84,6 +84,12 @@ FIGURES: Mapping[str, Definition] = {
     "gc_last_end_timestamp_seconds": Definition("gauge", "When the last collection ended."),
     "gc_last_duration_seconds": Definition("gauge", "How long it took."),
     "gc_last_complete": Definition("gauge", "Whether it left nothing that was due."),
+    "webhook_waiting_events": Definition("gauge", "Events that a webhook has not got yet.", ("webhook",)),
+    "webhook_dead_events": Definition("gauge", "Events that were given up.", ("webhook",)),
+    "webhook_oldest_event_seconds": Definition("gauge", "Age of the oldest that waits.", ("webhook",)),
+    "webhook_attempts_total": Definition(
+        "counter", "Attempts to deliver an event, and events given up.", ("webhook", "result")
+    ),
     "upstream_hits_total": Definition(
         "counter", "Pulls by tag that no upstream was needed for.", ("upstream",)
     ),

@@ -80,9 +80,22 @@ def _figures(known: Known) -> Iterator[Metric]:
     yield _family("v1_clients", {(name,): count for name, count in found["v1_clients"].items()})
     yield _family("gc_candidates", {(): found["candidates"]})
     yield from _collections(found["gc"], found["gc_started"])
+    yield from _webhooks(found["webhooks"])
     for name in ("hits", "misses", "stale", "errors", "bytes"):
         counts = {(each["upstream"],): each[name] for each in found["upstreams"]}
         yield _family(f"upstream_{name}_total", counts)
+
+
+def _webhooks(found: Mapping[str, Mapping[str, float]]) -> Iterator[Metric]:
+    for name, key in (
+        ("waiting_events", "waiting"),
+        ("dead_events", "dead"),
+        ("oldest_event_seconds", "age"),
+    ):
+        yield _family(f"webhook_{name}", {(webhook,): each[key] for webhook, each in found.items()})
+    results = ("delivered", "failed", "given_up")
+    counts = {(webhook, key): each[key] for webhook, each in found.items() for key in results}
+    yield _family("webhook_attempts_total", counts)
 
 
 def _collections(totals: Mapping[str, Any], started: int) -> Iterator[Metric]:

@@ -28,6 +28,7 @@ LOCAL: Mapping[str, str] = {
     "images": _LONG,
     "gc": f"{_LONG}, or run `dualreg tasks run gc`",
     "retention run": f"{_LONG}, or run `dualreg tasks run retention`",
+    "webhook": _FILES,
 }
 
 

@@ -46,6 +46,7 @@ from dualreg.registry.loaded import Loaded
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.negotiation import Negotiation
 from dualreg.registry.observing import Observe, observe, trace
+from dualreg.registry.outbox import Outbox
 from dualreg.registry.platform_editions import PlatformEditions
 from dualreg.registry.quotas import Quotas
 from dualreg.registry.referrers import Referrers
@@ -72,6 +73,7 @@ from dualreg.registry.v1_repairs import V1Repairs
 from dualreg.registry.v1_sent import SentLayers
 from dualreg.registry.v1_views import V1Views
 from dualreg.registry.visibility import Visibility
+from dualreg.registry.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +272,15 @@ class Registry:
     def task_runs(self) -> Tasks:
         """What records runs of tasks."""
         return Tasks(self.state.catalog)
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """What manages webhooks."""
+        return Webhooks(self.state.catalog)
+
+    def outbox(self, give_up: timedelta) -> Outbox:
+        """Return what waits for webhooks, for as long as *give_up*."""
+        return Outbox(self.state.catalog, give_up)
 
     def traffic(self, delay: timedelta | None = None) -> Traffic:
         """Return what counts for upstreams, and writes that *delay* later; None: only on ``flush``."""

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dualreg.catalog.database import Catalog
+from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.figures import FigureQueries
+from dualreg.catalog.outbox import OutboxQueries
 from dualreg.catalog.overview import size_of
 from dualreg.registry.collections import Collections
 
@@ -33,7 +34,25 @@ class Figures:
                 "editions": {**figures.editions()},
                 "v1_clients": {**figures.v1_clients()},
                 "upstreams": [asdict(each) for each in tx.upstreams.counts()],
+                "webhooks": _webhooks(tx),
                 "damaged": tx.blobs.count_damaged(),
                 "catalog_bytes": size_of(self.catalog, tx.connection),
             }
         return found | {"gc": self.collections.totals()._asdict(), "gc_started": self.collections.started()}
+
+
+def _webhooks(tx: Transaction) -> Mapping[str, Mapping[str, float]]:
+    """Return what webhooks have got, and what waits for them, by their names; ages in seconds."""
+    states = tx.webhooks.states()
+    return {
+        name: {
+            "waiting": each.pending + each.unread,
+            "dead": each.dead,
+            "age": max((tx.now - each.oldest).total_seconds(), 0.0) if each.oldest else 0.0,
+            "delivered": states[name].delivered,
+            "failed": states[name].failed,
+            "given_up": states[name].given_up,
+        }
+        for name, each in OutboxQueries(tx.connection, tx.now).backlogs().items()
+        if name in states
+    }

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from dualreg.catalog.database import Transaction
@@ -69,9 +69,14 @@ class History:
                 after = HistoryPlace(rows[-1].at, rows[-1].id)
         return Page(found, more=True, scanned_to=rows[-1])
 
+    @property
+    def keep(self) -> timedelta | None:
+        """How long moves are kept; None: forever."""
+        return self.state.retention.history
+
     def trim(self) -> Iterator[int]:
         """Forget what is too old, a page at a time; yields how many moves were forgotten."""
-        keep = self.state.retention.history
+        keep = self.keep
         gone = _BATCH if keep is not None else 0
         while keep is not None and gone == _BATCH:
             with self.state.catalog.begin() as tx:

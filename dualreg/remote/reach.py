@@ -8,7 +8,7 @@ publish it.
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 import urllib3
@@ -63,6 +63,28 @@ class Reach:
         elif self.neighbours and _kind(found) == _kind(self.first.get(self.named.host)):
             return
         raise AddressRefused(f"{found} is not a public address, and was named by {self.named.host}")
+
+    def hint(self, host: str) -> str:
+        """Return what the operator can do if *host* was refused, but is meant."""
+        return f"if this is intended, add --allow-redirect {host}"
+
+
+@dataclass(frozen=True)
+class PublicReach(Reach):
+    """Public addresses, and those of *networks*; the server that the operator named may have no others."""
+
+    networks: Collection[IPv4Network | IPv6Network] = ()
+
+    def check(self, host: str, port: int, address: str) -> None:
+        """Do the same as ``Reach.check``."""
+        del host, port
+        found = _plain(ip_address(address))
+        if not _is_public(found) and not any(found in network for network in self.networks):
+            raise AddressRefused(f"{found} is not a public address")
+
+    def hint(self, host: str) -> str:
+        """Do the same as ``Reach.hint``."""
+        return f"if {host} is meant, add its network to the setting webhook_networks"
 
 
 def limit(manager: urllib3.PoolManager, reach: Reach) -> urllib3.PoolManager:

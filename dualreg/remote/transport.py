@@ -107,6 +107,17 @@ class Answer(NamedTuple):
             raise RemoteError(f"{redact(self.url)}: answer exceeds {limit} bytes")
         return content
 
+    def excerpt(self, limit: int, seconds: float) -> bytes:
+        """Return up to *limit* bytes of the body, none if that takes longer; give the connection back."""
+        content, left = b"", True
+        with suppress(HTTPError, RemoteError), deadline(partial(_cut, self.response), self.url, seconds):
+            content = self.response.read(limit + 1)
+            left = len(content) > limit
+        if left:
+            self.response.close()
+        self.response.release_conn()
+        return content[:limit]
+
 
 class Authorization(NamedTuple):
     """A value of the ``Authorization`` header (empty: none), and the only endpoint it is sent to."""
@@ -131,6 +142,7 @@ class HttpTransport:
         Args:
             repeat_failed: Also repeat a request that the server answered with 500.
         """
+        self._reach = reach
         statuses = (*_BUSY, _FAILED) if repeat_failed else _BUSY
         few = min(effort.repeats, 2)
         self._repeatable = _Retry(
@@ -181,8 +193,8 @@ class HttpTransport:
                     traced.set({"http.response.status_code": response.status})
                 return response
         except AddressRefused as error:
-            hint = f"; if this is intended, add --allow-redirect {endpoint.host}"
-            raise RemoteError(f"{failure(request.method, request.url, error)}{hint}") from error
+            hint = self._reach.hint(endpoint.host)
+            raise RemoteError(f"{failure(request.method, request.url, error)}; {hint}") from error
         except HTTPError as error:
             raise failure(request.method, request.url, error) from error
 

@@ -263,6 +263,8 @@ class Settings(BaseModel):
         "24h",
         description="how often, or at which time of day, the server deletes tags by retention rules",
     )
+    webhook_networks: Proxies = Field("", description="networks of webhooks besides public addresses")
+    webhook_give_up: Duration = Field("3d", description="how long events are tried", validate_default=True)
     access_log: bool = Field(default=True, description="log a line for each request to standard output")
     tracing: bool = Field(
         default=False, description="send a trace of each request to a collector, as the variables OTEL_… say"

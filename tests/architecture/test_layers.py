@@ -51,6 +51,7 @@ LAYERS: dict[str, set[str]] = {
     | {"acting", "ownership", "messages"},
     "upstreams": {"errors", "image", "catalog", "registry", "remote", "migrate", "patterns", "messages"}
     | {"acting", "waiting", "tracing"},
+    "webhooks": {"catalog", "registry", "remote", "reloading", "messages", ""},
     "proxies": {
         "auth",
         "errors",
@@ -78,7 +79,7 @@ LAYERS: dict[str, set[str]] = {
     | {"acting", "messages", "networks", "logs", "operations", "tracing", ""},
     "cli": {"errors", "image", "remote", "storage", "catalog", "registry", "auth", "maintenance", "migrate"}
     | {"settings", "stores", "transports", "web", "assembly", "patterns", "proxies", "monitoring"}
-    | {"acting", "reloading", "messages", "logs", "operations", "tracing", ""},
+    | {"acting", "reloading", "messages", "logs", "operations", "tracing", "webhooks", ""},
     "issuers": {"auth", "reloading", "settings"},
     "__main__": {"cli"},
     "": set(),
@@ -148,6 +149,7 @@ HARMLESS = {
     "BigInteger().with_variant",
     "DateTime",
     "ConfigDict",
+    "Effort",
     "Field",
     "ForeignKey",
     "ForeignKeyConstraint",

@@ -14,10 +14,10 @@ from tests.architecture.sources import Module, modules
 #: Verbs that a help text may begin with.
 VERBS = {
     "Accept", "Add", "Allow", "Attach", "Back", "Change", "Check", "Choose", "Compare", "Copy",
-    "Create", "Delete", "End", "Exclude", "Expire", "Explain", "Export", "Fetch", "Forget", "Import",
-    "Inspect", "Keep", "Limit", "List", "Listen", "Log", "Look", "Make", "Manage", "Point", "Print", "Read",
-    "Refuse", "Remove", "Rename", "Repair", "Report", "Restore", "Revoke", "Roll", "Run", "Select",
-    "Serve", "Show", "Sign", "Trust", "Upgrade", "Use", "Write",
+    "Create", "Delete", "Deliver", "End", "Exclude", "Expire", "Explain", "Export", "Fetch", "Forget",
+    "Import", "Inspect", "Keep", "Limit", "List", "Listen", "Log", "Look", "Make", "Manage", "Point",
+    "Print", "Read", "Refuse", "Remove", "Rename", "Repair", "Report", "Restore", "Revoke", "Roll",
+    "Run", "Select", "Send", "Serve", "Show", "Sign", "Trust", "Upgrade", "Use", "Write",
 }  # fmt: skip
 #: Words before the verb.
 ADVERBS = {"Also", "Only"}

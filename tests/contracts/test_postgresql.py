@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from datetime import timedelta
 from threading import Event
 
@@ -21,6 +21,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
 from dualreg.registry.counting import count_all_links
+from dualreg.registry.outbox import Outbox
 from dualreg.registry.policies import Policies
 from dualreg.registry.state import State
 from dualreg.registry.upstream import NoUpstream
@@ -31,6 +32,7 @@ from tests import builders
 from tests.conftest import Clock
 from tests.contracts.catalog import CatalogContract
 from tests.contracts.catalog.rows import LOWER, MANIFEST, NAME, link, push
+from tests.contracts.catalog.webhooks import ALL, waiting
 from tests.contracts.postgresql import migrated_postgresql, postgresql_database
 from tests.programs import until
 from tests.properties.registries import push_v2
@@ -59,7 +61,7 @@ class TestPostgresql(CatalogContract):
                 "account_subjects, claimed_groups, "
                 "permissions, secrets, key_uses, login_failures, login_successes, forgotten, service_state, "
                 "upstream_counters, immutable_tags, retention_rules, tasks, quotas, quota_usage, "
-                "tag_history CASCADE"
+                "tag_history, webhooks, webhook_states, webhook_queues, webhook_events CASCADE"
             )
         yield catalog
         catalog.close()
@@ -85,6 +87,41 @@ class TestPostgresql(CatalogContract):
             assert pretending.version() != pretending.version()
         with catalog.engine.begin() as connection:
             connection.exec_driver_sql("DROP SCHEMA pretended CASCADE")
+
+    def test_events_wait_for_earlier_ones_that_are_not_committed(self, catalog: Catalog) -> None:
+        """A move with a lower number may appear later: those above it count when it can no longer.
+
+        Transactions that begin meanwhile, or only read, keep nothing waiting; nor does one that fails.
+        """
+        with catalog.begin() as tx:
+            ids = [push(tx, RepositoryName(name)) for name in "abcd"]
+            tx.webhooks.add(ALL)
+        outbox = Outbox(catalog)
+
+        def seen() -> list[str]:
+            outbox.collect()
+            return [each.repository for each in waiting(catalog, "all")]
+
+        def move(tx: Transaction, number: int) -> None:
+            tx.tags.point(ids[number], [Tag("t")], MANIFEST.digest)
+
+        with ExitStack() as slow, ExitStack() as later:
+            move(slow.enter_context(catalog.begin()), 0)
+            with suppress(RuntimeError), catalog.begin() as failing:
+                move(failing, 1)
+                with catalog.begin() as fast:
+                    move(fast, 2)
+                assert seen() == []
+                raise RuntimeError
+            assert (seen(), outbox.is_settling) == ([], True)
+            with catalog.read() as reading:
+                assert reading.tags.count()
+                move(later.enter_context(catalog.begin()), 3)
+                assert seen() == []
+                slow.close()  # which commits
+                assert seen() == ["a", "c"]
+                later.close()
+                assert seen() == ["a", "c", "d"]
 
     def test_notes_do_not_wait_in_a_circle_with_a_collection(self, catalog: Catalog, clock: Clock) -> None:
         """What notes a link twice takes no lock of the blob, which others lock before the link."""

@@ -13,8 +13,10 @@ from dualreg.auth.accounts import Accounts
 from dualreg.auth.keyring import Keyring
 from dualreg.auth.secrets import SecretKind
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.outbox import OutboxQueries
 from dualreg.catalog.retention import RetentionRule
 from dualreg.catalog.tables import Repositories, Table
+from dualreg.catalog.webhooks import WebhookRow
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER
@@ -144,6 +146,9 @@ def _changes(client: FlaskClient) -> None:
     assert client.delete("/v1/repositories/library/old/tags/older").status_code == 200
 
 
+WEBHOOK = WebhookRow("ci", "https://ci.example/?token=x", "docker", ("team/*:v*",), ("push",), "/s")
+
+
 def administer(accounts: Accounts) -> None:
     """Make, change and remove accounts, rules and keys."""
     for name in ("alice", "bob", "gone"):
@@ -163,6 +168,9 @@ def administer(accounts: Accounts) -> None:
         tx.accounts.add_subject("https://login.example", "4711", "dora")
         tx.accounts.renew("dora", tx.now + timedelta(days=30), ["team"])
         tx.retention.add(RetentionRule("team/*", "*", 100, timedelta(days=30), None, ("v*", "latest")))
+        tx.webhooks.add(WEBHOOK)
+        outbox = OutboxQueries(tx.connection, tx.now)
+        outbox.queue(WEBHOOK.name, outbox.moves(0, outbox.last(), 3))
     Keyring(accounts.catalog).rotate(timedelta(hours=1))
 
 
@@ -178,6 +186,9 @@ UNKNOWN = {"tag_history"} | {
     "service_state",
     "transcoded_layers",
     "tasks",
+    "webhook_events",
+    "webhook_queues",
+    "webhook_states",
 }
 #: Columns that the tree does not say, or only nearly: a blob may be linked again.
 _COLUMNS = {"repositories.id", "repositories.created_at", "blobs.created_at", "blobs.verified_at"}

@@ -16,6 +16,8 @@ quota_usage                             what was counted for quotas
 └── quota_links ──► repositories        … of which links
 
 tag_history                             every move and deletion of a tag
+webhooks · webhook_states               who is told of them, and how far each is
+webhook_queues · webhook_events         the moves that webhooks have not got yet
 
 signing_keys                            keys that sign tokens and generated schema 1 manifests
 v1_clients                              V1 clients that were seen, and when
@@ -74,6 +76,7 @@ from dualreg.catalog.tables.service import (
     UpstreamCounters,
     V1Clients,
 )
+from dualreg.catalog.tables.webhooks import WebhookEvents, WebhookQueues, Webhooks, WebhookStates
 
 __all__ = [
     "AccountSubjects",
@@ -110,4 +113,8 @@ __all__ = [
     "V1Clients",
     "V1Images",
     "V1SentLayers",
+    "WebhookEvents",
+    "WebhookQueues",
+    "WebhookStates",
+    "Webhooks",
 ]

@@ -24,6 +24,7 @@ from tests.contracts.catalog.uploads import UploadsContract
 from tests.contracts.catalog.upstreams import UpstreamsContract
 from tests.contracts.catalog.v1_images import V1ImagesContract
 from tests.contracts.catalog.views import ViewsContract
+from tests.contracts.catalog.webhooks import WebhooksContract
 
 
 class CatalogContract(
@@ -37,6 +38,7 @@ class CatalogContract(
     UploadsContract,
     V1ImagesContract,
     ViewsContract,
+    WebhooksContract,
     TranscodedContract,
     UpstreamsContract,
     DerivationsContract,

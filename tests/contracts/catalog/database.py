@@ -41,6 +41,10 @@ from dualreg.catalog.tables import (
     V1Clients,
     V1Images,
     V1SentLayers,
+    WebhookEvents,
+    WebhookQueues,
+    Webhooks,
+    WebhookStates,
 )
 from dualreg.image.names import Tag
 from tests.conftest import Clock
@@ -141,7 +145,7 @@ class DatabaseContract:
             ManifestChildren, Manifests, ManifestViews, MissingChildren, Permissions, QuotaLinks, Quotas,
             QuotaUsage, Repositories, RepositoryBlobs, RetentionRules, Secrets, ServiceState, SigningKeys,
             TagHistory, Tags, Tasks, TranscodedLayers, Uploads, UpstreamCounters, V1Clients, V1Images,
-            V1SentLayers,
+            V1SentLayers, WebhookEvents, WebhookQueues, Webhooks, WebhookStates,
         }  # fmt: skip
         assert {table.__tablename__ for table in known} == set(Table.metadata.tables)
         with catalog.read() as tx:

@@ -1,0 +1,262 @@
+"""SQL of the outbox: moves of tags that webhooks have not got yet.
+
+The history of tags is where events come from: their rows are written in the transactions that move tags.
+One process reads them, and copies each row for every webhook that wants it (``queue``). These copies wait in
+a queue for each repository, are deleted when the webhook has them, and stay if they are given up.
+
+On PostgreSQL, a row may appear after one with a higher number. ``last`` and ``writers`` find out up to which
+number no row can appear any more: transactions that may add one hold a lock on the table from before they
+take a number until they are committed.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, select, text, update
+
+from dualreg.catalog.dialects import batches, insert
+from dualreg.catalog.moves import HistoryRow
+from dualreg.catalog.rows import Origin
+from dualreg.catalog.tables import TagHistory, WebhookEvents, WebhookQueues, WebhookStates
+from dualreg.image.names import RepositoryName, Tag
+
+#: Source: PostgreSQL, "Table-Level Locks": ROW EXCLUSIVE is the lock of INSERT; and "pg_locks".
+_WRITERS = text(
+    "SELECT DISTINCT virtualtransaction FROM pg_locks WHERE locktype = 'relation' "
+    "AND relation = 'tag_history'::regclass AND mode = 'RowExclusiveLock' "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+_EVENT = (
+    WebhookEvents.id, WebhookEvents.repository, WebhookEvents.tag, WebhookEvents.at, WebhookEvents.actor,
+    WebhookEvents.api, WebhookEvents.old, WebhookEvents.new, WebhookEvents.origin, WebhookEvents.media_type,
+    WebhookEvents.size,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """A repository of which events wait for a webhook.
+
+    Attributes:
+        attempts: Those that have failed since the last success; the first of them *failing_since*.
+    """
+
+    repository: RepositoryName
+    attempts: int
+    failing_since: datetime | None
+
+
+class QueuedEvent(NamedTuple):
+    """An event that waits for a webhook, or was given up.
+
+    Attributes:
+        due_at: When it is sent next, if it is the next one of its repository; None: it was given up.
+        dead_at: When it was given up; None: it waits.
+        error: Why it was given up, or why the last attempt of its repository failed.
+    """
+
+    webhook: str
+    event: HistoryRow
+    due_at: datetime | None
+    dead_at: datetime | None
+    error: str
+
+
+class Backlog(NamedTuple):
+    """What a webhook has not got.
+
+    Attributes:
+        pending, dead: Events that wait, and that were given up.
+        unread: Moves of tags that were not looked at for it yet.
+        oldest: When the oldest of them happened that was not given up; None: there is none.
+    """
+
+    pending: int = 0
+    dead: int = 0
+    unread: int = 0
+    oldest: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxQueries:
+    """Events that webhooks have not got yet."""
+
+    connection: Connection
+    now: datetime
+
+    def last(self) -> int:
+        """Return the number of the last move of a tag that is visible; 0: there is none."""
+        return int(self.connection.scalar(select(func.max(TagHistory.id))) or 0)
+
+    def writers(self) -> frozenset[str]:
+        """Return the transactions that may have added moves which are not visible; none on SQLite."""
+        if self.connection.dialect.name != "postgresql":
+            return frozenset()
+        return frozenset(self.connection.scalars(_WRITERS))
+
+    def moves(self, after: int, upto: int, limit: int) -> Sequence[HistoryRow]:
+        """Return up to *limit* moves of tags, by number."""
+        query = select(TagHistory.__table__).where(TagHistory.id > after, TagHistory.id <= upto)
+        return [_event(row) for row in self.connection.execute(query.order_by(TagHistory.id).limit(limit))]
+
+    def moves_since(self, since: datetime, after: int, upto: int, limit: int) -> Sequence[HistoryRow]:
+        """Return up to *limit* moves of tags at *since* or later, by number."""
+        query = select(TagHistory.__table__).where(TagHistory.id > after, TagHistory.id <= upto)
+        query = query.where(TagHistory.at >= since).order_by(TagHistory.id).limit(limit)
+        return [_event(row) for row in self.connection.execute(query)]
+
+    def queue(self, webhook: str, events: Collection[HistoryRow]) -> None:
+        """Have events wait for a webhook, which is locked; those that were given up wait again."""
+        for batch in batches(events, 500):
+            rows = [event._asdict() | {"webhook": webhook, "queued_at": self.now} for event in batch]
+            row = insert(self.connection, WebhookEvents)
+            again = {"queued_at": row.excluded.queued_at, "dead_at": None, "error": ""}
+            keys = [WebhookEvents.webhook, WebhookEvents.id]
+            self.connection.execute(row.on_conflict_do_update(index_elements=keys, set_=again), rows)
+            names = {event.repository for event in batch}
+            queues = [{"webhook": webhook, "repository": name, "due_at": self.now} for name in sorted(names)]
+            self.connection.execute(insert(self.connection, WebhookQueues).on_conflict_do_nothing(), queues)
+
+    def due(self, webhook: str, busy: Collection[str], limit: int) -> Sequence[QueueRow]:
+        """Return up to *limit* queues of a webhook that are due, the one that has waited longest first.
+
+        Args:
+            busy: Repositories of which events are being sent.
+        """
+        query = select(WebhookQueues.repository, WebhookQueues.attempts, WebhookQueues.failing_since)
+        query = query.where(WebhookQueues.webhook == webhook, WebhookQueues.due_at <= self.now)
+        query = query.where(WebhookQueues.repository.not_in(busy)) if busy else query
+        rows = self.connection.execute(query.order_by(WebhookQueues.due_at).limit(limit))
+        return [QueueRow(RepositoryName(name), attempts, since) for name, attempts, since in rows]
+
+    def pending(self, webhook: str, repository: RepositoryName, limit: int) -> Sequence[HistoryRow]:
+        """Return up to *limit* events of a repository that wait for a webhook, in order."""
+        query = select(*_EVENT).where(_waiting(webhook), WebhookEvents.repository == repository)
+        return [_event(row) for row in self.connection.execute(query.order_by(WebhookEvents.id).limit(limit))]
+
+    def forget(self, webhook: str, ids: Collection[int]) -> None:
+        """Delete events, which a webhook has got."""
+        for batch in batches(ids):
+            gone = delete(WebhookEvents).where(WebhookEvents.webhook == webhook, WebhookEvents.id.in_(batch))
+            self.connection.execute(gone)
+
+    def end(self, webhook: str, repository: RepositoryName) -> None:
+        """Note that the last attempt for a repository has succeeded: it is due again if more events wait."""
+        own = _queue(webhook, repository)
+        waits = exists().where(_waiting(webhook), WebhookEvents.repository == repository)
+        self.connection.execute(delete(WebhookQueues).where(own, ~waits))
+        again = {"due_at": self.now, "attempts": 0, "failing_since": None, "error": ""}
+        self.connection.execute(update(WebhookQueues).where(own).values(again))
+
+    def delay(
+        self, webhook: str, repository: RepositoryName, due_at: datetime, since: datetime, error: str
+    ) -> None:
+        """Note that attempts for a repository fail *since*, and that the next one is due at *due_at*."""
+        own = _queue(webhook, repository)
+        values = {
+            "due_at": due_at,
+            "attempts": WebhookQueues.attempts + 1,
+            "failing_since": since,
+            "error": error,
+        }
+        self.connection.execute(update(WebhookQueues).where(own).values(values))
+
+    def give_up(self, webhook: str, repository: RepositoryName | None, before: datetime, error: str) -> int:
+        """Give up what has waited for a webhook since *before* or earlier; return how many events.
+
+        Args:
+            repository: Only those of it; None: those of all.
+        """
+        old = _waiting(webhook) & (WebhookEvents.queued_at <= before)
+        old = old if repository is None else old & (WebhookEvents.repository == repository)
+        dead = update(WebhookEvents).where(old).values(dead_at=self.now, error=error)
+        count = self.connection.execute(dead).rowcount
+        waiting = select(WebhookEvents.repository).where(_waiting(webhook))
+        left = WebhookQueues.repository.not_in(waiting) & (WebhookQueues.webhook == webhook)
+        left = left if repository is None else left & (WebhookQueues.repository == repository)
+        self.connection.execute(delete(WebhookQueues).where(left))
+        return count
+
+    def hasten(self, webhook: str) -> None:
+        """Have everything that waits for a webhook be due now."""
+        self.connection.execute(
+            update(WebhookQueues).where(WebhookQueues.webhook == webhook).values(due_at=self.now)
+        )
+
+    def list(self, webhook: str, *, dead: bool, after: int, limit: int) -> Sequence[QueuedEvent]:
+        """Return up to *limit* events of a webhook with numbers above *after*, in order.
+
+        Args:
+            dead: Those that were given up, or those that wait.
+        """
+        chosen = (WebhookEvents.webhook == webhook) & (WebhookEvents.id > after)
+        chosen &= WebhookEvents.dead_at.is_not(None) if dead else WebhookEvents.dead_at.is_(None)
+        of = (WebhookQueues.webhook == WebhookEvents.webhook) & (
+            WebhookQueues.repository == WebhookEvents.repository
+        )
+        error = func.coalesce(func.nullif(WebhookEvents.error, ""), WebhookQueues.error, "")
+        query = select(*_EVENT, WebhookQueues.due_at, WebhookEvents.dead_at, error)
+        query = query.outerjoin(WebhookQueues, of).where(chosen).order_by(WebhookEvents.id).limit(limit)
+        return [
+            QueuedEvent(webhook, _event(row), None if dead_at else due_at, dead_at, reason)
+            for *row, due_at, dead_at, reason in self.connection.execute(query)
+        ]
+
+    def find(self, webhook: str, ids: Collection[int]) -> Sequence[HistoryRow]:
+        """Return events by their numbers, if the webhook has not got them, or the history has them."""
+        found = dict[int, HistoryRow]()
+        for batch in batches(ids):
+            for query in (
+                select(TagHistory.__table__).where(TagHistory.id.in_(batch)),
+                select(*_EVENT).where(WebhookEvents.webhook == webhook, WebhookEvents.id.in_(batch)),
+            ):
+                found |= {row[0]: _event(row) for row in self.connection.execute(query)}
+        return [found[each] for each in sorted(found)]
+
+    def backlogs(self) -> Mapping[str, Backlog]:
+        """Return what each webhook has not got, by name; it counts rows."""
+        counted = select(
+            WebhookEvents.webhook,
+            WebhookEvents.dead_at.is_not(None),
+            func.count(),
+            func.min(WebhookEvents.at, type_=WebhookEvents.at.type),
+        ).group_by(WebhookEvents.webhook, WebhookEvents.dead_at.is_not(None))
+        waiting = {
+            (name, bool(dead)): (count, at) for name, dead, count, at in self.connection.execute(counted)
+        }
+        found = dict[str, Backlog]()
+        for name, position in self.connection.execute(select(WebhookStates.webhook, WebhookStates.position)):
+            (pending, oldest), (dead, _) = (waiting.get((name, each), (0, None)) for each in (False, True))
+            unread, first = self._unread(position)
+            times = [at for at in (oldest, first) if at]
+            found[name] = Backlog(pending, dead, unread, min(times, default=None))
+        return found
+
+    def _unread(self, position: int) -> tuple[int, datetime | None]:
+        query = select(func.count(), func.min(TagHistory.at, type_=TagHistory.at.type))
+        count, first = self.connection.execute(query.where(TagHistory.id > position)).one()
+        return int(count), first
+
+    def trim(self, webhook: str, before: datetime, limit: int) -> int:
+        """Delete up to *limit* events that were given up at *before* or earlier; return how many."""
+        own = WebhookEvents.webhook == webhook
+        old = select(WebhookEvents.id).where(own, WebhookEvents.dead_at <= before).limit(limit)
+        gone = [*self.connection.scalars(old)]
+        self.forget(webhook, gone)
+        return len(gone)
+
+
+def _waiting(webhook: str) -> ColumnElement[bool]:
+    return (WebhookEvents.webhook == webhook) & WebhookEvents.dead_at.is_(None)
+
+
+def _queue(webhook: str, repository: RepositoryName) -> ColumnElement[bool]:
+    return (WebhookQueues.webhook == webhook) & (WebhookQueues.repository == repository)
+
+
+def _event(row: Any) -> HistoryRow:  # noqa: ANN401 -- of either table, with the same columns in the same order
+    id_, repository, tag, at, by, api, old, new, origin, media_type, size = row
+    names = RepositoryName(repository), Tag(tag)
+    return HistoryRow(id_, *names, at, by, api, old, new, Origin(origin), media_type, size)

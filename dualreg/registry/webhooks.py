@@ -1,0 +1,255 @@
+"""Webhooks: receivers that are told of each push and deletion of a tag, as operators add them.
+
+What is sent to them, and when, is in ``registry.outbox``.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from dualreg.catalog.database import Catalog, Transaction
+from dualreg.catalog.moves import HistoryRow
+from dualreg.catalog.outbox import Backlog, OutboxQueries, QueuedEvent
+from dualreg.catalog.webhooks import WebhookRow, WebhookState
+from dualreg.patterns import matches
+from dualreg.registry.retention import parse_patterns
+
+#: Names are labels of metrics, and parts of messages.
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+#: Events that are read at a time.
+_PAGE = 500
+
+
+class Format(StrEnum):
+    """The documents that receivers can read."""
+
+    CLOUDEVENTS = "cloudevents"
+    #: The envelope of the reference registry.
+    DOCKER = "docker"
+
+
+class Action(StrEnum):
+    """What happens to a tag."""
+
+    PUSH = "push"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class ListedWebhook:
+    """A webhook, how far it is, and what it has not got."""
+
+    webhook: WebhookRow
+    progress: WebhookState
+    backlog: Backlog
+
+
+def action_of(event: HistoryRow) -> Action:
+    """Return what happened."""
+    return Action.PUSH if event.new else Action.DELETE
+
+
+def wants(webhook: WebhookRow, event: HistoryRow) -> bool:
+    """Return whether an event is for a webhook."""
+    if action_of(event) not in webhook.actions:
+        return False
+    patterns = map(parse_patterns, webhook.patterns)
+    return any(matches(names, event.repository) and matches(tags, event.tag) for names, tags in patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class Webhooks:
+    """Manages webhooks, and what they have not got."""
+
+    catalog: Catalog
+
+    def list(self) -> Sequence[ListedWebhook]:
+        """Return all webhooks, by name; it counts what waits for them."""
+        with self.catalog.read() as tx:
+            states, backlogs = tx.webhooks.states(), OutboxQueries(tx.connection, tx.now).backlogs()
+            return [
+                ListedWebhook(
+                    each,
+                    states.get(each.name, WebhookState(each.name, 0)),
+                    backlogs.get(each.name, Backlog()),
+                )
+                for each in tx.webhooks.list()
+            ]
+
+    def find(self, name: str) -> WebhookRow:
+        """Return a webhook.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        with self.catalog.read() as tx:
+            return _found(tx, name)
+
+    def add(self, webhook: WebhookRow) -> None:
+        """Add a webhook, which gets what happens from now on.
+
+        Raises:
+            ValueError: there is one of that name, or a part of it is invalid.
+        """
+        _check(webhook)
+        with self.catalog.begin() as tx:
+            if not tx.webhooks.add(webhook):
+                raise ValueError(
+                    f"there is a webhook {webhook.name}; remove it first, or choose another name"
+                )
+
+    def remove(self, name: str) -> Backlog:
+        """Remove a webhook; return what it has not got, which is forgotten.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        with self.catalog.begin() as tx:
+            _found(tx, name)
+            backlog = OutboxQueries(tx.connection, tx.now).backlogs().get(name, Backlog())
+            tx.webhooks.remove(name)
+        return backlog
+
+    def events(self, name: str, *, dead: bool = False) -> Iterator[QueuedEvent]:
+        """Yield the events that wait for a webhook, in order.
+
+        Args:
+            dead: Yield those that were given up.
+
+        Raises:
+            ValueError: there is no webhook of that name.
+        """
+        self.find(name)
+        after, page = -1, list[QueuedEvent]()
+        while after < 0 or len(page) == _PAGE:
+            with self.catalog.read() as tx:
+                outbox = OutboxQueries(tx.connection, tx.now)
+                page = [*outbox.list(name, dead=dead, after=after, limit=_PAGE)]
+            yield from page
+            after = page[-1].event.id if page else 0
+
+    def hasten(self, name: str) -> int:
+        """Have all that waits for a webhook be sent now, however often that has failed; return how much does.
+
+        Raises:
+            ValueError: there is no webhook of that name.
+        """
+        with self.catalog.begin() as tx:
+            _found(tx, name)
+            _hasten(tx, name)
+            return OutboxQueries(tx.connection, tx.now).backlogs().get(name, Backlog()).pending
+
+    def replay(
+        self,
+        name: str,
+        *,
+        ids: Collection[int] = (),
+        since: datetime | None = None,
+        dry_run: bool = False,
+    ) -> int:
+        """Send events again; return how many.
+
+        Those with numbers in *ids*; else all since an instant, whether they were delivered or not, of those
+        that the history still has; else all that were given up.
+
+        Raises:
+            ValueError: there is no webhook of that name, or an event of *ids* is unknown.
+        """
+        with self.catalog.begin() as tx:
+            webhook, outbox = _found(tx, name), OutboxQueries(tx.connection, tx.now)
+            state, count = tx.webhooks.lock(name), 0
+            for events in _chosen(outbox, webhook, state.position if state else 0, ids, since):
+                count += len(events)
+                if not dry_run:
+                    outbox.queue(name, events)
+            if not dry_run:
+                _hasten(tx, name)
+        return count
+
+    def trim(self, keep: timedelta | None) -> Iterator[int]:
+        """Forget events that were given up longer ago than *keep*, some at a time; yields how many.
+
+        None: keep them forever.
+        """
+        with self.catalog.read() as tx:
+            names = [each.name for each in tx.webhooks.list()] if keep is not None else []
+        for name in names:
+            gone = _PAGE
+            while keep is not None and gone == _PAGE:
+                with self.catalog.begin() as tx:
+                    outbox = OutboxQueries(tx.connection, tx.now)
+                    gone = outbox.trim(name, tx.now - keep, _PAGE)
+                yield gone
+
+
+def _found(tx: Transaction, name: str) -> WebhookRow:
+    if webhook := tx.webhooks.find(name):
+        return webhook
+    raise ValueError(f"no webhook {name}; `dualreg webhook list` lists them")
+
+
+def _hasten(tx: Transaction, name: str) -> None:
+    tx.webhooks.lock(name)
+    tx.webhooks.change(name, due_at=None)
+    OutboxQueries(tx.connection, tx.now).hasten(name)
+
+
+def _chosen(
+    outbox: OutboxQueries, webhook: WebhookRow, position: int, ids: Collection[int], since: datetime | None
+) -> Iterator[Sequence[HistoryRow]]:
+    """Yield the events that are replayed, some at a time.
+
+    Raises:
+        ValueError: one of *ids* is unknown.
+    """
+    if ids:
+        found = outbox.find(webhook.name, ids)
+        if missing := {*ids} - {event.id for event in found}:
+            raise ValueError(f"no event {min(missing)} is known; nothing is sent again")
+        yield found
+        return
+    after, more = 0, True
+    while more:
+        if since:
+            page = outbox.moves_since(since, after, position, _PAGE)
+            yield [event for event in page if wants(webhook, event)]
+        else:
+            page = [each.event for each in outbox.list(webhook.name, dead=True, after=after, limit=_PAGE)]
+            yield page
+        more, after = len(page) == _PAGE, page[-1].id if page else 0
+
+
+def _check(webhook: WebhookRow) -> None:
+    """Check the parts of a webhook.
+
+    Raises:
+        ValueError: one is invalid.
+    """
+    if _NAME.fullmatch(webhook.name) is None:
+        raise ValueError(f"invalid name {webhook.name!r}; expected lower-case letters, digits and -")
+    _check_url(webhook.url)
+    for pattern in webhook.patterns:
+        parse_patterns(pattern)
+    if not webhook.patterns or not webhook.actions:
+        raise ValueError("a webhook needs a pattern and an action")
+    for kind, given in ((Format, (webhook.format,)), (Action, webhook.actions)):
+        for each in given:
+            if each not in [*kind]:
+                raise ValueError(f"unknown {kind.__name__.lower()} {each!r}; expected {' or '.join(kind)}")
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_complete = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError as error:
+        raise ValueError("invalid URL") from error
+    if not is_complete or not url.isascii() or not url.isprintable() or any(each in url for each in " \\"):
+        raise ValueError("invalid URL; expected http:// or https://, a host, and a path")
+    if "@" in parts.netloc:
+        raise ValueError(
+            "the URL contains a user name or password; put it into a file of --authorization-file"
+        )

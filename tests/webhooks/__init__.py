@@ -1,0 +1,1 @@
+"""Events get to webhooks, whatever receivers, processes and clocks do."""
