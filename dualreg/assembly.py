@@ -269,7 +269,8 @@ def build_registry(
         _HEALTH_INTERVAL if write_delay else 0.0,
         _nothing if settings.follow else writes_of(settings, catalog).require_import,
     )
-    retention = Retention(settings.gc_grace, settings.gc_untagged, settings.history_keep)
+    times = settings.gc_grace, settings.gc_untagged, settings.history_keep, settings.undelete_grace
+    retention = Retention(*times)
     registry = Registry.build(State(catalog, store, Links(store), upstream or NoUpstream(), retention), rules)
     return registry.without_links() if settings.follow else registry
 

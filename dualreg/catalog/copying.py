@@ -28,7 +28,17 @@ from sqlalchemy import Table as SqlTable
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.dialects import READ_ONLY, batches, insert_for
 from dualreg.catalog.notes import Note
-from dualreg.catalog.tables import Blobs, RepositoryBlobs, ServiceState, Table, Uploads
+from dualreg.catalog.tables import (
+    Blobs,
+    DeletedBlobs,
+    DeletedImages,
+    DeletedManifests,
+    DeletedRepositories,
+    RepositoryBlobs,
+    ServiceState,
+    Table,
+    Uploads,
+)
 from dualreg.catalog.upgrade import upgrade
 
 #: Rows that are in memory, and that a transaction writes, at a time.
@@ -59,7 +69,8 @@ def open_copy(path: Path) -> Catalog:
 def snapshot(catalog: Catalog, path: Path) -> None:
     """Write a catalog as it is at one instant to a new SQLite file, while it is in use.
 
-    Uploads are left out, and blobs that no repository has: their bytes may be deleted at any time.
+    Uploads are left out, and blobs that no repository has: their bytes may be deleted at any time. So is what
+    could be restored, since it consists of such blobs.
 
     Raises:
         OSError, DatabaseFailure: the file cannot be written, or the catalog fails.
@@ -75,6 +86,8 @@ def snapshot(catalog: Catalog, path: Path) -> None:
             connection.execute(delete(Uploads))
             linked = exists().where(RepositoryBlobs.digest == Blobs.digest)
             connection.execute(delete(Blobs).where(~linked))
+            for table in (DeletedRepositories, DeletedManifests, DeletedImages, DeletedBlobs):
+                connection.execute(delete(table))
 
 
 @contextmanager

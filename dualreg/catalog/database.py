@@ -52,6 +52,7 @@ from dualreg.catalog.secrets import SecretQueries
 from dualreg.catalog.tags import TagQueries
 from dualreg.catalog.tasks import TaskQueries
 from dualreg.catalog.transcoded import TranscodedQueries
+from dualreg.catalog.undelete import UndeleteQueries
 from dualreg.catalog.uploads import UploadQueries
 from dualreg.catalog.upstreams import UpstreamQueries
 from dualreg.catalog.usage import UsageQueries
@@ -157,6 +158,7 @@ class Transaction:
     garbage = _Noun(GarbageQueries)
     upstreams = _Noun(UpstreamQueries, timed=False)
     uses = _Noun(UseQueries, timed=False)
+    undelete = _Noun(UndeleteQueries)
     usage = _Noun(UsageQueries, timed=False)
     referrers = _Noun(ReferrerQueries, timed=False)
     keys = _Noun(KeyQueries)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, case, func, select
 
+from dualreg.catalog.deleted import is_kept
 from dualreg.catalog.tables import (
     Blobs,
     Manifests,
@@ -27,6 +28,10 @@ _VERSION = re.compile(r"docker/([0-9]{1,3})\.([0-9]{1,3})", re.ASCII)
 _GENERATIONS = (((1, 10), "docker 1.10+"), ((1, 6), "docker 1.6-1.9"), ((1, 0), "docker 1.0-1.5"))
 _OLDEST, _OTHER = "docker 0.x", "other"
 _TABLES = ("repositories", "tags", "manifests", "v1_images")
+
+
+#: Kinds of blobs.
+_KINDS = ("content", "manifest", "transcoded", "deleted", "condemned")
 
 
 class Amount(NamedTuple):
@@ -48,12 +53,14 @@ class FigureQueries:
         return count_rows(self.connection, *_TABLES)
 
     def blobs(self) -> Mapping[str, Amount]:
-        """Return the blobs by kind: content, manifest, transcoded, condemned; each is there, if only as 0.
+        """Return the blobs by kind, each of which is there, if only as 0.
 
-        Condemned ones wait for a collection of garbage, whatever else they are.
+        No repository has the last two: deleted ones can be restored, and condemned ones wait for a collection
+        of garbage.
         """
         made = select(TranscodedLayers.digest).where(TranscodedLayers.digest.is_not(None))
         kind = case(
+            (Blobs.condemned_at.is_not(None) & is_kept(), "deleted"),
             (Blobs.condemned_at.is_not(None), "condemned"),
             (Blobs.digest.in_(select(Manifests.digest)), "manifest"),
             (Blobs.digest.in_(made), "transcoded"),
@@ -62,7 +69,7 @@ class FigureQueries:
         of = select(kind.label("kind"), Blobs.size).subquery()
         query = select(of.c.kind, func.count(), func.sum(of.c.size)).group_by(of.c.kind)
         found = {kind: Amount(count, int(size)) for kind, count, size in self.connection.execute(query)}
-        return {kind: Amount(0, 0) for kind in ("content", "manifest", "transcoded", "condemned")} | found
+        return {kind: Amount(0, 0) for kind in _KINDS} | found
 
     def uploads(self) -> Amount:
         """Return the uploads that were begun and not finished."""

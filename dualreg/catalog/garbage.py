@@ -14,6 +14,7 @@ from sqlalchemy.orm import aliased
 
 from dualreg.catalog.blobs import not_used
 from dualreg.catalog.candidates import note
+from dualreg.catalog.deleted import is_kept
 from dualreg.catalog.dialects import insert
 from dualreg.catalog.rows import BlobRow
 from dualreg.catalog.tables import (
@@ -142,19 +143,29 @@ class GarbageQueries:
         query = select(V1Images.image_id).where(here, _unused_image(), idle(idle_since))
         return [ImageId(image) for image in self.connection.scalars(query)]
 
-    def condemned(self, before: datetime, after: Condemned | None, limit: int) -> Sequence[Condemned]:
-        """Return up to *limit* blobs that were condemned at *before* or earlier, after *after*."""
+    def condemned(
+        self, before: datetime, after: Condemned | None, limit: int, *, kept_since: datetime
+    ) -> Sequence[Condemned]:
+        """Return up to *limit* blobs that were condemned at *before* or earlier, after *after*.
+
+        Args:
+            kept_since: Leave out what is part of what was deleted later, and can be restored.
+        """
         place = tuple_(Blobs.condemned_at, Blobs.digest)
-        query = select(Blobs.condemned_at, Blobs.digest, Blobs.size).where(Blobs.condemned_at <= before)
+        query = select(Blobs.condemned_at, Blobs.digest, Blobs.size)
+        query = query.where(Blobs.condemned_at <= before, ~is_kept(kept_since))
         if after:
             types = [Blobs.condemned_at.type, Blobs.digest.type]
             query = query.where(place > tuple_(*after[:2], types=types))
         rows = self.connection.execute(query.order_by(Blobs.condemned_at, Blobs.digest).limit(limit))
         return [Condemned(row[0], row[1], row[2]) for row in rows if row[0]]
 
-    def lock_condemned(self, digests: Collection[Digest], before: datetime) -> Sequence[Digest]:
-        """Lock those of *digests* that are still condemned since *before*; leave out what others locked."""
+    def lock_condemned(
+        self, digests: Collection[Digest], before: datetime, *, kept_since: datetime
+    ) -> Sequence[Digest]:
+        """Lock those of *digests* that ``condemned`` returns still; leave out what others locked."""
         query = select(Blobs.digest).where(Blobs.digest.in_(digests), Blobs.condemned_at <= before)
+        query = query.where(~is_kept(kept_since))
         return self.connection.scalars(query.with_for_update(skip_locked=True)).all()
 
     def note_unused(self, after: tuple[int, Digest] | None, limit: int) -> tuple[int, Digest] | None:

@@ -129,6 +129,26 @@ class HistoryQueries:
         found = self.connection.scalar(moved) or self.connection.scalar(tagged)
         return None if found is None else Origin(found)
 
+    def forget(self, repository: RepositoryName, tag: Tag | None, limit: int) -> tuple[int, set[Digest]]:
+        """Delete up to *limit* rows of a tag; None: of all. Return how many, and the manifests in them."""
+        row = TagHistory
+        query = select(row.id, row.old, row.new).where(row.repository == repository)
+        found = self.connection.execute(
+            (query if tag is None else query.where(row.tag == tag)).limit(limit)
+        ).all()
+        self.connection.execute(delete(row).where(row.id.in_([each[0] for each in found])))
+        return len(found), {digest for each in found for digest in each[1:] if digest}
+
+    def named(self, repository: RepositoryName, manifests: Collection[Digest]) -> frozenset[Digest]:
+        """Return those of *manifests* that a tag has pointed at, and does not any longer."""
+        query = select(TagHistory.old).where(TagHistory.repository == repository).distinct()
+        return frozenset(
+            digest
+            for batch in batches(manifests)
+            for digest in self.connection.scalars(query.where(TagHistory.old.in_(batch)))
+            if digest
+        )
+
     def trim(self, before: datetime, limit: int) -> int:
         """Delete up to *limit* of the oldest rows, those of *before* or earlier; return how many.
 

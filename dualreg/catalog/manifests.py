@@ -243,16 +243,15 @@ class ManifestQueries:
         self.connection.execute(query)
         return removed
 
-    def clear(self, repository_id: int, limit: int) -> dict[Digest, list[str]]:
-        """Delete up to *limit* manifests that no other one of the repository names; return as ``remove``."""
+    def uppermost(self, repository_id: int, limit: int) -> tuple[Digest, ...]:
+        """Return up to *limit* manifests that no other one of the repository names."""
         above = (ManifestChildren.repository_id == repository_id) & (
             ManifestChildren.child == Manifests.digest
         )
         query = select(Manifests.digest).where(
             Manifests.repository_id == repository_id, ~exists().where(above)
         )
-        digests = tuple(self.connection.scalars(query.limit(limit)))
-        return self.remove(repository_id, *digests) if digests else {}
+        return tuple(self.connection.scalars(query.limit(limit)))
 
 
 def description(manifest: Manifest) -> dict[str, object]:

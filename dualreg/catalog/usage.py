@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, case, exists, func, or_, select
 from sqlalchemy.orm import QueryableAttribute, aliased
 
+from dualreg.catalog.deleted import is_kept
 from dualreg.catalog.dialects import within
 from dualreg.catalog.rows import UsageRow
 from dualreg.catalog.sizes import RepositoryTags, TagSize, sizes_of, tags_of
@@ -92,10 +93,12 @@ class UsageQueries:
         blobs, size = self.connection.execute(query).one()
         return _row("", blobs, size, size)
 
-    def unlinked(self) -> int:
-        """Return the bytes of blobs that no repository has, until the garbage collection deletes them."""
-        query = select(func.coalesce(func.sum(Blobs.size), 0)).where(Blobs.condemned_at.is_not(None))
-        return int(self.connection.scalar(query) or 0)
+    def unlinked(self) -> tuple[int, int]:
+        """Return the bytes of blobs that no repository has: which can be restored, and which are garbage."""
+        kept = case((is_kept(), Blobs.size), else_=0)
+        sums = (func.coalesce(func.sum(each), 0) for each in (kept, Blobs.size))
+        found, size = self.connection.execute(select(*sums).where(Blobs.condemned_at.is_not(None))).one()
+        return int(found), int(size) - int(found)
 
 
 def _row(name: str, *sums: Any) -> UsageRow:  # noqa: ANN401 -- PostgreSQL's sums are decimals

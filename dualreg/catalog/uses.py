@@ -16,6 +16,7 @@ from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import RepositoryRow
 from dualreg.catalog.tables import (
     Blobs,
+    DeletedBlobs,
     ManifestChildren,
     Manifests,
     ManifestViews,
@@ -39,11 +40,16 @@ class Use(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A blob of the catalog: its size in bytes, when the last link to it went, and how many there are."""
+    """A blob of the catalog: its size in bytes, when the last link to it went, and how many there are.
+
+    Attributes:
+        deleted_at: When something that consists of it was last deleted, and can be restored; None: nothing.
+    """
 
     size: int
     condemned_at: datetime | None
     links: int
+    deleted_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +61,11 @@ class UseQueries:
     def stored(self, digest: Digest) -> Stored | None:
         """Return what the catalog has of a blob; None if it does not know it."""
         links = select(func.count()).where(RepositoryBlobs.digest == digest).scalar_subquery()
-        query = select(Blobs.size, Blobs.condemned_at, links).where(Blobs.digest == digest)
-        row = self.connection.execute(query).one_or_none()
-        return None if row is None else Stored(row[0], row[1], row[2] or 0)
+        deleted = select(func.max(DeletedBlobs.deleted_at, type_=DeletedBlobs.deleted_at.type))
+        deleted = deleted.where(DeletedBlobs.digest == digest)
+        query = select(Blobs.size, Blobs.condemned_at, links, deleted.scalar_subquery())
+        row = self.connection.execute(query.where(Blobs.digest == digest)).one_or_none()
+        return None if row is None else Stored(row[0], row[1], row[2] or 0, row[3])
 
     def holders(self, digest: Digest, limit: int) -> Sequence[RepositoryRow]:
         """Return up to *limit* repositories that link the blob, by name."""

@@ -37,6 +37,7 @@ _SHARED_BY_GC = (
     "gc_grace",
     "gc_untagged",
     "history_keep",
+    "undelete_grace",
     "gc_window",
     "gc_rate",
     "gc_empty_repositories",

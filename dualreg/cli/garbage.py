@@ -24,18 +24,21 @@ from dualreg.settings.values import format_duration
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only print what would be deleted.")
 @click.option("--full", is_flag=True, help="Look at everything; later collections delete what it finds.")
+@click.option("--no-undelete", is_flag=True, help="Delete what undelete_grace keeps, too.")
 @click.option("--scheduled", is_flag=True, hidden=True, help="Run for the server, in gc_window.")
 @json_option
 @settings_options
 def gc(
-    data: Path | None, config: Path | None, *, dry_run: bool, full: bool, scheduled: bool, as_json: bool
-) -> None:
+    data: Path | None, config: Path | None, *,
+    dry_run: bool, full: bool, no_undelete: bool, scheduled: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Delete what nothing uses.
 
     That is idle uploads, blobs that nothing names, V1 images without a tag, images of upstreams that their
     options keep and keep_size leave no room for, and, as the setting gc_untagged says, manifests without a
-    tag. What becomes unused stays for the time that gc_grace gives. Safe while the registry is serving, which
-    does the same every gc_interval.
+    tag. What becomes unused stays for the time that gc_grace gives, and what was deleted can be restored for
+    the time that undelete_grace gives. Safe while the registry is serving, which does the same every
+    gc_interval.
     """
     if full and dry_run:
         raise click.UsageError("--full only notes what later collections delete; use it without --dry-run")
@@ -45,7 +48,7 @@ def gc(
     with audited_registry(data, config, alone=True) as (registry, settings, record):
         if not dry_run:
             require_changeable(settings)
-        result = _collect(registry, settings, record, dry_run=dry_run, full=full)
+        result = _collect(registry, settings, record, dry_run=dry_run, full=full, undelete=not no_undelete)
         if not result.complete:
             require_changeable(settings)
     if as_json:
@@ -64,11 +67,12 @@ def _collect(
     *,
     dry_run: bool = False,
     full: bool = False,
+    undelete: bool = True,
 ) -> Collected:
     """Collect garbage, and record what was deleted."""
     pace = paced(settings, writes_of(settings, catalog_of(registry)), window=window, dry_run=dry_run)
     chosen = (settings.gc_empty_repositories, _keeping(settings))
-    result = Collection(registry, dry_run, *chosen, pace=pace).run(full=full)
+    result = Collection(registry, dry_run, *chosen, undelete=undelete, pace=pace).run(full=full)
     deleted = {"discarded": result.discarded, "blobs": result.blobs, "bytes": result.bytes}
     for image in () if dry_run else result.expired:
         record("expire", repository=image.repository, image=str(image.digest), used=image.used_at)
@@ -123,6 +127,9 @@ def _print(result: Collected, settings: Settings, *, full: bool, dry_run: bool) 
         echo(f"Would delete {found} ({result.bytes} bytes) now. Run without --dry-run to delete them.")
     else:
         echo(f"Deleted {found} ({result.bytes} bytes).")
+    if result.kept and result.kept_until:
+        until = minute(result.kept_until)
+        echo(f"Kept for undelete: {counted(result.kept, 'blob')}, {result.kept_bytes} bytes, until {until}.")
     if full or result.repositories:
         grace = format_duration(settings.gc_grace)
         echo(f"Blobs that no repository uses any longer are deleted after {grace} (gc_grace).")

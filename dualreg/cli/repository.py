@@ -7,12 +7,16 @@ from pathlib import Path
 import click
 
 from dualreg.catalog.rows import Origin
+from dualreg.cli.admin import audited_registry
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import Columns, counted, echo, echo_json, minute, records
 from dualreg.cli.paging import listed
+from dualreg.cli.readonly import require_changeable
+from dualreg.errors import RegistryError
 from dualreg.image.names import RepositoryName
 from dualreg.operations.repositories import RepositoryFacts
+from dualreg.registry.history import RestoredRepository
 
 
 @click.group()
@@ -107,8 +111,42 @@ def show(name: str, data: Path | None, config: Path | None, *, as_json: bool) ->
 def delete(name: str, data: Path | None, config: Path | None, *, force: bool, dry_run: bool) -> None:
     """Delete the repository NAME with its tags, manifests, and V1 images.
 
-    Safe while the registry is serving. A repository with immutable tags is kept, unless --force is given.
+    `dualreg repository restore` restores it, for as long as undelete_grace says. Safe while the registry is
+    serving. A repository with immutable tags is kept, unless --force is given.
     """
     with administration(data, config, changes=True) as admin:
         found = admin.repositories.delete(RepositoryName.parse(name), force=force, dry_run=dry_run)
     echo(f"{'Would delete' if dry_run else 'Deleted'} {name} with {counted(found.tags, 'tag')}.")
+
+
+@repository.command()
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Only print what would be restored.")
+@json_option
+@settings_options
+def restore(name: str, data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool) -> None:
+    """Restore what was in the repository NAME when it was last deleted.
+
+    That is its tags, but for those that exist again, its manifests, and V1 images. It works for as long as
+    undelete_grace says. Safe while the registry is serving.
+    """
+    try:
+        parsed = RepositoryName.parse(name)
+        with audited_registry(data, config) as (registry, settings, record):
+            planned = registry.history.repository_restoration(parsed)
+            if dry_run:
+                found = RestoredRepository(len(planned), sum(1 for _ in registry.undelete.gone(parsed)), ())
+            else:
+                require_changeable(settings)
+                registry.require_own(parsed)
+                found = registry.history.restore_repository(parsed, planned)
+                record("repository restore", repository=parsed, tags=found.tags, manifests=found.manifests)
+    except RegistryError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        echo_json({"repository": parsed, **found._asdict(), "dry_run": dry_run})
+        return
+    what = f"{counted(found.tags, 'tag')} and {counted(found.manifests, 'manifest')}"
+    echo(f"{'Would restore' if dry_run else 'Restored'} {what} of {parsed}.")
+    if found.lost:
+        echo(f"Bytes of {', '.join(found.lost)} are gone: push them again.", err=True)

@@ -9,10 +9,13 @@ from typing import TypeVar
 import click
 
 from dualreg.catalog.moves import HistoryRow
+from dualreg.cli.admin import audited_registry
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import Columns, counted, echo, echo_json
 from dualreg.cli.paging import listed
+from dualreg.cli.readonly import require_changeable
+from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.operations.tags import SizedTag
@@ -129,7 +132,8 @@ def restore(
     """Point a tag, or one that was deleted, at what it pointed at before.
 
     By default, that is the last manifest that it pointed at and does not now, so doing it twice changes
-    nothing. Safe while the registry is serving.
+    nothing. A manifest that was deleted is restored along with it, for as long as undelete_grace says. Safe
+    while the registry is serving.
     """
     if to and at:
         raise click.UsageError("give --to or --at, not both")
@@ -178,6 +182,39 @@ def delete(reference: str, data: Path | None, config: Path | None, *, dry_run: b
     echo(f"{verb} {found.repository}:{found.tag}, which pointed at {found.digest}.")
 
 
+@tag.command()
+@click.argument("reference", metavar="REPOSITORY[:TAG]")
+@_dry_run
+@json_option
+@settings_options
+def forget(reference: str, data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool) -> None:
+    """Forget what a tag, or all tags of a repository, pointed at, and who moved them.
+
+    Tags that exist stay as they are. What was deleted cannot be restored any longer, unless another tag
+    pointed at it, and the next collection of garbage frees its space. Safe while the registry is serving.
+    """
+    try:
+        with audited_registry(data, config) as (registry, settings, record):
+            repository, name = (
+                _parse(reference) if ":" in reference else (RepositoryName.parse(reference), None)
+            )
+            if dry_run:
+                with registry.trial() as trial:
+                    gone = trial.history.forget(repository, name)
+            else:
+                require_changeable(settings)
+                gone = registry.history.forget(repository, name)
+                facts = {"repository": repository, **({"tag": name} if name else {})}
+                record("tag forget", **facts, moves=gone.moves, manifests=gone.manifests)
+    except RegistryError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        echo_json({"repository": repository, "tag": name, **gone._asdict(), "dry_run": dry_run})
+        return
+    what = f"{counted(gone.moves, 'move')} of {reference} and {counted(gone.manifests, 'deleted manifest')}"
+    echo(f"{'Would forget' if dry_run else 'Forgot'} {what}.")
+
+
 def _parse(reference: str) -> tuple[RepositoryName, Tag]:
     """Return the repository and the tag of ``REPOSITORY:TAG``.
 
@@ -208,7 +245,8 @@ def _print(planned: Restoration, *, dry_run: bool, as_json: bool) -> None:
         return
     before = f"it pointed at {planned.old}" if planned.old else "it did not exist"
     verb = "Would point" if dry_run else "Pointed"
-    echo(f"{verb} {planned.repository}:{planned.tag} at {planned.new}; before, {before}.")
+    restored = f", which {'would be' if dry_run else 'was'} restored" if planned.deleted else ""
+    echo(f"{verb} {planned.repository}:{planned.tag} at {planned.new}{restored}; before, {before}.")
 
 
 def _second(at: datetime) -> str:

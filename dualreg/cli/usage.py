@@ -54,7 +54,9 @@ def _show_total(found: Total, *, as_json: bool) -> None:
     if as_json:
         echo_json(found._asdict(), indent=None)
         return
-    echo(f"{amount(found.blobs, found.bytes)}; {found.garbage} bytes more that the next collections delete.")
+    kept = f", and {found.deleted} bytes that are kept for undelete" if found.deleted else ""
+    garbage = f"{found.garbage} bytes more that the next collections delete"
+    echo(f"{amount(found.blobs, found.bytes)}; {garbage}{kept}.")
 
 
 def _document(row: UsageRow) -> dict[str, object]:

@@ -22,7 +22,7 @@ RegistryError, for the client: the request is refused
 ├── TooManyRequests · TooManyUploads · TooManyStagedBytes  more than a client may send
 ├── PreconditionFailed · BlobInUse · ManifestInUse       the state does not allow it
 ├── TagImmutable · Unsigned · QuotaExceeded              a policy does not allow it
-├── NotRestorable                                        nor does the history of a tag
+├── NotRestorable · DeletedForGood                       nor does the history of a tag, or the store
 ├── Unauthenticated · Denied · TooManyAttempts           authentication and authorization
 ├── LoginRefused · IssuerUnavailable                     logins of people by an issuer
 ├── NotAllowed · KeyUnknown                              accounts, keys and permission rules
@@ -38,6 +38,7 @@ from dualreg.errors.base import Fact, RegistryError, shown
 from dualreg.errors.content import (
     BlobInUse,
     BlobUnknown,
+    DeletedForGood,
     ImageExists,
     ImageIncomplete,
     ImageInvalid,
@@ -110,6 +111,7 @@ __all__ = [
     "BodyTruncated",
     "CatalogUnreachable",
     "ChecksumMismatch",
+    "DeletedForGood",
     "Denied",
     "DigestInvalid",
     "DigestMismatch",

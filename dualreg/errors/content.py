@@ -208,6 +208,18 @@ class NotRestorable(RegistryError):
         return f"{self.repository}:{self.tag}: {self.reason}"
 
 
+class DeletedForGood(RegistryError):
+    """A deleted manifest that cannot be restored, because bytes of it, or of what it names, are gone."""
+
+    message = "deleted for good"
+    repository: str
+    digest: str
+
+    def explanation(self) -> str:
+        """Name the manifest."""
+        return f"{self.repository}@{self.digest} cannot be restored: bytes of it are gone; push it again"
+
+
 class ManifestInUse(RegistryError):
     """A manifest that indexes of the repository (*referrers*) reference, and *tags* lead to."""
 

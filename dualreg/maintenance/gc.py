@@ -5,12 +5,14 @@
 3. Of a full collection: links, blobs and bytes that nothing leads to are noted, whatever was noted before.
 4. Links that were noted long enough ago are reviewed: those still unused go.
 5. Blobs that have had no link for long enough go, with their bytes.
-6. What tags pointed at long ago is forgotten, and so are events that were given up then.
+6. What tags pointed at long ago is forgotten, events that were given up then, and what was deleted long ago
+   and can be restored no more.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import chain, groupby
 
 from dualreg.catalog.dialects import batches
@@ -36,6 +38,8 @@ class Collected:
         repositories: What each repository no longer has; others may have the same blobs.
         orphans: Files in the store without a row that a full collection found; they go after the grace.
         blobs, bytes: What was deleted from the store, and its size.
+        kept: What no repository has, and is kept because it can be restored.
+        kept_until: When the last of it can be restored no more; None: there is none.
         complete: Whether nothing that is due was left, because the window closed.
     """
 
@@ -46,6 +50,9 @@ class Collected:
     orphans: int = 0
     blobs: int = 0
     bytes: int = 0
+    kept: int = 0
+    kept_bytes: int = 0
+    kept_until: datetime | None = None
     complete: bool = True
 
 
@@ -57,6 +64,7 @@ class Collection:
         dry_run: Change nothing, but return what would be deleted now.
         keeping: How long images of upstreams stay, by the URL of the upstream and the prefix here.
         empty_repositories: Delete repositories that have no content.
+        undelete: Whether what was deleted of late is kept, as the setting says.
         pace: Called before each step with the number of links or blobs in it; False ends the collection.
     """
 
@@ -64,6 +72,7 @@ class Collection:
     dry_run: bool = False
     empty_repositories: bool = False
     keeping: Mapping[str, Mapping[str, Keeping]] = field(default_factory=dict)
+    undelete: bool = True
     pace: Callable[[int], bool] = lambda _: True
 
     def run(self, *, full: bool = False) -> Collected:
@@ -83,9 +92,8 @@ class Collection:
         if full and not self.dry_run:
             result.complete = result.complete and self._note_all(result)
         result.complete = result.complete and self._review(result) and self._delete(result)
-        result.complete = result.complete and (
-            self.dry_run or all(map(self.pace, chain(self.registry.history.trim(), self._trim_events())))
-        )
+        result.complete = result.complete and (self.dry_run or self._forget())
+        self._count_kept(result)
         if not self.dry_run:
             self._note(result, time.monotonic() - began)
         return result
@@ -93,6 +101,20 @@ class Collection:
     def _trim_events(self) -> Iterator[int]:
         """Forget the events that were given up long ago."""
         return self.registry.webhooks.trim(self.registry.history.keep)
+
+    def _kept_since(self) -> datetime:
+        garbage = self.registry.garbage
+        return garbage.kept_since() if self.undelete else self.registry.now()
+
+    def _forget(self) -> bool:
+        """Forget what was moved or deleted long ago; return False if it was ended."""
+        undeletable = self.registry.garbage.expire(self._kept_since())
+        gone = chain(undeletable, self.registry.history.trim(), self._trim_events())
+        return all(map(self.pace, gone))
+
+    def _count_kept(self, result: Collected) -> None:
+        kept, result.kept_until = self.registry.garbage.kept(self._kept_since())
+        result.kept, result.kept_bytes = kept.blobs, kept.bytes
 
     def _note(self, result: Collected, seconds: float) -> None:
         self.registry.collections.note_result(
@@ -165,15 +187,16 @@ class Collection:
         for batch in batches(self._condemned(), _STEP):
             if not self.pace(len(batch)):
                 return False
-            gone = batch if self.dry_run else self.registry.garbage.delete(batch)
+            kept_since = self._kept_since()
+            gone = batch if self.dry_run else self.registry.garbage.delete(batch, kept_since=kept_since)
             result.blobs += len(gone)
             result.bytes += sum(each.size for each in gone)
         return True
 
     def _condemned(self) -> Iterator[Condemned]:
         garbage, last = self.registry.garbage, None
-        before = garbage.due_at()
-        while page := garbage.condemned(before, last):
+        before, kept_since = garbage.due_at(), self._kept_since()
+        while page := garbage.condemned(before, last, kept_since=kept_since):
             yield from page
             last = page[-1]
 

@@ -215,7 +215,7 @@ def _remove(
     reached = {each.digest for each in registry.manifests.reachable_blobs(name, digest)}
     signed = registry.manifests.signed(row)
     try:
-        registry.manifests.delete(name, digest, tagged=False)
+        registry.manifests.delete(name, digest, tagged=False, restorable=False)
     except (ManifestInUse, ManifestUnknown, RepositoryUnknown):
         return set()
     result.manifests += 1

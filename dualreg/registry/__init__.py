@@ -61,6 +61,7 @@ from dualreg.registry.tags import Tags
 from dualreg.registry.tasks import Tasks
 from dualreg.registry.traffic import Traffic
 from dualreg.registry.transcoding import Transcoding
+from dualreg.registry.undelete import Undelete
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.upstream import Freshness
@@ -211,7 +212,12 @@ class Registry:
     @property
     def history(self) -> History:
         """What knows what tags pointed at."""
-        return History(self.state, self.manifests)
+        return History(self.state, self.manifests, self.undelete)
+
+    @property
+    def undelete(self) -> Undelete:
+        """What restores deleted manifests."""
+        return Undelete(self.state, self.documents, self.manifests, self.v1_images)
 
     @property
     def uses(self) -> Uses:

@@ -289,9 +289,10 @@ class Blobs:
             for unlinked in tx.blobs.unlink(row.id, digest):
                 uncount_links(self.state.policies, tx, row, [unlinked])
                 self.state.links.remove_blobs(repository, unlinked)
-            before = tx.now
+            before, kept_since = tx.now, tx.now - self.state.retention.undelete
         with self.state.deleting() as (tx, remove):
-            gone = bool(tx.blobs.release(*tx.garbage.lock_condemned([digest], before)))
+            free = tx.garbage.lock_condemned([digest], before, kept_since=kept_since)
+            gone = bool(tx.blobs.release(*free))
             if gone and delete_bytes:
                 remove(digest)
         return gone

@@ -42,7 +42,13 @@ class Removed(NamedTuple):
 
 
 def delete_manifest(
-    state: State, repository: RepositoryName, digest: Digest, condition: Precondition, *, tagged: bool
+    state: State,
+    repository: RepositoryName,
+    digest: Digest,
+    condition: Precondition,
+    *,
+    tagged: bool,
+    restorable: bool,
 ) -> None:
     """Delete a manifest, as ``Manifests.delete``; with *tagged*, also what an edition was made of.
 
@@ -51,9 +57,9 @@ def delete_manifest(
     sources = _sources(state, repository, digest, condition) if tagged else ()
     for each in sources:
         with suppress(ManifestUnknown):  # deleted meanwhile
-            _delete(state, repository, each, UNCONDITIONAL, tagged=True)
+            _delete(state, repository, each, UNCONDITIONAL, tagged=True, restorable=restorable)
     with suppress(*([ManifestUnknown] if sources else [])):  # it went along with them
-        _delete(state, repository, digest, condition, tagged=tagged)
+        _delete(state, repository, digest, condition, tagged=tagged, restorable=restorable)
 
 
 def _sources(
@@ -70,7 +76,13 @@ def _sources(
 
 
 def _delete(
-    state: State, repository: RepositoryName, digest: Digest, condition: Precondition, *, tagged: bool
+    state: State,
+    repository: RepositoryName,
+    digest: Digest,
+    condition: Precondition,
+    *,
+    tagged: bool,
+    restorable: bool,
 ) -> None:
     """Delete the tags of a manifest, then itself, then what was derived from it."""
     available = state.upstream.has(repository, digest)
@@ -93,6 +105,8 @@ def _delete(
                 continue
             state.upstream.mark_deleted(tx, repository, [digest])
             if holder:
+                if restorable:
+                    _record(state, tx, holder, [digest])
                 rest = _unlink(state, tx, holder, _remove_manifest(state, tx, holder, digest))
             else:  # the source may be this registry's own store
                 state.links.remove_manifests(repository, {digest: ()})
@@ -100,6 +114,12 @@ def _delete(
         with state.begin() as tx:
             row = tx.repositories.lock(repository, exclusive=True)
             rest = _unlink(state, tx, row, _prune(state, tx, row, rest)) if row else None
+
+
+def _record(state: State, tx: Transaction, repository: RepositoryRow, manifests: Collection[Digest]) -> None:
+    """Record, of manifests that are about to be deleted, what restores them; upstreams have theirs still."""
+    if state.retention.undelete and manifests and not tx.repositories.upstream(repository.name):
+        tx.undelete.record(repository, manifests)
 
 
 def _delete_tags(
@@ -167,13 +187,17 @@ def clear_tags(state: State, name: RepositoryName) -> None:
     while more:
         with state.begin() as tx:
             row = tx.repositories.lock(name, exclusive=True)
+            if row and state.retention.undelete:
+                tx.undelete.begin_repository(name)
             tags = tx.tags.clear(row.id, STEP) if row else ()
             state.policies.of(tx, row).require_movable(name, tags)
             if not (tags or known):
                 raise RepositoryUnknown(name=name)
             state.upstream.mark_deleted(tx, name)
             state.links.remove_tags(name, *tags)
-        known, more = True, len(tags) == STEP
+            known, more = True, len(tags) == STEP
+            if not more:
+                tx.undelete.end_repository(name)
 
 
 def delete_unchanged(
@@ -211,8 +235,11 @@ def delete_repository(state: State, name: RepositoryName, *, force: bool) -> Non
             if not (row or known):
                 raise RepositoryUnknown(name=name)
             state.upstream.mark_deleted(tx, name)
+            if row and state.retention.undelete:
+                tx.undelete.begin_repository(name)
             known, more = True, row is not None and _empty(state, tx, row, force=force)
             if not more:
+                tx.undelete.end_repository(name)
                 uploads = tx.repositories.remove(row.id) if row else []
                 state.links.remove_repository(name)
     for upload, layout in uploads:
@@ -239,9 +266,14 @@ def _empty(state: State, tx: Transaction, repository: RepositoryRow, *, force: b
         policies.require_movable(name, gone)
         links.remove_tags(name, *gone)
 
+    def clear_manifests(repository_id: int, limit: int) -> dict[Digest, list[str]]:
+        going = tx.manifests.uppermost(repository_id, limit)
+        _record(state, tx, repository, going)
+        return tx.manifests.remove(repository_id, *going) if going else {}
+
     steps: tuple[_Step, ...] = (
         (tx.tags.clear, remove_tags),
-        (tx.manifests.clear, lambda gone: links.remove_manifests(name, gone)),
+        (clear_manifests, lambda gone: links.remove_manifests(name, gone)),
         (tx.v1_images.clear, lambda gone: links.remove_v1_images(name, *gone)),
         (tx.blobs.clear, remove_blobs),
     )

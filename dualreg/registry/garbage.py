@@ -5,14 +5,15 @@ Rows go first, and bytes last. ``maintenance.gc`` runs it; ``State.promise`` kee
 
 import errno
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from dualreg.catalog.database import Transaction
+from dualreg.catalog.deleted import KeptBytes
 from dualreg.catalog.garbage import Candidate, Condemned
-from dualreg.catalog.rows import BlobRow
+from dualreg.catalog.rows import BlobRow, RepositoryRow
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.registry.counting import uncount_links
@@ -66,6 +67,7 @@ class Garbage:
             tops = tx.garbage.unused_images(row.id, digests, before)
             going = () if keep else tx.garbage.unused_manifests(row.id, digests)
             unlinked = {*tx.blobs.unlink(row.id, *digests)}
+            self._keep(tx, row, going)
             removed = tx.manifests.remove(row.id, *going) if going else {}
             images = [image for top in tops for image in tx.v1_images.prune(row, top, asked_before=before)]
             # Not what they named, or were seen as: clients may have been told of that while it was in use.
@@ -79,23 +81,60 @@ class Garbage:
         size = sum(sizes[digest] for digest in unlinked)
         return Released(len(going), len(images), len(unlinked), size)
 
-    def condemned(self, before: datetime, after: Condemned | None = None) -> Sequence[Condemned]:
-        """Return some blobs to which the last link was deleted at *before* or earlier, after *after*."""
-        with self.state.catalog.read() as tx:
-            return tx.garbage.condemned(before, after, PAGE)
+    def _keep(self, tx: Transaction, repository: RepositoryRow, manifests: Collection[Digest]) -> None:
+        """Record, of manifests that are about to be deleted, what can be restored, with its own time."""
+        if not (self.state.retention.undelete and manifests) or tx.repositories.upstream(repository.name):
+            return
+        times = tx.undelete.left_at(repository, manifests, tx.now - self.state.retention.undelete)
+        for at in sorted({*times.values()}):
+            tx.undelete.record(repository, [each for each in times if times[each] == at], at)
 
-    def delete(self, batch: Sequence[Condemned]) -> Sequence[Condemned]:
+    def kept_since(self) -> datetime:
+        """Return the time after which something must have been deleted to be kept now."""
+        return self.state.catalog.now() - self.state.retention.undelete
+
+    def condemned(
+        self, before: datetime, after: Condemned | None = None, *, kept_since: datetime | None = None
+    ) -> Sequence[Condemned]:
+        """Return some blobs to which the last link was deleted at *before* or earlier, after *after*.
+
+        Args:
+            kept_since: Without what was deleted later and can be restored; None: as the setting says.
+        """
+        kept_since = kept_since or self.kept_since()
+        with self.state.catalog.read() as tx:
+            return tx.garbage.condemned(before, after, PAGE, kept_since=kept_since)
+
+    def kept(self, kept_since: datetime) -> tuple[KeptBytes, datetime | None]:
+        """Return what is kept only because it was deleted after a time, and until when the last of it is."""
+        with self.state.catalog.read() as tx:
+            found = tx.undelete.kept(kept_since)
+        return found, found.last and found.last + self.state.retention.undelete
+
+    def expire(self, kept_since: datetime) -> Iterator[int]:
+        """Forget what was deleted at a time or earlier, a page at a time; yields how many rows went."""
+        gone = PAGE
+        while gone >= PAGE:
+            with self.state.catalog.begin() as tx:
+                gone = tx.undelete.expire(kept_since, PAGE)
+            if gone:
+                yield gone
+
+    def delete(
+        self, batch: Sequence[Condemned], *, kept_since: datetime | None = None
+    ) -> Sequence[Condemned]:
         """Delete condemned blobs with their bytes, unless they were pushed again; return which were deleted.
 
-        A file that cannot be deleted is tried again after another grace, so that it does not stop the others.
+        What ``condemned`` leaves out stays. A file that cannot be deleted is tried again after another grace,
+        so that it does not stop the others.
 
         Raises:
             OSError: the disk is read-only.
         """
-        before = self.due_at()
+        before, kept_since = self.due_at(), kept_since or self.kept_since()
         self.state.catalog.settle()  # a power cut must not bring back the link that another process deleted
         with self.state.deleting() as (tx, remove):
-            locked = tx.garbage.lock_condemned([each.digest for each in batch], before)
+            locked = tx.garbage.lock_condemned([each.digest for each in batch], before, kept_since=kept_since)
             gone = tx.blobs.release(*locked)
             return [each for each in batch if each.digest in gone and self._remove(tx, each, remove)]
 

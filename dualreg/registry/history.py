@@ -1,6 +1,7 @@
 """History: what tags pointed at, who moved them, and what they would point at if they were restored."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -8,13 +9,21 @@ from typing import NamedTuple
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.moves import EVERY_MOVE, HistoryPlace, HistoryRow, WantedMoves
 from dualreg.catalog.rows import Origin
-from dualreg.errors import NotRestorable
+from dualreg.errors import (
+    DeletedForGood,
+    ManifestUnknown,
+    NotRestorable,
+    PreconditionFailed,
+    RepositoryUnknown,
+)
 from dualreg.image.digest import Digest
+from dualreg.image.formats import Role
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.pages import SCAN_LIMIT, Page
 from dualreg.registry.preconditions import ANY, Precondition
 from dualreg.registry.state import State
+from dualreg.registry.undelete import Undelete
 
 #: Rows that are read at a time.
 _BATCH = 500
@@ -26,6 +35,7 @@ class Restoration(NamedTuple):
     Attributes:
         old: What it points at; None: it does not exist.
         new: What it will point at.
+        deleted: Whether that was deleted, and is restored along with it.
     """
 
     repository: RepositoryName
@@ -33,6 +43,22 @@ class Restoration(NamedTuple):
     old: Digest | None
     new: Digest
     origin: Origin
+    deleted: bool = False
+
+
+class RestoredRepository(NamedTuple):
+    """What was restored of a repository, and the tags that could not be, since bytes of them are gone."""
+
+    tags: int
+    manifests: int
+    lost: Sequence[Tag]
+
+
+class Forgotten(NamedTuple):
+    """How many moves were forgotten, and deleted manifests, which cannot be restored any longer."""
+
+    moves: int
+    manifests: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +67,7 @@ class History:
 
     state: State
     manifests: Manifests
+    undelete: Undelete
 
     def page(
         self,
@@ -107,23 +134,108 @@ class History:
                 to = _former(tx, repository, tag, current) if at is None else _then(tx, repository, tag, at)
             if to == current:
                 raise NotRestorable(repository=repository, tag=tag, reason=f"it points at {to} already")
-            origin = tx.history.origin(repository, tag, to)
-        return Restoration(repository, tag, current, to, origin or (row and row.origin) or Origin.V2)
+            origin = tx.history.origin(repository, tag, to) or (row and row.origin) or Origin.V2
+            deleted = tx.manifests.find(repository, to) is None and bool(tx.undelete.find(repository, [to]))
+        return Restoration(repository, tag, current, to, origin, deleted)
 
     def restore(self, planned: Restoration) -> None:
         """Restore a tag as planned.
 
         Raises:
-            NotRestorable: the manifest is gone.
+            ManifestUnknown, DeletedForGood: the manifest is gone.
+            QuotaExceeded: it was deleted, and does not fit.
             PreconditionFailed: the tag was changed meanwhile.
+            TagImmutable, Unsigned: a policy refuses it.
             RepositoryOwned: its content comes from upstream.
         """
+        if planned.deleted:
+            self.undelete.manifest(planned.repository, planned.new)
         condition = Precondition(match=frozenset({str(planned.old)}))
         if planned.old is None:
             condition = Precondition(none_match=frozenset({ANY}))
         self.manifests.retag(
             planned.repository, planned.tag, planned.new, planned.origin, condition=condition
         )
+
+    def repository_restoration(self, repository: RepositoryName) -> Sequence[Restoration]:
+        """Return how the tags would be restored that went with the repository when it was last deleted.
+
+        Those that exist now stay as they are.
+
+        Raises:
+            RepositoryUnknown: it was not deleted, or that is forgotten.
+        """
+        with self.state.catalog.read() as tx:
+            if (began := tx.undelete.began_at(repository)) is None:
+                raise RepositoryUnknown(name=repository)
+            return [
+                Restoration(
+                    repository,
+                    tag,
+                    None,
+                    digest,
+                    tx.history.origin(repository, tag, digest) or Origin.V2,
+                    deleted=True,
+                )
+                for tag, digest in tx.undelete.deleted_tags(repository, began)
+            ]
+
+    def restore_repository(
+        self, repository: RepositoryName, planned: Sequence[Restoration]
+    ) -> RestoredRepository:
+        """Restore all manifests that went with the repository, and tags as planned.
+
+        Each image is restored by itself; if one does not fit into a quota, those before it stay.
+
+        Raises:
+            QuotaExceeded, TagImmutable, Unsigned: a policy refuses one.
+            RepositoryOwned: the content of the repository comes from upstream.
+        """
+        manifests, tags, lost = 0, 0, list[Tag]()
+        for digest in self.undelete.gone(repository):
+            with suppress(DeletedForGood):
+                manifests += self.undelete.manifest(repository, digest)
+        for each in planned:
+            try:
+                self.restore(each)
+                tags += 1
+            except PreconditionFailed:
+                pass  # it was pushed meanwhile
+            except (ManifestUnknown, DeletedForGood):
+                lost.append(each.tag)
+        return RestoredRepository(tags, manifests, lost)
+
+    def forget(self, repository: RepositoryName, tag: Tag | None = None) -> Forgotten:
+        """Forget what a tag, or all tags of a repository, pointed at, and what was deleted along with them.
+
+        Tags that exist stay as they are. What nothing but the tag pointed at cannot be restored then.
+        """
+        moves, digests, gone = 0, set[Digest](), _BATCH
+        while gone == _BATCH:
+            with self.state.catalog.begin() as tx:
+                gone, named = tx.history.forget(repository, tag, _BATCH)
+            moves, digests = moves + gone, digests | named
+        with self.state.catalog.begin() as tx:
+            if tag is None:
+                return Forgotten(moves, tx.undelete.forget_repository(repository))
+            return Forgotten(moves, _forget_manifests(tx, repository, digests))
+
+
+def _forget_manifests(tx: Transaction, repository: RepositoryName, digests: Collection[Digest]) -> int:
+    """Forget deleted manifests that no tag has pointed at, and no deleted one names; return how many.
+
+    And what they name, and what was attached to them.
+    """
+    count = 0
+    while digests:
+        kept = tx.history.named(repository, digests) | tx.undelete.named(repository, digests)
+        rows = tx.undelete.find(repository, [each for each in digests if each not in kept])
+        parts = tx.undelete.parts(repository, rows)
+        about = {each.digest for row in rows.values() for each in tx.undelete.referrers(repository, row)}
+        tx.undelete.forget(repository, rows)
+        count += len(rows)
+        digests = {part.digest for part in parts if part.role == Role.MANIFEST} | about
+    return count
 
 
 def _former(tx: Transaction, repository: RepositoryName, tag: Tag, current: Digest | None) -> Digest:

@@ -231,9 +231,10 @@ class Manifests:
     def _rules_of(self, repository: RepositoryName, provenance: Provenance) -> ManifestRules:
         """Return the rules for a manifest: one that was loaded, or derived of such, may lack its children.
 
+        So may one that is restored, if it lacked them before.
         Sizes that are wrong in what was pushed are wrong in what is made of it.
         """
-        if provenance.upstream or self.state.upstream.covers(repository):
+        if provenance.upstream or provenance.restored or self.state.upstream.covers(repository):
             return UPSTREAM_RULES
         return replace(self.rules, strict=False) if provenance.made_of else self.rules
 
@@ -298,12 +299,14 @@ class Manifests:
         condition: Precondition = UNCONDITIONAL,
         *,
         tagged: bool = True,
+        restorable: bool = True,
     ) -> None:
         """Delete the manifest, the tags that point at it, and V1 images that were derived from it alone.
 
         Args:
             tagged: Whether it may have tags, which are then deleted. If it has none and is an edition, the
                 image that it was made of is deleted in the same way.
+            restorable: Whether it can be restored for a while.
 
         Raises:
             RepositoryUnknown, ManifestUnknown, PreconditionFailed.
@@ -311,7 +314,7 @@ class Manifests:
             TagImmutable: one of the tags may not be deleted.
         """
         load_for_precondition(self.state.upstream, condition, repository, digest)
-        delete_manifest(self.state, repository, digest, condition, tagged=tagged)
+        delete_manifest(self.state, repository, digest, condition, tagged=tagged, restorable=restorable)
 
     def _ensure(
         self,

@@ -27,6 +27,7 @@ class Provenance:
         pushed_at: When it was first pushed, if it is new to the repository; None: now.
         upstream: URL of the registry that it was loaded from, where its children are, too.
         made_of: What this registry made it of, whose view it becomes.
+        restored: Whether it was deleted, and is restored.
         lost: Whether the repository has it, and this registry makes lost bytes of it again.
     """
 
@@ -34,6 +35,7 @@ class Provenance:
     pushed_at: datetime | None = None
     upstream: str | None = None
     made_of: MadeOf | None = None
+    restored: bool = False
     lost: bool = False
 
     @property

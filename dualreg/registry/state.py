@@ -36,11 +36,13 @@ class Retention:
             is present holds for half of it at least.
         untagged: How long manifests stay that nothing leads to; None: forever.
         history: How long it stays known what tags pointed at; None: forever.
+        undelete: For how long what was deleted can be restored.
     """
 
     grace: timedelta = timedelta(hours=24)
     untagged: timedelta | None = None
     history: timedelta | None = None
+    undelete: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True)

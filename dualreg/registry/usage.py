@@ -28,11 +28,16 @@ class ListedRepository(NamedTuple):
 
 
 class Total(NamedTuple):
-    """What the store has: the *blobs* of repositories and their *bytes*, and bytes that are *garbage*."""
+    """What the store has: the *blobs* of repositories and their *bytes*, and bytes that are *garbage*.
+
+    Attributes:
+        deleted: Bytes that no repository has, and that are kept because they can be restored.
+    """
 
     blobs: int
     bytes: int
     garbage: int
+    deleted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,5 +98,5 @@ class Usage:
     def total(self) -> Total:
         """Return what all repositories have together; this counts all blobs."""
         with self.state.catalog.read() as tx:
-            row = tx.usage.total()
-            return Total(row.blobs, row.bytes, tx.usage.unlinked())
+            row, (deleted, garbage) = tx.usage.total(), tx.usage.unlinked()
+            return Total(row.blobs, row.bytes, garbage, deleted)

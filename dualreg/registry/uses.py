@@ -108,8 +108,10 @@ class Uses:
             else:
                 holders = [*tx.uses.holders(digest, HOLDERS)]
                 more = max(stored.links - len(holders), 0)
-            condemned = None if stored.links else stored.condemned_at
-            until = condemned and condemned + self.state.retention.grace
+            retention, condemned = self.state.retention, None if stored.links else stored.condemned_at
+            until = condemned and condemned + retention.grace
+            if until and stored.deleted_at:
+                until = max(until, stored.deleted_at + retention.undelete)
             found = [self._holder(tx, each, digest) for each in holders]
         return Explanation(digest, stored.size, until, found, more)
 

@@ -254,6 +254,9 @@ class Settings(BaseModel):
     history_keep: Kept = Field(
         "365d", description="how long it stays known what tags pointed at, or keep", validate_default=True
     )
+    undelete_grace: Duration = Field(
+        "3d", description="how long what was deleted can be restored; 0s: not at all", validate_default=True
+    )
     gc_window: Window = Field("", description="time of day of scheduled collections, such as 02:00-05:00")
     gc_rate: int = Field(0, ge=0, description="links and blobs that a collection handles per second; 0: any")
     gc_empty_repositories: bool = Field(

@@ -272,6 +272,10 @@ class Seen:
         self.prints("tag list team/old --limit 1")
         self.prints("tag history team/old:2 --limit 1")
         self.invoke("tag delete team/old:2")
+        self.invoke("repository delete team/one")
+        for line in ("repository restore team/one", "tag forget team/old:2"):
+            for option in ("--dry-run", ""):
+                self.prints(f"{line} {option}")
 
     def _derive(self) -> None:
         self.prints("derive team/one --schema2")

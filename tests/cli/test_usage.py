@@ -52,7 +52,12 @@ def test_usage(data: Path) -> None:
     assert [
         json.loads(line)["name"] for line in run(data, "--limit 1 --after team/app --json").splitlines()
     ] == ["team/web"]
-    assert json.loads(run(data, "--depth 0 --json")) == {"blobs": 3, "bytes": 3210, "garbage": 0}
+    assert json.loads(run(data, "--depth 0 --json")) == {
+        "blobs": 3,
+        "bytes": 3210,
+        "garbage": 0,
+        "deleted": 0,
+    }
     assert run(data, "--depth 0").startswith("3 blobs (0.0 MiB)")
     assert run(data, "nothing*") == ""
     assert "not supported" in run(data, "team/?", code=1)

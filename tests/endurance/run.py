@@ -58,6 +58,7 @@ class Plan:
             "access_log": "false",
             "gc_grace": f"{self.grace}s",
             "gc_untagged": f"{self.grace}s",
+            "undelete_grace": f"{self.grace}s",
             "gc_interval": f"{max(1, self.grace // 10)}s",
             "gc_empty_repositories": "true",
             "upload_ttl": f"{self.grace * 3}s",

@@ -60,6 +60,13 @@ def catalog(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Ite
     catalog.close()
 
 
+@pytest.fixture
+def registry(registry: Registry) -> Registry:
+    """A registry that does not keep what was deleted."""
+    retention = replace(registry.state.retention, undelete=timedelta())
+    return registry.over(replace(registry.state, retention=retention))
+
+
 def stored(registry: Registry) -> set[Digest]:
     """Return the blobs that the store has."""
     return {blob.digest for blob in registry.blobs.state.store.walk()}

@@ -175,7 +175,7 @@ def administer(accounts: Accounts) -> None:
 
 
 #: What the tree does not say: work in progress, counters of visits, and what other files keep.
-UNKNOWN = {"tag_history"} | {
+UNKNOWN = {"tag_history", "deleted_repositories", "deleted_manifests", "deleted_images", "deleted_blobs"} | {
     "uploads",
     "v1_sent_layers",
     "v1_clients",

@@ -160,7 +160,7 @@ def open_site(data: Path, database: str = "", **more: str) -> Iterator[Site]:
     url = database or f"sqlite:///{data / 'catalog.sqlite3'}"
     catalog = Catalog(url)
     upgrade(catalog)
-    settings = {"database": url, "gc_interval": "0s", "gc_untagged": UNTAGGED, **more}
+    settings = {"database": url, "gc_interval": "0s", "gc_untagged": UNTAGGED, "undelete_grace": "0s", **more}
     env = {f"DUALREG_{name.upper()}": value for name, value in {**settings, "data": str(data)}.items()}
     with ExitStack() as stack:
         stack.callback(catalog.close)

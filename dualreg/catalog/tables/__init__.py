@@ -18,6 +18,8 @@ quota_usage                             what was counted for quotas
 tag_history                             every move and deletion of a tag
 webhooks · webhook_states               who is told of them, and how far each is
 webhook_queues · webhook_events         the moves that webhooks have not got yet
+deleted_repositories · deleted_manifests · deleted_images · deleted_blobs
+                                        what was deleted, and can be restored for a while
 
 signing_keys                            keys that sign tokens and generated schema 1 manifests
 v1_clients                              V1 clients that were seen, and when
@@ -66,6 +68,12 @@ from dualreg.catalog.tables.content import (
     V1Images,
     V1SentLayers,
 )
+from dualreg.catalog.tables.deleted import (
+    DeletedBlobs,
+    DeletedImages,
+    DeletedManifests,
+    DeletedRepositories,
+)
 from dualreg.catalog.tables.history import TagHistory
 from dualreg.catalog.tables.service import (
     Deletions,
@@ -83,6 +91,10 @@ __all__ = [
     "Accounts",
     "Blobs",
     "ClaimedGroups",
+    "DeletedBlobs",
+    "DeletedImages",
+    "DeletedManifests",
+    "DeletedRepositories",
     "Deletions",
     "GroupMembers",
     "ImmutableTags",

@@ -57,6 +57,7 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.TagImmutable: 403,
     errors.Unsigned: 403,
     errors.NotRestorable: 404,
+    errors.DeletedForGood: 404,
     errors.Unauthenticated: 401,
     errors.Denied: 403,
     errors.NotAllowed: 403,

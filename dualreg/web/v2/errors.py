@@ -66,6 +66,7 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.TagImmutable: Rendering("DENIED", 403),
     errors.Unsigned: Rendering("DENIED", 403),
     errors.NotRestorable: Rendering("MANIFEST_UNKNOWN", 404),
+    errors.DeletedForGood: Rendering("MANIFEST_UNKNOWN", 404),
     errors.Unauthenticated: Rendering("UNAUTHORIZED", 401),
     errors.Denied: Rendering("DENIED", 403),
     errors.NotAllowed: Rendering("DENIED", 403),

@@ -20,6 +20,7 @@ from tests.contracts.catalog.signing_keys import SigningKeysContract
 from tests.contracts.catalog.tags import TagsContract
 from tests.contracts.catalog.tasks import TasksContract
 from tests.contracts.catalog.transcoded import TranscodedContract
+from tests.contracts.catalog.undelete import UndeleteContract
 from tests.contracts.catalog.uploads import UploadsContract
 from tests.contracts.catalog.upstreams import UpstreamsContract
 from tests.contracts.catalog.v1_images import V1ImagesContract
@@ -53,5 +54,6 @@ class CatalogContract(
     TasksContract,
     RebuildingContract,
     FiguresContract,
+    UndeleteContract,
 ):
     """Everything that Transaction promises; a database's test class may override the fixture ``catalog``."""

@@ -11,6 +11,10 @@ from dualreg.catalog.tables import (
     AccountSubjects,
     Blobs,
     ClaimedGroups,
+    DeletedBlobs,
+    DeletedImages,
+    DeletedManifests,
+    DeletedRepositories,
     Deletions,
     GroupMembers,
     ImmutableTags,
@@ -140,8 +144,9 @@ class DatabaseContract:
     def test_every_table_is_in_use(self, catalog: Catalog) -> None:
         """A guard: the contract knows all tables there are."""
         known = {
-            Accounts, AccountSubjects, Blobs, ClaimedGroups, Deletions, GroupMembers, ImmutableTags,
-            KeyUses, LoginFailures, LoginSuccesses,
+            Accounts, AccountSubjects, Blobs, ClaimedGroups, DeletedBlobs, DeletedImages, DeletedManifests,
+            DeletedRepositories, Deletions, GroupMembers, ImmutableTags, KeyUses, LoginFailures,
+            LoginSuccesses,
             ManifestChildren, Manifests, ManifestViews, MissingChildren, Permissions, QuotaLinks, Quotas,
             QuotaUsage, Repositories, RepositoryBlobs, RetentionRules, Secrets, ServiceState, SigningKeys,
             TagHistory, Tags, Tasks, TranscodedLayers, Uploads, UpstreamCounters, V1Clients, V1Images,

@@ -42,7 +42,7 @@ class FiguresContract:
             push(tx, NAME, "1")
             push(tx, OTHER, "1")
             found = figures.blobs()
-            assert found.keys() == {"content", "manifest", "transcoded", "condemned"}
+            assert found.keys() == {"content", "manifest", "transcoded", "deleted", "condemned"}
             assert found["manifest"].number == 1
             assert found["content"] == Amount(len(sizes), sum(sizes.values()))
             assert figures.rows() == {"repositories": 2, "tags": 2, "manifests": 2, "v1_images": 0}
