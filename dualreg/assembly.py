@@ -26,10 +26,11 @@ from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.errors import CatalogUnreachable
 from dualreg.migrate.transports import is_own_store
 from dualreg.proxies import upstream_of
-from dualreg.registry import Registry, Rules
+from dualreg.registry import Registry
 from dualreg.registry.children import ManifestRules
 from dualreg.registry.collections import Collections
 from dualreg.registry.marks import FileMark, FixedMark, Mark, Marker, Marks, NoteMark
+from dualreg.registry.rules import Rules
 from dualreg.registry.signing import SigningPolicies, SigningPolicy
 from dualreg.registry.state import Retention, State
 from dualreg.registry.upload_limits import UploadLimits
@@ -49,10 +50,8 @@ _log = logging.getLogger(__name__)
 _WRITE_DELAY = timedelta(seconds=10)
 #: What clients are told that push to a follower.
 _FOLLOWER = "it follows another one; push to that"
-#: Seconds that a request waits for layers that are transcoded.
-_PATIENCE = 3.0
-#: For how many seconds a server keeps the result of a health check.
-_HEALTH_INTERVAL = 3.0
+#: Seconds that a request waits for layers that are transcoded, and that the result of a health check is kept.
+_PATIENCE, _HEALTH_INTERVAL = 3.0, 3.0
 
 
 def prepare(settings: Settings, *, rebuild: bool = False) -> None:

@@ -5,9 +5,9 @@ Every method of a service opens its own short transaction, and no bytes move ins
 checked by the callers; how bytes and rows are kept is up to ``storage`` and ``catalog``.
 """
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -52,6 +52,7 @@ from dualreg.registry.quotas import Quotas
 from dualreg.registry.referrers import Referrers
 from dualreg.registry.repositories import Repositories
 from dualreg.registry.retention import TagRetention
+from dualreg.registry.rules import DEFAULTS, Rules
 from dualreg.registry.schema1_editions import Schema1Editions
 from dualreg.registry.signatures import Signatures
 from dualreg.registry.signing import SigningPolicies
@@ -62,7 +63,6 @@ from dualreg.registry.tasks import Tasks
 from dualreg.registry.traffic import Traffic
 from dualreg.registry.transcoding import Transcoding
 from dualreg.registry.undelete import Undelete
-from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.upstream import Freshness
 from dualreg.registry.usage import Usage
@@ -73,39 +73,7 @@ from dualreg.registry.v1_mounts import V1Mounts
 from dualreg.registry.v1_repairs import V1Repairs
 from dualreg.registry.v1_sent import SentLayers
 from dualreg.registry.v1_views import V1Views
-from dualreg.registry.visibility import Visibility
 from dualreg.registry.webhooks import Webhooks
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What an operator chooses of the services' behavior.
-
-    Attributes:
-        upload_ttl: How long an upload may be idle.
-        uploads: How many a client may have, and how many bytes.
-        manifests: Which manifests are taken.
-        visibility: Which tags clients of each generation see.
-        write_delay: How long notes of pulls and of V1 clients wait to be written; None: until ``flush``.
-        transcoding_patience: How many seconds a request waits for layers that are transcoded in the
-            background; None: nothing is done in the background.
-        health_interval: For how many seconds the result of a health check is kept.
-        signing: Which images must be signed.
-        require_room: Called before layers or schema 1 are made and stored; raises OSError if nothing may be.
-    """
-
-    upload_ttl: timedelta = timedelta(hours=24)
-    uploads: UploadLimits = field(default_factory=UploadLimits)
-    manifests: ManifestRules = field(default_factory=ManifestRules)
-    visibility: Visibility = field(default_factory=Visibility)
-    write_delay: timedelta | None = None
-    transcoding_patience: float | None = None
-    health_interval: float = 0.0
-    require_room: Callable[[], None] = lambda: None
-    signing: SigningPolicies = field(default_factory=SigningPolicies)
-
-
-_DEFAULTS = Rules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +106,7 @@ class Registry:
     linking: Linking
 
     @classmethod
-    def build(cls, state: State, rules: Rules = _DEFAULTS) -> Self:
+    def build(cls, state: State, rules: Rules = DEFAULTS) -> Self:
         """Return the services joined over *state*."""
         documents = DocumentCache(state.store, integrity := Integrity(state))
         finder = Finder(state, documents, Blobs(state, integrity))

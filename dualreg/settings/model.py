@@ -19,6 +19,7 @@ from pydantic import (
 from dualreg.settings.layers import SettingsInvalid, describe, read_layers
 from dualreg.settings.login_issuers import LoginIssuers
 from dualreg.settings.mirrors import Mirrors
+from dualreg.settings.paths import PATHS, TABLES
 from dualreg.settings.schedules import ScheduleText
 from dualreg.settings.signatures import Signatures
 from dualreg.settings.upstreams import Peers, Upstreams
@@ -51,23 +52,6 @@ from dualreg.settings.values import (
 )
 from dualreg.stores import folder_of, place_of, with_options
 
-#: Settings that are paths, or can be.
-_PATHS = ("data", "follow", "tls_cert", "tls_key", "htpasswd", "permissions", "token_keys", "audit")
-#: Settings in which a path may follow something else.
-_PREFIXED_PATHS = {
-    "bind": "unix:",
-    "monitoring_bind": "unix:",
-    "database": "sqlite:///",
-    "legacy_source": "[a-z0-9]+-tree:",
-}
-#: Settings that are tables: which of their members are paths, or in which a path may follow something else.
-_LOGIN, _LOCATION = {"password_file": "", "ca": ""}, "[a-z0-9-]+:(?!//)"
-_TABLES = {
-    "upstreams": _LOGIN,
-    "mirrors": {**_LOGIN, "pull": _LOCATION, "push": _LOCATION},
-    "signatures": {"keys": "", "certificates": ""},
-    "login_issuers": {"client_secret_file": ""},
-}
 #: Settings that are only valid together.
 _PAIRS = (("tls_cert", "tls_key"), ("oidc_issuer", "oidc_rules"))
 #: Settings that each mode of ``auth`` requires.
@@ -281,7 +265,7 @@ class Settings(BaseModel):
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
-    @field_validator(*_PATHS, mode="before")
+    @field_validator(*(name for name, before in PATHS.items() if not before), mode="before")
     @classmethod
     def _expand_home(cls, value: object) -> object:
         """Return a path with ``~`` replaced by the home directory; a shell does not always do that."""
@@ -320,8 +304,7 @@ class Settings(BaseModel):
         Raises:
             SettingsInvalid: the file cannot be read, a setting is unknown, or a value is invalid.
         """
-        paths = dict.fromkeys(_PATHS, "") | _PREFIXED_PATHS
-        choices = read_layers(environ, config, flags or {}, paths, _TABLES)
+        choices = read_layers(environ, config, flags or {}, PATHS, TABLES)
         try:
             settings = cls(**{name: choice.value for name, choice in choices.items()})
         except ValidationError as error:

@@ -17,7 +17,8 @@ from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.layer import regzip
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.registry import Registry, Rules, transcoding
+from dualreg.registry import Registry, transcoding
+from dualreg.registry.rules import Rules
 from dualreg.registry.state import State
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.links import Links

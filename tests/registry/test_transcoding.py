@@ -31,9 +31,10 @@ from dualreg.image.layer import inflated, regzip
 from dualreg.image.manifest import parse
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.maintenance.gc import Collection
-from dualreg.registry import Registry, Rules, flights, transcoding
+from dualreg.registry import Registry, flights, transcoding
 from dualreg.registry.accept import Accept, Agent
 from dualreg.registry.flights import Flights
+from dualreg.registry.rules import Rules
 from dualreg.registry.state import Retention, State
 from dualreg.registry.transcoding import LEASE
 from dualreg.storage.filesystem import FilesystemStore

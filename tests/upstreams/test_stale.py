@@ -12,7 +12,8 @@ import pytest
 
 from dualreg.image import media_types
 from dualreg.image.layer import regzip
-from dualreg.registry import Registry, Rules, transcoding
+from dualreg.registry import Registry, transcoding
+from dualreg.registry.rules import Rules
 from dualreg.upstreams import breaker, checked
 from dualreg.web import late
 from tests import apps, builders
