@@ -20,6 +20,7 @@ from dualreg.catalog.tables import (
     Uploads,
     V1Clients,
 )
+from dualreg.image.editions import MANY_KINDS
 
 #: For how long a V1 client counts after its last request.
 _SEEN = timedelta(days=30)
@@ -83,9 +84,12 @@ class FigureQueries:
         return int(self.connection.scalar(query) or 0)
 
     def editions(self) -> Mapping[str, int]:
-        """Return the number of views of manifests, by their kind."""
-        query = select(ManifestViews.kind, func.count()).where(ManifestViews.view.is_not(None))
-        return {row.kind: row[1] for row in self.connection.execute(query.group_by(ManifestViews.kind))}
+        """Return the number of views of manifests, by their kind; see ``Edition.common_kind``."""
+        together = [(ManifestViews.kind.startswith(start), name) for start, name in MANY_KINDS.items()]
+        kind = case(*together, else_=ManifestViews.kind).label("kind")
+        of = select(kind).where(ManifestViews.view.is_not(None)).subquery()
+        query = select(of.c.kind, func.count()).group_by(of.c.kind)
+        return {row.kind: row[1] for row in self.connection.execute(query)}
 
     def v1_clients(self) -> Mapping[str, int]:
         """Return how many V1 clients were seen of late, by generation; an address counts for each version."""

@@ -14,7 +14,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from dualreg.errors import ImageUnreadable
-from dualreg.image import media_types
+from dualreg.image import media_types, schema1
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.documents import dump, parse_object, without
@@ -29,6 +29,8 @@ RULES = 1
 _PARTIAL = "-part"
 #: What begins the kind of one that lists images for one platform only, and letters that follow: for 65 bits.
 _FOR_PLATFORM, _LETTERS = "p-", 13
+#: What begins kinds of which there is one for each tag or platform, and what these are called together.
+MANY_KINDS = {schema1.KIND: "schema1", _FOR_PLATFORM: "platform"}
 #: The annotation by which BuildKit marks attestations in an index, and the platform that it gives them.
 #: Source: BuildKit, docs/attestations/attestation-storage.md.
 _REFERENCE_TYPE, _ATTESTATION, _UNKNOWN = "vnd.docker.reference.type", "attestation-manifest", "unknown"
@@ -88,6 +90,11 @@ class Edition(StrEnum):
         """
         hashed = base64.b32encode(hashlib.sha256(f"{self.kind} {platform}".encode()).digest()).decode()
         return f"{_FOR_PLATFORM}{hashed[:_LETTERS].lower()}"
+
+    @staticmethod
+    def common_kind(kind: str) -> str:
+        """Return what a kind is counted as: clients choose how many of some there are."""
+        return next((name for start, name in MANY_KINDS.items() if kind.startswith(start)), kind)
 
     def family(self, media_type: str) -> Family:
         """Return the family of its media types, given the one of what it is made of."""

@@ -355,7 +355,7 @@ class Editions:
                 self.manifests.put(repository, digest, media_type, payload, provenance=origin)
             except ReferencesMissing as error:  # that is not a mistake of the client that pulls
                 raise BlobMissing(error.digests[0]) from error
-            self.made[kind] += 1
+            self.made[Edition.common_kind(kind)] += 1
         return self.manifests.find(repository, digest)
 
     def _is_made(self, repository: RepositoryName, row: ManifestRow, kind: str, made: Digest) -> bool:

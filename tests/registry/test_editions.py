@@ -7,11 +7,14 @@ import pytest
 from dualreg.catalog.tables import ManifestViews
 from dualreg.image import media_types
 from dualreg.image.editions import Edition, Family
-from dualreg.image.names import Tag
+from dualreg.image.names import RepositoryName, Tag
 from dualreg.image.platform import LINUX_AMD64, Platform
 from dualreg.image.schema1 import KIND, kind_for
+from dualreg.registry import Registry
 from dualreg.registry.accept import Accept, Agent
 from dualreg.registry.editions import Form, Nature, suitable
+from tests import builders
+from tests.properties.registries import push_v2
 
 DOCKER, OCI = media_types.DOCKER_MANIFEST, media_types.OCI_MANIFEST
 LIST, INDEX, SCHEMA1 = media_types.DOCKER_LIST, media_types.OCI_INDEX, media_types.SCHEMA1_SIGNED
@@ -161,3 +164,15 @@ def test_what_editions_are_recorded_as() -> None:
     assert [kind for kind in kinds if kind.startswith(KIND)] == tags
     assert kind_for(Tag("latest")) == "s1-jms6srmohzsn7"  # what is recorded is found by later releases
     assert Edition.GZIP.kind_for(LINUX_AMD64) == "p-fwaowt3nqb7zn"
+
+
+def test_what_is_counted_has_few_names(registry: Registry) -> None:
+    """However many tags of an image clients of schema 1 pull."""
+    name = RepositoryName("team/app")
+    image, made = (builders.image(builders.layer({tag: b""})) for tag in "ab")
+    for tag, each in (("a", image), ("b", made)):
+        push_v2(registry, name, Tag(tag), each)
+    row = registry.manifests.find(name, image.digest)
+    for tag in "ab":
+        registry.editions.store(name, row, kind_for(Tag(tag)), made.media_type, made.manifest)
+    assert registry.editions.made == {"schema1": 2}

@@ -9,8 +9,12 @@ from dualreg.catalog.figures import Amount, FigureQueries, generation_of
 from dualreg.catalog.overview import size_of
 from dualreg.catalog.rows import ClientRow
 from dualreg.catalog.tables import Blobs, RepositoryBlobs
+from dualreg.image.editions import Edition
+from dualreg.image.names import Tag
+from dualreg.image.platform import Platform
+from dualreg.image.schema1 import kind_for
 from tests.conftest import Clock
-from tests.contracts.catalog.rows import IMAGE, NAME, OTHER, push
+from tests.contracts.catalog.rows import IMAGE, MANIFEST, NAME, OTHER, push
 
 #: Versions as they are recorded, and what they count as.
 GENERATIONS = {
@@ -52,6 +56,18 @@ class FiguresContract:
             assert figures.blobs()["condemned"] == Amount(1, sizes[gone])
             assert figures.candidates() == 2 * (len(sizes) + 1)
             assert size_of(catalog, tx.connection) > 0
+
+    def test_editions_are_of_few_kinds(self, catalog: Catalog) -> None:
+        """Those of which there is one for each tag, or for each platform, are counted together."""
+        kinds = {kind_for(Tag(f"t{number}")) for number in range(3)}
+        kinds |= {Edition.GZIP.kind_for(Platform("linux", each)) for each in ("amd64", "arm64")}
+        with catalog.begin() as tx:
+            repository_id = push(tx)
+            for kind in (*kinds, Edition.GZIP.kind):
+                tx.views.record(repository_id, MANIFEST.digest, str(MANIFEST.digest), kind=kind)
+            found = FigureQueries(tx.connection, tx.now).editions()
+        assert found == {"schema1": 3, "platform": 2, "gzip-r1": 1}
+        assert {Edition.common_kind(kind) for kind in (*kinds, Edition.GZIP.kind)} == found.keys()
 
     def test_clients_by_generation(self, catalog: Catalog, clock: Clock) -> None:
         """Those of the last thirty days, each address once for a version, whatever it pulled."""
