@@ -9,6 +9,9 @@ from dualreg.catalog.rows import ClientRow, UpstreamCount
 from dualreg.image.digest import Digest
 from dualreg.operations.session import Group, Listing, page_size
 
+#: No registry is older; the calendar has no instant before that.
+_LONGEST = timedelta(days=100 * 365)
+
 
 @dataclass(frozen=True, slots=True)
 class V1Clients:
@@ -67,7 +70,7 @@ class Service(Group):
             since: Look back this far.
         """
         registry = self.session.registry
-        found = registry.clients.list(registry.now() - since)
+        found = registry.clients.list(registry.now() - min(since, _LONGEST))
         return V1Clients(found, self.session.settings.v1)
 
     def upstreams(self) -> Sequence[UpstreamUse]:

@@ -32,12 +32,14 @@ class Quotas:
         Writers wait while they are counted.
 
         Raises:
-            ValueError: the pattern is invalid, or the soft limit is above the other one.
+            ValueError: the pattern is invalid, a limit is negative, or the soft one is above the other.
         """
         if not is_for_repositories(check_pattern(quota.pattern)):
             raise ValueError(
                 f"invalid pattern {quota.pattern!r}; expected a repository name, which may contain *"
             )
+        if min(quota.size, quota.soft or 0) < 0:
+            raise ValueError("a limit is negative")
         if quota.soft is not None and quota.soft > quota.size:
             raise ValueError("the soft limit is above the limit")
         with self.state.begin() as tx:

@@ -211,3 +211,18 @@ def test_a_follower_is_read_only_for_good(own: Guarded, tmp_path: Path) -> None:
         if operation.method != "GET":
             answer = send(there, operation, basic("root"), arguments(operation))
             assert answer.status_code == (400 if operation.while_readonly else 405), operation.name
+
+
+@pytest.mark.parametrize("limits", [{"size": -1}, {"size": 1, "soft": -1}])
+def test_no_quota_is_negative(own: Guarded, limits: dict[str, int]) -> None:
+    """Commands take no such number; JSON has them."""
+    given = {"pattern": "team/*", **limits}
+    answer = own.client.post(f"{PREFIX}/quotas", json=given, headers=basic("root"))
+    assert (answer.status_code, "negative" in answer.text) == (400, True)
+    assert own.client.get(f"{PREFIX}/quotas", headers=basic("root")).json == []
+
+
+def test_all_time_is_looked_back(own: Guarded) -> None:
+    """Also before the first day of the calendar."""
+    answer = own.client.get(f"{PREFIX}/clients?since=999999d", headers=basic("root"))
+    assert answer.status_code == 200
