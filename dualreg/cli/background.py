@@ -238,10 +238,15 @@ def background_tasks(settings: Settings) -> tuple[BackgroundTask, ...]:
     )
 
 
-def start_beside(settings: Settings, *command: str) -> None:
-    """Run a command once, with what the server has of *settings*, and end it with this process."""
+def start_beside(settings: Settings, *command: str) -> Thread:
+    """Run a command once, with what the server has of *settings*, and end it with this process.
+
+    Return what waits for its end.
+    """
     process = start_child(settings, *command, "--parent", str(os.getpid()), also=["legacy_source"])
-    Thread(target=process.wait, daemon=True).start()
+    waiting = Thread(target=process.wait, daemon=True)
+    waiting.start()
+    return waiting
 
 
 def start_child(settings: Settings, *command: str, also: Sequence[str] = ()) -> "subprocess.Popen[bytes]":

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from dualreg.catalog.leading import Duty, lead
 from dualreg.catalog.retention import RetentionRule
 from dualreg.catalog.tables import Blobs
 from dualreg.cli import main, turns
+from dualreg.cli.control import ServedTasks
 from dualreg.cli.output import minute
 from dualreg.image.names import RepositoryName
 from dualreg.maintenance.retention import RetentionRun
@@ -127,6 +129,24 @@ def test_a_task_runs_once_at_a_time(settings: Settings) -> None:
     assert tags(settings) == TAGS
     run(settings, "tasks run retention")
     assert tags(settings) == 1
+
+
+def test_a_server_starts_a_task_once(settings: Settings) -> None:
+    """However many requests want that before the catalog knows that it runs; when it has ended, again."""
+
+    def start() -> str:
+        try:
+            served.start("retention")
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    with closing(open_registry(settings)) as registry, ThreadPoolExecutor(4) as pool:
+        served = ServedTasks(registry, settings)
+        answers = sorted(each.result() for each in [pool.submit(start) for _ in range(4)])
+        assert [text.partition(";")[0] for text in answers] == ["", *["retention was started already"] * 3]
+        assert until(lambda: registry.tags.count() == 1)
+        assert until(lambda: not start())
 
 
 def test_a_task_that_fails_says_why(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
