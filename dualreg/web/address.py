@@ -42,6 +42,24 @@ def own_path() -> str:
     return urlsplit(settings().public_url).path
 
 
+def own_origin() -> str:
+    """Return the origin of our pages, as browsers write it whatever ``public_url`` looks like.
+
+    Raises:
+        RequestInvalid: as ``own_url``.
+    """
+    parts = urlsplit(own_url().lower())
+    return f"{parts.scheme}://{parts.netloc.removesuffix(_DEFAULT_PORTS[parts.scheme])}"
+
+
+def shown_host() -> str:
+    """Return ``own_host`` for people to read; empty if the request names none."""
+    try:
+        return own_host()
+    except RequestInvalid:
+        return ""
+
+
 def check_host() -> None:
     """Raise RequestInvalid if answers would have to name an address that nobody can know."""
     if request.blueprint:

@@ -43,9 +43,10 @@ def make(guard: Make, issuer: LoginIssuer, tmp_path: Path) -> Make:
     secret = tmp_path / "secret"
     secret.write_text(f"{SECRET}\n")
 
-    def make(also: Mapping[str, Any] | None = None, **chosen: Any) -> Guarded:
+    def make(also: Mapping[str, Any] | None = None, *, public_url: str = "", **chosen: Any) -> Guarded:
         table = {"issuer": issuer.url, "client_id": CLIENT, "client_secret_file": str(secret)} | chosen
-        return guard(login_issuers={"corp": table, **(also or {})}, audit=str(tmp_path / "audit"))
+        issuers = {"corp": table, **(also or {})}
+        return guard(login_issuers=issuers, audit=str(tmp_path / "audit"), public_url=public_url)
 
     return make
 
@@ -129,6 +130,23 @@ def test_cookies_over_https(guard: Make, issuer: LoginIssuer) -> None:
     answer = unsafe.client.get("/login/at/corp")
     assert answer.status_code == 403
     assert "logins need https" in answer.text
+
+
+def test_hosts_that_are_none(make: Make, issuer: LoginIssuer) -> None:
+    """A page says so."""
+    del issuer
+    answer = make().client.get("/login", headers={"Host": 'a"b'})
+    assert answer.status_code == 400
+    assert "the Host header is not a host" in answer.text
+
+
+def test_a_public_url_that_browsers_write_otherwise(make: Make, issuer: LoginIssuer) -> None:
+    """Forms come from an origin in lower case, without the port of its scheme."""
+    url = "http://LOCALHOST:80"
+    browser = Browser.at(make(public_url=url))
+    answer = browser.client.get(issuer.authorize(browser.begin()).removeprefix(url))
+    assert answer.status_code == 200
+    assert browser.key().startswith("drk_")
 
 
 FORGED: dict[str, tuple[Mapping[str, Any], str]] = {

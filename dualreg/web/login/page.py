@@ -16,7 +16,7 @@ from flask import Response, g, render_template, request
 
 from dualreg.auth.access import Identity
 from dualreg.errors import LoginRefused, RegistryError
-from dualreg.web.address import own_host, own_path, own_url
+from dualreg.web.address import own_origin, own_path, own_url, shown_host
 from dualreg.web.body import read_limited
 from dualreg.web.credentials import claim_account
 from dualreg.web.login.services import logins
@@ -40,7 +40,7 @@ _BODY_LIMIT = 16 << 10
 
 def page(name: str, *, status: int = 200, **values: object) -> Response:
     """Return the page of a template."""
-    common = {"style": _STYLE, "path": own_path(), "host": own_host()}
+    common = {"style": _STYLE, "path": own_path(), "host": shown_host()}
     text = render_template(name, **common, **values)
     return Response(text, status, content_type="text/html; charset=utf-8")
 
@@ -132,8 +132,7 @@ def require_form() -> Identity:
     identity = session()
     if identity is None:
         raise LoginRefused(reason="your session has ended; log in again")
-    parts = urlsplit(own_url())
-    is_own = request.headers.get("Origin") == f"{parts.scheme}://{parts.netloc}"
+    is_own = request.headers.get("Origin") == own_origin()
     if not is_own or not hmac.compare_digest(form().get("token", "").encode(), form_token().encode()):
         raise LoginRefused(reason="this form is not of a page of this registry; open the page again")
     return identity
