@@ -17,6 +17,8 @@ from dualreg.remote.reach import Reach
 
 #: Seconds after which metadata are fetched again, and after which a failed fetch is tried again.
 _MAX_AGE, _RETRY = 600.0, 15.0
+#: Errors of documents whose members are not of the types that they should be.
+UNUSABLE = (ValueError, TypeError, OverflowError, RecursionError)
 
 
 class Endpoints(NamedTuple):
@@ -100,6 +102,6 @@ class IssuerMetadata:
         try:
             self._endpoints = Endpoints.parse(fetch_document(self._url, self.reach), self.issuer)
             self._due = time.monotonic() + _MAX_AGE
-        except (RemoteError, ValueError, RecursionError) as error:
+        except (RemoteError, *UNUSABLE) as error:
             self._failure = safe_line(error)
             self._due = time.monotonic() + _RETRY

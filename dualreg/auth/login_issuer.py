@@ -19,7 +19,7 @@ from authlib.oauth2.rfc8628 import DEVICE_CODE_GRANT_TYPE
 from authlib.oidc.core import CodeIDToken
 from joserfc.errors import JoseError
 
-from dualreg.auth.issuer_metadata import Endpoints, IssuerMetadata
+from dualreg.auth.issuer_metadata import UNUSABLE, Endpoints, IssuerMetadata
 from dualreg.auth.key_sources import send
 from dualreg.auth.tokens import TokenInvalid, Verifier, verified_header
 from dualreg.errors import IssuerUnavailable, LoginRefused
@@ -185,7 +185,7 @@ class LoginIssuer:
                 yield endpoints, client
             except AuthlibBaseError as error:
                 raise _refused(str(error.error), str(error.description or "")) from error
-            except (RemoteError, ValueError, RecursionError) as error:
+            except (RemoteError, *UNUSABLE) as error:
                 raise IssuerUnavailable(reason=safe_line(error)[:_SHOWN]) from error
 
     def _require_own(self, endpoints: Endpoints, answer: Mapping[str, str]) -> None:

@@ -502,6 +502,8 @@ def test_no_password(make: Make, issuer: LoginIssuer) -> None:
         (status(200, b"<html>"), 503, "no JSON object"),
         (status(200, b"[]"), 503, "no JSON object"),
         (status(200, b"{" * 100_000), 503, ""),
+        (status(200, b'{"expires_in": [1]}'), 503, ""),
+        (status(200, b'{"expires_in": Infinity}'), 503, ""),
         (status(200, b"{}"), 403, "the ID token is refused"),
         (status(302, Location="http://127.0.0.1:1/"), 503, ""),
         (status(400, b'{"error": "invalid_client", "error_description": "who<b>?"}'), 403, "who&lt;b&gt;?"),
@@ -527,6 +529,7 @@ def test_issuers_that_fail(make: Make, issuer: LoginIssuer, answer: Any, code: i
         {"authorization_endpoint": "http://evil.example/"},
         {"token_endpoint": ["https://x"]},
         {"token_endpoint": "file:///etc/passwd"},
+        {"token_endpoint_auth_methods_supported": 5},
     ],
 )
 def test_metadata_that_cannot_be_used(
