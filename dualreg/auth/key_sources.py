@@ -21,6 +21,8 @@ _MAX_AGE = 600.0
 _MAX_AGE_UNKNOWN_KEY = 30.0
 #: Seconds that a fetch may take, and the bytes of the longest document.
 _TIMEOUT = 10.0
+#: Seconds of a first fetch that others wait for: a stalled issuer takes no more of their threads' time.
+_PATIENCE = 3.0
 _DOCUMENT_LIMIT = 1 << 20
 _log = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ class UrlKeys:
         self._lock = Lock()
         self._keys = TrustedKeys()
         self._attempted = -_MAX_AGE
+        self._began: float | None = None
 
     def key_for(self, header: dict[str, Any]) -> Key | None:
         self._refresh(_MAX_AGE)
@@ -73,11 +76,9 @@ class UrlKeys:
     def _refresh(self, max_age: float) -> None:
         """Fetch the keys unless that was attempted within *max_age* seconds.
 
-        Only one thread fetches; the others wait for it if there are no keys yet, and else go on with those.
+        Only one thread fetches; the others go on with the keys that there are, if there are any.
         """
-        if time.monotonic() - self._attempted < max_age or not self._lock.acquire(
-            blocking=not self._keys.keys
-        ):
+        if time.monotonic() - self._attempted < max_age or not self._lock.acquire(timeout=self._patience()):
             return
         try:
             if time.monotonic() - self._attempted >= max_age:
@@ -85,14 +86,22 @@ class UrlKeys:
         finally:
             self._lock.release()
 
+    def _patience(self) -> float:
+        """Return for how many seconds to wait for another thread that fetches: none if there are keys."""
+        if self._keys.keys:
+            return 0.0
+        now = time.monotonic()
+        return max((self._began or now) + _PATIENCE - now, 0.0)
+
     def _attempt(self) -> None:
         """Fetch the keys. Until that has ended it was not attempted, so others wait if there are none yet."""
+        self._began = time.monotonic()
         try:
             self._keys = TrustedKeys.parse(self._fetch())
         except (OSError, ValueError, RecursionError) as error:
             _log.error("cannot fetch keys from %s: %s", redact(self._url), safe_line(error))
         finally:
-            self._attempted = time.monotonic()
+            self._attempted, self._began = time.monotonic(), None
 
     def _fetch(self) -> bytes:
         """Return the document with the keys, which the issuer may have at another address like its own."""

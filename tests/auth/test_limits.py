@@ -446,6 +446,35 @@ def test_a_slow_issuer_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting.join(10)
 
 
+def test_a_stalled_issuer_without_keys_stops_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens that come with the first one wait for its keys, but not until the fetch is given up."""
+    fetching, go_on = Event(), Event()
+
+    def fetch(*_: object) -> bytes:
+        fetching.set()
+        go_on.wait(10)
+        return forged.SIGNER_PEM
+
+    monkeypatch.setattr(key_sources, "fetch_document", fetch)
+    monkeypatch.setattr(key_sources, "_PATIENCE", 0.2)
+    own = UrlKeys("https://x")
+    header = {"kid": next(iter(TrustedKeys.parse(forged.SIGNER_PEM).keys))}
+    first = Thread(target=own.key_for, args=(header,))
+    first.start()
+    assert fetching.wait(10)
+    began = time.monotonic()
+    assert own.key_for(header) is None
+    assert time.monotonic() - began < 5
+    monkeypatch.setattr(key_sources, "_PATIENCE", 10.0)
+    found: list[object] = []
+    second = Thread(target=lambda: found.append(own.key_for(header)))
+    second.start()
+    go_on.set()
+    for thread in (first, second):
+        thread.join(10)
+    assert found != [None]
+
+
 @pytest.mark.parametrize(
     "step",
     [
