@@ -36,13 +36,24 @@ class Endings:
             Unauthenticated: the account was removed, even if there is another one of that name, or is
                 disabled, or has had another password since then, or has to log in by its issuer again.
         """
-        since = self._since().get(account)
+        since = self._since_of(account)
         if since is None and self._directory.find(account) is None:
             raise Unauthenticated(error="invalid_token", reason=f"the account {account} was removed")
         if since == math.inf:
             raise Unauthenticated(error="invalid_token", reason=f"the account {account} may not log in")
         if since and issued_at < since:
             raise Unauthenticated(error="invalid_token", reason="the account or its password has changed")
+
+    def _since_of(self, account: str) -> float | None:
+        """Return since when the tokens of the account count; somebody who may log in again does not wait."""
+        since = self._since().get(account)
+        if since == math.inf:
+            entry = self._directory.find(account)
+            if entry and not (entry.disabled or entry.ended):
+                with self._lock:
+                    self._cache.clear()
+                return self._since().get(account)
+        return since
 
     @cachedmethod(attrgetter("_cache"), lock=attrgetter("_lock"))
     def _since(self) -> Mapping[str, float]:

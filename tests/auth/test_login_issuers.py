@@ -445,6 +445,9 @@ def test_keys_end_unless_the_login_is_renewed(make: Make, issuer: LoginIssuer, c
     _settle(issuer, clock)
     assert browser.log_in(issuer).status_code == 200
     assert may_pull(own, "alice", key)
+    # At once, although the process remembers for half a minute that the login had ended.
+    headers = bearer(own.token(READ, headers=basic("alice", key)))
+    assert own.client.get("/v2/team/app/tags/list", headers=headers).status_code == 404
 
 
 def _settle(issuer: LoginIssuer, clock: Clock) -> None:
