@@ -114,3 +114,25 @@ def test_disabled_accounts(own: Guarded, issuer: LoginIssuer) -> None:
     found = post(own, "/login/device/key", **DEVICE)
     assert "the account alice is disabled" in found.json["error_description"]
     assert not own.accounts.keys_of("alice")
+
+
+def test_devices_that_begin_many_logins(own: Guarded, issuer: LoginIssuer) -> None:
+    """Thirty within a minute from one network; nothing is asked of the issuer for further ones."""
+    del issuer
+    assert {post(own, "/login/device").status_code for _ in range(30)} == {200}
+    found = post(own, "/login/device")
+    assert (found.status_code, found.json["error"]) == (429, "temporarily_unavailable")
+    assert found.headers["Retry-After"] == "2"
+    other = {"REMOTE_ADDR": "192.0.2.1"}
+    assert own.client.post("/login/device", environ_overrides=other).status_code == 200
+    assert post(own, "/login/device/key", **DEVICE).json == {"error": "authorization_pending"}
+
+
+@pytest.mark.parametrize("path", ["/login/device", "/login/device/key"])
+def test_devices_need_https(guard: Callable[..., Guarded], issuer: LoginIssuer, path: str) -> None:
+    """As browsers do."""
+    issuer.confirmed = True
+    table = {"issuer": issuer.url, "client_id": CLIENT}
+    found = post(guard(login_issuers={"corp": table}, public_url="http://hub.example"), path, **DEVICE)
+    assert found.status_code == 403
+    assert "logins need https" in found.json["error_description"]

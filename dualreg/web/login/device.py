@@ -12,13 +12,14 @@ from flask import Blueprint, Response, g, request
 
 from dualreg.auth.login_issuer import Pending
 from dualreg.errors import RegistryError, RequestInvalid
+from dualreg.networks import network_of
 from dualreg.web.context import audit, registry, self_service
 from dualreg.web.credentials import claim_account
 from dualreg.web.forwarded import client_address
 from dualreg.web.identified import current_id
 from dualreg.web.login.keys import lifetime_of
-from dualreg.web.login.page import form
-from dualreg.web.login.services import logins
+from dualreg.web.login.page import form, require_secure
+from dualreg.web.login.services import devices, logins
 from dualreg.web.responses import json_response
 from dualreg.web.v2.errors import V2_ERRORS
 
@@ -46,14 +47,21 @@ def is_asked() -> bool:
 
 
 def post_device() -> Response:
-    """Return the code that somebody has to enter in a browser, and where."""
+    """Return the code that somebody has to enter in a browser, and where.
+
+    Raises:
+        TooManyRequests: devices of the client's network have begun too many logins within a minute.
+    """
+    require_secure()
     issuer = _issuer(form())
+    devices().take(network_of(client_address()))
     found = logins().begin_device(issuer)
     return json_response({"issuer": issuer, **{name: found[name] for name in _TOLD if name in found}})
 
 
 def post_device_key() -> Response:
     """Return a key once somebody has entered the code; until then, that it is pending."""
+    require_secure()
     given = form()
     issuer, lifetime = _issuer(given), lifetime_of(given.get("expires", ""))
     audit().ready()

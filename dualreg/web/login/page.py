@@ -64,7 +64,7 @@ def render_error(error: RegistryError) -> Response:
 
 
 def require_secure() -> None:
-    """Check that cookies cannot be read on their way.
+    """Check that cookies and keys cannot be read on their way.
 
     Raises:
         LoginRefused: they can.
