@@ -572,7 +572,7 @@ def test_a_stalled_issuer_keeps_others_waiting_for_nothing(make: Make, issuer: L
         thread.join()
 
 
-def test_failed_logins_count(make: Make, issuer: LoginIssuer) -> None:
+def test_failed_logins_count(make: Make, issuer: LoginIssuer, tmp_path: Path) -> None:
     """A hundred from one address within 15 minutes; passwords and other addresses are counted apart."""
     own = make()
     bob = own.account("bob", ("team/*", "pull"))
@@ -585,6 +585,7 @@ def test_failed_logins_count(make: Make, issuer: LoginIssuer) -> None:
     assert answer.status_code == 429
     assert 0 < int(answer.headers["Retry-After"]) <= 900
     assert len(issuer.said) == count
+    assert [line["status"] for line in audit(tmp_path, "denied")] == [403] * 100 + [429]
     assert own.ask(READ, headers=bob).status_code == 200
     assert own.accounts.unlock_address("127.0.0.1") == 100
     assert browser.log_in(issuer).status_code == 200

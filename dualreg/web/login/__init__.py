@@ -4,10 +4,10 @@ The pages need no scripts. What changes something is a form of a page of ours, s
 and the token that the page contains. The cookie is valid for nothing else: registry and API take credentials.
 """
 
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Response, g, request
 
 from dualreg.auth.external_logins import ExternalLogins
-from dualreg.errors import RegistryError
+from dualreg.errors import RegistryError, TooManyAttempts
 from dualreg.web.context import writes
 from dualreg.web.credentials import count_request
 from dualreg.web.login import browser, device, keys, services
@@ -40,4 +40,5 @@ def _guard() -> None:
 
 def _render(error: RegistryError) -> Response:
     """Return an error as the client can read it: a page, or what RFC 6749 has for terminals."""
+    g.locked_out = isinstance(error, TooManyAttempts)  # for the audit log
     return (device.render if device.is_asked() else render_error)(error)
