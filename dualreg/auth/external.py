@@ -64,8 +64,8 @@ class ExternalAccounts:
         Its groups become those that the claims say; those that the operator added it to stay.
 
         Raises:
-            LoginRefused: the rules do not let the person in, the account is disabled, or its name is that of
-                another one.
+            LoginRefused: the rules do not let the person in, the account is disabled or removed at this
+                moment, or its name is that of another one.
         """
         subject = _subject(claims)
         groups = _texts(claims.get(rules.groups_claim))
@@ -82,7 +82,8 @@ class ExternalAccounts:
             row = tx.accounts.find(account)
             if row and row.disabled_at:
                 raise LoginRefused(reason=f"the account {account} is disabled")
-            tx.accounts.renew(account, tx.now + rules.renewal, ours)
+            if not tx.accounts.renew(account, tx.now + rules.renewal, ours):
+                raise LoginRefused(reason=f"the account {account} has just been removed; begin again")
         return account
 
 

@@ -58,10 +58,14 @@ class AccountQueries:
         return [(name, None if disabled else at) for name, at, disabled in self.connection.execute(query)]
 
     def remove(self, name: str) -> bool:
-        """Delete the account, its memberships and its subject; return whether it existed."""
+        """Delete the account, its memberships and its subject; return whether it existed.
+
+        The account first: a login that renews it at this moment holds its row until it has said all.
+        """
+        removed = self.connection.execute(delete(Accounts).where(Accounts.name == name)).rowcount > 0
         for table in (GroupMembers, ClaimedGroups, AccountSubjects):
             self.connection.execute(delete(table).where(table.account == name))
-        return self.connection.execute(delete(Accounts).where(Accounts.name == name)).rowcount > 0
+        return removed
 
     def list(self) -> Sequence[AccountRow]:
         """Return all accounts, ordered by name."""
@@ -112,14 +116,18 @@ class AccountQueries:
         query = select(AccountSubjects.account, AccountSubjects.issuer, AccountSubjects.subject)
         return {account: (issuer, subject) for account, issuer, subject in self.connection.execute(query)}
 
-    def renew(self, account: str, ends_at: datetime, groups: Iterable[str]) -> None:
-        """Record until when an issuer has vouched for the account, and the groups that it claims."""
-        self.connection.execute(
-            update(Accounts).where(Accounts.name == account).values(login_ends_at=ends_at)
-        )
+    def renew(self, account: str, ends_at: datetime, groups: Iterable[str]) -> bool:
+        """Record until when an issuer has vouched for the account, and the groups that it claims.
+
+        Return False if there is no such account: another one of that name must not have its groups.
+        """
+        renewed = update(Accounts).where(Accounts.name == account).values(login_ends_at=ends_at)
+        if not self.connection.execute(renewed).rowcount:
+            return False
         self.connection.execute(delete(ClaimedGroups).where(ClaimedGroups.account == account))
         if rows := [{"account": account, "group_name": group} for group in sorted(set(groups))]:
             self.connection.execute(insert(self.connection, ClaimedGroups), rows)
+        return True
 
 
 _COLUMNS = (

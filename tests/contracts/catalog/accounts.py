@@ -1,6 +1,7 @@
 """Accounts, groups, permission lines, secrets and failed logins."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -57,6 +58,27 @@ class AccountsContract:
             tx.accounts.enable("alice")
             tx.accounts.remove("bob")
             assert dict(tx.accounts.endings()) == {"alice": began, "carol": clock(), "dave": clock()}
+
+    def test_an_account_that_is_removed_while_somebody_logs_in(self, catalog: Catalog, clock: Clock) -> None:
+        """Nothing of it is left for another account of that name, whichever comes first."""
+        with catalog.begin() as tx:
+            assert tx.accounts.add_subject("https://issuer", "1", "alice") is True
+
+        def remove() -> bool:
+            with catalog.begin() as tx:
+                return tx.accounts.remove("alice")
+
+        with ThreadPoolExecutor(1) as pool:
+            with catalog.begin() as tx:
+                assert tx.accounts.renew("alice", clock(), ["dev"]) is True
+                removing = pool.submit(remove)
+                time.sleep(0.2)
+            assert removing.result(10) is True
+        with catalog.begin() as tx:
+            assert tx.accounts.renew("alice", clock(), ["dev"]) is False
+            assert tx.accounts.add("alice", "hash") is True
+            assert tx.accounts.groups("alice") == frozenset()
+            assert tx.accounts.subjects() == {}
 
     def test_uses_of_keys_and_keys_of_keys(self, catalog: Catalog, clock: Clock) -> None:
         """Uses are those of keys that there are; keys go with the key that they are bound to, in turn."""
