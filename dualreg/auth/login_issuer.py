@@ -7,11 +7,12 @@ RFC 9207 (who sends a browser back); RFC 9700 (best practices).
 import hmac
 import json
 import secrets
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 from authlib.common.errors import AuthlibBaseError
 from authlib.oauth2.client import OAuth2Client
@@ -181,6 +182,7 @@ class LoginIssuer:
                 scope=" ".join(self.scopes),
                 code_challenge_method="S256",
             )
+            client.register_client_auth_method(("client_secret_basic", _add_basic))
             try:
                 yield endpoints, client
             except AuthlibBaseError as error:
@@ -250,6 +252,21 @@ class _Session(NamedTuple):
         form = urlencode({name: value for name, value in data.items() if value})
         url, added, body = auth.prepare("POST", url, dict(headers), form)
         return _Answer(*send(Request("POST", url, added, body.encode()), self.reach, _TIMEOUT))
+
+
+def _add_basic(
+    client: Any,  # noqa: ANN401 -- of Authlib
+    _method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: str,
+) -> tuple[str, Mapping[str, str], str]:
+    """Return a request with the client's id and secret, which Authlib leaves as they are.
+
+    Source: RFC 6749, section 2.3.1: both are encoded as in forms.
+    """
+    text = f"{quote_plus(client.client_id)}:{quote_plus(client.client_secret)}"
+    return url, {**headers, "Authorization": f"Basic {b64encode(text.encode()).decode()}"}, body
 
 
 def _code(text: str) -> str:

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -547,6 +548,21 @@ def test_metadata_that_cannot_be_used(
     assert answer.headers["Retry-After"] == "30"
     issuer.metadata = {}
     assert Browser.at(own).log_in(issuer).status_code == 200
+
+
+def test_a_secret_of_any_characters(make: Make, issuer: LoginIssuer, tmp_path: Path) -> None:
+    """It is encoded as RFC 6749 has it: a plus, as in base64, would be a blank for issuers that decode."""
+    (tmp_path / "other").write_text("a+b%c: é/~=")
+    found: list[str] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        found.append(base64.b64decode(handler.headers["Authorization"].removeprefix("Basic ")).decode())
+        status(400, b'{"error": "invalid_client"}')(handler)
+
+    issuer.answer = [answer]
+    browser = Browser.at(make(client_secret_file=str(tmp_path / "other"), client_id="https://hub"))
+    assert browser.log_in(issuer).status_code == 403
+    assert found == ["https%3A%2F%2Fhub:a%2Bb%25c%3A+%C3%A9%2F~%3D"]
 
 
 def test_a_stalled_issuer_keeps_others_waiting_for_nothing(make: Make, issuer: LoginIssuer) -> None:
