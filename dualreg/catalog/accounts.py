@@ -119,9 +119,10 @@ class AccountQueries:
     def renew(self, account: str, ends_at: datetime, groups: Iterable[str]) -> bool:
         """Record until when an issuer has vouched for the account, and the groups that it claims.
 
-        Return False if there is no such account: another one of that name must not have its groups.
+        Return False if there is no such account of an issuer: another one of that name is not to be touched.
         """
-        renewed = update(Accounts).where(Accounts.name == account).values(login_ends_at=ends_at)
+        known = (Accounts.name == account) & Accounts.login_ends_at.is_not(None)
+        renewed = update(Accounts).where(known).values(login_ends_at=ends_at)
         if not self.connection.execute(renewed).rowcount:
             return False
         self.connection.execute(delete(ClaimedGroups).where(ClaimedGroups.account == account))

@@ -77,6 +77,8 @@ class AccountsContract:
         with catalog.begin() as tx:
             assert tx.accounts.renew("alice", clock(), ["dev"]) is False
             assert tx.accounts.add("alice", "hash") is True
+            assert tx.accounts.renew("alice", clock(), ["dev"]) is False
+            assert tx.accounts.find("alice") == AccountRow("alice", "hash", robot=False, created_at=clock())
             assert tx.accounts.groups("alice") == frozenset()
             assert tx.accounts.subjects() == {}
 
