@@ -28,8 +28,8 @@ from dualreg.settings.values import chosen, format_duration, in_window
 
 #: Settings that a child gets from the server, from whatever origin; it has no others.
 _SHARED = (
-    "store", "database", "sparse_indexes", "strict_manifests", "audit", "bridge", "min_free",
-    "mirrors", "upstreams", "log_format", "log_level",
+    "store", "store_fallback", "s3_endpoint", "s3_region", "database", "sparse_indexes", "strict_manifests",
+    "audit", "bridge", "min_free", "mirrors", "upstreams", "log_format", "log_level",
 )  # fmt: skip
 _SHARED_BY_GC = (
     "upload_ttl",

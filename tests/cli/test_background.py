@@ -90,3 +90,17 @@ def test_a_collection_knows_how_long_images_of_upstreams_stay() -> None:
     }
     settings = Settings.model_validate({"upstreams": tables})
     assert Settings.from_env(child_environment(settings)).upstreams == settings.upstreams
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {},
+        {"store": "s3://bucket/x", "s3_endpoint": "http://10.0.0.1:9000", "s3_region": "eu"},
+        {"store": "s3://bucket/x", "store_fallback": "file:///srv/registry"},
+    ],
+)
+def test_a_child_has_the_stores_of_the_server(chosen: dict[str, str]) -> None:
+    """All of them, at the same place: to another process, blobs there would be lost."""
+    settings = Settings.model_validate(chosen)
+    assert Settings.from_env(child_environment(settings)).store_urls == settings.store_urls
