@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from dualreg.assembly import catalog_of
+from dualreg.catalog.leading import lead
 from dualreg.catalog.tasks import TaskRow
 from dualreg.cli import garbage, retention, scrub
 from dualreg.cli.admin import audited_registry
@@ -37,6 +38,8 @@ TASKS = {task.name: task for task in (garbage.TASK, retention.TASK, scrub.TASK)}
 _MIRROR, _WEBHOOK = "mirror/", "webhook/"
 #: Seconds between two looks at whether a task on a server has ended, and in which it has to begin.
 _POLL, _BEGINNING = 1.0, 60.0
+#: Statuses of runs that have not done what they were to.
+_BAD = ("failed", "interrupted")
 _HEADINGS = ("TASK", "SCHEDULE", "LAST RUN", "TOOK", "RESULT", "NEXT RUN", "INSTANCE")
 
 
@@ -55,10 +58,15 @@ class Control:
     def start(self, name: str) -> None:
         require_task(name, self._settings)
         row = self._registry.task_runs.find(name)
-        if row and is_running(row):
+        if row and is_running(row) and self._is_led(name):
             raise ValueError(f"{name} is being run by {row.instance}; `dualreg tasks` shows when it ends")
         if self._start:
             self._start(name)
+
+    def _is_led(self, name: str) -> bool:
+        """Return whether a process runs the task: what is known of one of another machine may be old."""
+        with lead(catalog_of(self._registry), TASKS[name].duty) as led:
+            return led is None
 
 
 def require_task(name: str, settings: Settings) -> None:
@@ -132,12 +140,12 @@ def _run_there(admin: Administration, name: str) -> str:
     while True:
         time.sleep(_POLL)
         found = next(each for each in admin.tasks.list() if each.name == name)
-        if found.started_at != before and found.ended_at:
+        if found.started_at != before and (found.ended_at or found.status == "interrupted"):
             break
         if found.started_at == before and time.monotonic() > began + _BEGINNING:
             raise click.ClickException(f"{name} does not begin; the log of the server says why")
-    if found.status in ("failed", "interrupted"):
-        raise click.ClickException(f"{name}: {found.result or found.status}")
+    if found.status in _BAD:
+        raise click.ClickException(": ".join(filter(None, (name, found.status, found.result))))
     return found.result
 
 
@@ -193,7 +201,8 @@ def _scrubbing(listed: ListedTask, registry: Registry, settings: Settings) -> Li
     result = "; ".join(filter(None, (listed.result, scrub.outlook(registry))))
     if not settings.fsck_rate:
         return replace(listed, result=result)
-    return replace(listed, schedule=f"always, {sized(settings.fsck_rate)}/s", status="running", result=result)
+    status = listed.status if listed.status in _BAD else "running"
+    return replace(listed, schedule=f"always, {sized(settings.fsck_rate)}/s", status=status, result=result)
 
 
 def _webhook(each: ListedWebhook) -> ListedTask:

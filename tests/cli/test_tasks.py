@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import update
@@ -19,12 +21,15 @@ from dualreg.catalog.clock import utc_now
 from dualreg.catalog.leading import Duty, lead
 from dualreg.catalog.retention import RetentionRule
 from dualreg.catalog.tables import Blobs
-from dualreg.cli import main, turns
+from dualreg.cli import main, tasks, turns
 from dualreg.cli.control import ServedTasks
 from dualreg.cli.output import minute
+from dualreg.cli.tasks import Control
 from dualreg.image.names import RepositoryName
 from dualreg.maintenance.retention import RetentionRun
 from dualreg.maintenance.scrubbing import RUN_AGE
+from dualreg.operations.tasks import StartedTask
+from dualreg.registry import processes
 from dualreg.settings import Settings
 from dualreg.storage.filesystem import FilesystemStore
 from tests.contracts.catalog.rows import push
@@ -147,6 +152,58 @@ def test_a_server_starts_a_task_once(settings: Settings) -> None:
         assert [text.partition(";")[0] for text in answers] == ["", *["retention was started already"] * 3]
         assert until(lambda: registry.tags.count() == 1)
         assert until(lambda: not start())
+
+
+def test_a_run_of_a_machine_that_is_gone_is_in_nobodys_way(settings: Settings) -> None:
+    """Whether it goes on is not known there; the lease tells."""
+    started = list[str]()
+    with closing(open_registry(settings)) as registry:
+        with registry.state.catalog.begin() as tx:
+            tx.tasks.begin("retention", "there", "another-boot 1 1 1")
+        control = Control(registry, settings, started.append)
+        with lead(registry.state.catalog, Duty.RETENTION), pytest.raises(ValueError, match="run by there"):
+            control.start("retention")
+        control.start("retention")
+    assert started == ["retention"]
+
+
+def test_nobody_waits_for_the_end_of_a_run_that_was_interrupted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor takes one for done that has failed, of a task that goes on all the time."""
+    monkeypatch.setattr(tasks, "_POLL", 0.01)
+    with closing(open_registry(settings)) as registry:
+        catalog = registry.state.catalog
+
+        def begin(_: str) -> None:
+            with catalog.begin() as tx:
+                tx.tasks.begin("scrub", "here", ended)
+
+        def fail(_: str) -> None:
+            with catalog.begin() as tx:
+                tx.tasks.begin("scrub", "here", "")
+                tx.tasks.end("scrub", "", "no room", failed=True)
+
+        with running(["true"], settings.data / "log", {}) as process:
+            ended = processes._name(process.pid)
+            assert until(lambda: process.poll() is not None)
+        for start, said in ((begin, "scrub: interrupted: "), (fail, "scrub: failed: no room")):
+            admin = SimpleNamespace(tasks=_Served(Control(registry, settings, start)))
+            with pytest.raises(click.ClickException, match=said):
+                tasks._run_there(admin, "scrub")
+
+
+class _Served:
+    """The tasks of a server."""
+
+    def __init__(self, control: Control) -> None:
+        self.list, self._start = control.list, control.start
+
+    def start(self, name: str) -> StartedTask:
+        """Start one."""
+        before = next(each.started_at for each in self.list() if each.name == name)
+        self._start(name)
+        return StartedTask(name, before)
 
 
 def test_a_task_that_fails_says_why(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
