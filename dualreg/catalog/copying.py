@@ -22,6 +22,7 @@ from sqlalchemy import (
     exists,
     func,
     select,
+    text,
 )
 from sqlalchemy import Table as SqlTable
 
@@ -37,7 +38,10 @@ from dualreg.catalog.tables import (
     RepositoryBlobs,
     ServiceState,
     Table,
+    TagHistory,
     Uploads,
+    WebhookEvents,
+    WebhookStates,
 )
 from dualreg.catalog.upgrade import upgrade
 
@@ -49,6 +53,14 @@ Advance = Callable[[int, int], object]
 _Row = dict[str, Any]
 #: Stands for a row after the last one.
 _END: tuple[tuple[Any, ...], None] = ((), None)
+#: What has numbers of moves of tags: those that webhooks have looked at may be forgotten, and not used again.
+_MOVES = (TagHistory.id, WebhookStates.position, WebhookEvents.id)
+#: Have SQLite use greater ones.  Source: sqlite.org/autoinc.html
+_NUMBERED = text("UPDATE sqlite_sequence SET seq = max(seq, :last) WHERE name = 'tag_history'")
+_NEW_NUMBERED = text(
+    "INSERT INTO sqlite_sequence (name, seq) SELECT 'tag_history', :last "
+    "WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'tag_history')"
+)
 #: Sums of SHA-256 are as long as one.
 _SUMS = 1 << 256
 
@@ -240,22 +252,28 @@ def _summarize(connection: Connection, table: SqlTable, advance: Advance) -> Sum
     count = total = 0
     for batch in batches(connection.execute(_rows_of(table)), _BATCH):
         for row in batch:
-            text = dumps([*row], default=str, sort_keys=True)
-            total += int.from_bytes(sha256(text.encode()).digest())
+            line = dumps([*row], default=str, sort_keys=True)
+            total += int.from_bytes(sha256(line.encode()).digest())
         count += len(batch)
         advance(len(batch), 0)
     return Summary(count, f"{total % _SUMS:064x}")
 
 
 def _conclude(target: Catalog) -> None:
-    """Have PostgreSQL number new rows after those that were copied with their numbers, and plan for them."""
+    """Have new rows numbered after those that were copied with their numbers; PostgreSQL plans for them."""
     target.settle()
+    with target.engine.begin() as connection:
+        moves = max(connection.scalar(select(func.max(column))) or 0 for column in _MOVES)
+        if connection.dialect.name == "sqlite" and moves:
+            connection.execute(_NUMBERED, {"last": moves})
+            connection.execute(_NEW_NUMBERED, {"last": moves})
     if target.engine.dialect.name != "postgresql":
         return
     with target.engine.begin() as connection:
         for table in Table.metadata.sorted_tables:
             for column in (each for each in table.columns if each.identity is not None):
                 sequence = func.pg_get_serial_sequence(table.name, column.name)
-                last = select(func.coalesce(func.max(column), 1)).scalar_subquery()
+                least = moves if table is TagHistory.__table__ else 0
+                last = max(connection.scalar(select(func.max(column))) or 1, least)
                 connection.execute(select(func.setval(sequence, last)))
             connection.exec_driver_sql(f"ANALYZE {table.name}")

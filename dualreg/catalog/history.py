@@ -31,7 +31,15 @@ from dualreg.catalog import prepared
 from dualreg.catalog.dialects import batches
 from dualreg.catalog.moves import EVERY_MOVE, HistoryPlace, HistoryRow, WantedMoves
 from dualreg.catalog.rows import ORIGINS, Origin
-from dualreg.catalog.tables import Blobs, Manifests, Repositories, TagHistory, Tags, WebhookStates
+from dualreg.catalog.tables import (
+    Blobs,
+    Manifests,
+    Repositories,
+    TagHistory,
+    Tags,
+    Webhooks,
+    WebhookStates,
+)
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 
@@ -130,9 +138,13 @@ class HistoryQueries:
         return None if found is None else Origin(found)
 
     def forget(self, repository: RepositoryName, tag: Tag | None, limit: int) -> tuple[int, set[Digest]]:
-        """Delete up to *limit* rows of a tag; None: of all. Return how many, and the manifests in them."""
-        row = TagHistory
+        """Delete up to *limit* rows of a tag; None: of all. Return how many, and the manifests in them.
+
+        What webhooks have not looked at stays.
+        """
+        row, unread = TagHistory, self._unread()
         query = select(row.id, row.old, row.new).where(row.repository == repository)
+        query = query if unread is None else query.where(row.id <= unread)
         found = self.connection.execute(
             (query if tag is None else query.where(row.tag == tag)).limit(limit)
         ).all()
@@ -156,7 +168,7 @@ class HistoryQueries:
         goes on with its numbers.
         """
         last = self.connection.scalar(select(func.max(TagHistory.id))) or 0
-        unread = self.connection.scalar(select(func.min(WebhookStates.position)))
+        unread = self._unread()
         upto = last - 1 if unread is None else min(unread, last - 1)
         oldest = select(TagHistory.id, TagHistory.at).where(TagHistory.id <= upto)
         rows = self.connection.execute(oldest.order_by(TagHistory.id).limit(limit))
@@ -164,6 +176,11 @@ class HistoryQueries:
         if ids:
             self.connection.execute(delete(TagHistory).where(TagHistory.id.in_(ids)))
         return len(ids)
+
+    def _unread(self) -> int | None:
+        """Return the last row that all webhooks have looked at; None: there are no webhooks."""
+        known = WebhookStates.webhook.in_(select(Webhooks.name))
+        return self.connection.scalar(select(func.min(WebhookStates.position)).where(known))
 
 
 def _history_row(row: Any) -> HistoryRow:  # noqa: ANN401 -- of the table, whose columns are in the same order

@@ -20,6 +20,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.manifests import Manifests
+from dualreg.registry.outbox import Outbox
 from dualreg.registry.pages import SCAN_LIMIT, Page
 from dualreg.registry.preconditions import ANY, Precondition
 from dualreg.registry.state import State
@@ -209,7 +210,9 @@ class History:
         """Forget what a tag, or all tags of a repository, pointed at, and what was deleted along with them.
 
         Tags that exist stay as they are. What nothing but the tag pointed at cannot be restored then.
+        Webhooks get all of it nevertheless.
         """
+        Outbox(self.state.catalog).catch_up()
         moves, digests, gone = 0, set[Digest](), _BATCH
         while gone == _BATCH:
             with self.state.catalog.begin() as tx:

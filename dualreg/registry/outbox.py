@@ -6,6 +6,7 @@ other, unless the receiver is down.
 """
 
 import random
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -28,6 +29,8 @@ _LONGEST, _LONGEST_DOWN = 600.0, 60.0
 _LONGEST_ASKED = 3600.0
 #: Attempts before anything is given up: while no server runs, nothing fails, and time passes all the same.
 _LEAST = 10
+#: Seconds to wait for writers before moves are forgotten, and between two looks at them.
+_WRITERS, _SETTLING = 10.0, 0.02
 #: Doublings after which any wait is the longest.
 _DOUBLINGS = 20
 
@@ -99,6 +102,16 @@ class Outbox:
             return False
         with self.catalog.begin() as tx:
             return self._collect(tx, upto)
+
+    def catch_up(self) -> None:
+        """Collect all that has happened, also beside the process that delivers; without webhooks, nothing.
+
+        On PostgreSQL, what writes for long may keep moves uncollected that were made after it began.
+        """
+        until = time.monotonic() + _WRITERS
+        while self.webhooks() and (self.collect() or (self.is_settling and time.monotonic() < until)):
+            if self.is_settling:
+                time.sleep(_SETTLING)
 
     def _collect(self, tx: Transaction, upto: int) -> bool:
         webhooks, states = tx.webhooks.list(), dict[str, WebhookState]()

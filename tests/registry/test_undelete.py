@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from dualreg.assembly import build_registry
-from dualreg.catalog.copying import open_copy, snapshot
+from dualreg.catalog.copying import at_one_instant, copy_rows, open_copy, snapshot
 from dualreg.catalog.retention import RetentionRule
 from dualreg.catalog.rows import QuotaRow
+from dualreg.catalog.webhooks import WebhookRow
 from dualreg.errors import (
     BlobUnknown,
     DeletedForGood,
@@ -28,6 +29,7 @@ from dualreg.maintenance.gc import Collected, Collection
 from dualreg.maintenance.retention import RetentionRun
 from dualreg.patterns import EVERYWHERE
 from dualreg.registry import Registry
+from dualreg.registry.outbox import Outbox
 from dualreg.registry.state import Retention
 from tests import builders
 from tests.conftest import Clock
@@ -328,6 +330,21 @@ def test_forget(registry: Registry, clock: Clock) -> None:
         registry.history.repository_restoration(NAME)
     collect(registry, clock)
     assert [*registry.state.store.walk()] == []
+
+
+def test_forget_takes_nothing_from_webhooks(registry: Registry) -> None:
+    """They get what happened before it was forgotten; in a copy, too, numbers of moves are not used again."""
+    registry.webhooks.add(WebhookRow("all", "http://a", "docker", ("*",), ("push", "delete")))
+    push_v2(registry, NAME, TAG, SCHEMA2)
+    registry.repositories.delete(NAME)
+    assert registry.history.forget(NAME).moves == 2
+    ids = [each.event.id for each in registry.webhooks.events("all")]
+    assert len(ids) == 2
+    with fresh_registry() as copy, at_one_instant(registry.state.catalog) as rows:
+        assert copy_rows(rows, copy.state.catalog)
+        push_v2(copy, NAME, TAG, SCHEMA2)
+        Outbox(copy.state.catalog).catch_up()
+        assert [each.event.id for each in copy.webhooks.events("all")] == [*ids, ids[-1] + 1]
 
 
 def test_forget_takes_what_belongs_to_an_image(registry: Registry, clock: Clock) -> None:

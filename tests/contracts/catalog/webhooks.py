@@ -6,10 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import pairwise
 
+from sqlalchemy import delete
+
 from dualreg.acting import Api, acting
 from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.moves import HistoryRow
 from dualreg.catalog.outbox import Backlog, OutboxQueries, QueueRow
+from dualreg.catalog.tables import Webhooks
 from dualreg.catalog.webhooks import WebhookRow
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.outbox import Outbox
@@ -106,6 +109,20 @@ class WebhooksContract:
             tx.webhooks.advance("all", outbox(tx).last())
             assert [tx.history.trim(tx.now, 9) for _ in range(2)] == [1, 0]
             assert len(outbox(tx).moves(0, outbox(tx).last(), 9)) == 1
+
+    def test_nobody_forgets_what_webhooks_have_not_seen(self, catalog: Catalog) -> None:
+        """Moves that were not looked at stay; what waits for a webhook that was removed keeps nothing."""
+        with catalog.begin() as tx:
+            push(tx, NAME, "a")
+            tx.webhooks.add(ALL)
+            push(tx, OTHER, "a", "b")
+            assert tx.history.forget(NAME, None, 9)[0] == 1
+            assert tx.history.forget(OTHER, Tag("a"), 9)[0] == 0
+            tx.webhooks.advance("all", outbox(tx).last())
+            assert tx.history.forget(OTHER, Tag("a"), 9)[0] == 1
+            tx.webhooks.advance("all", 0)
+            tx.connection.execute(delete(Webhooks))
+            assert tx.history.forget(OTHER, None, 9)[0] == 1
 
     def test_pushes_at_once_miss_nothing(self, catalog: Catalog) -> None:
         """However clients move tags, and whenever they commit, the outbox gets each move, in order."""
