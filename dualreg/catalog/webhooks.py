@@ -80,21 +80,31 @@ class WebhookQueries:
         added = row.on_conflict_do_nothing().returning(Webhooks.name)
         if self.connection.scalar(added) is None:
             return False
+        self._forget(webhook.name)  # of a former one, which a copy of what operators have set did not have
         self.begin(webhook.name)
         return True
 
-    def begin(self, name: str) -> None:
-        """Note that a webhook gets what happens from now on, unless it is known how far it is."""
+    def begin(self, name: str) -> WebhookState | None:
+        """Note that a webhook gets what happens from now on, unless it is known how far it is.
+
+        Return how far it is, as ``lock``; None: it was removed meanwhile.
+        """
         last = select(func.coalesce(func.max(TagHistory.id), 0)).scalar_subquery()
-        row = insert(self.connection, WebhookStates).values(webhook=name, position=last)
+        known = select(Webhooks.name, last).where(Webhooks.name == name).with_for_update(read=True)
+        row = insert(self.connection, WebhookStates).from_select(["webhook", "position"], known)
         self.connection.execute(row.on_conflict_do_nothing())
+        return self.lock(name)
 
     def remove(self, name: str) -> bool:
         """Delete a webhook, with all that waits for it; return whether there was one."""
+        found = self.connection.execute(delete(Webhooks).where(Webhooks.name == name)).rowcount > 0
         self.lock(name)
+        self._forget(name)
+        return found
+
+    def _forget(self, name: str) -> None:
         for table in (WebhookEvents, WebhookQueues, WebhookStates):
             self.connection.execute(delete(table).where(table.webhook == name))
-        return self.connection.execute(delete(Webhooks).where(Webhooks.name == name)).rowcount > 0
 
     def list(self) -> Sequence[WebhookRow]:
         """Return all webhooks, by name."""

@@ -268,7 +268,7 @@ def _event(each: QueuedEvent) -> Mapping[str, object]:
 
 @webhook.command()
 @click.argument("name")
-@click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
+@click.argument("ids", nargs=-1, type=click.IntRange(1, 2**63 - 1), metavar="[ID]...")
 @click.option(
     "--since", metavar="TIME",
     help="Send everything again that happened since then, such as 2026-01-31T12:00Z.",

@@ -114,10 +114,11 @@ class Outbox:
                 time.sleep(_SETTLING)
 
     def _collect(self, tx: Transaction, upto: int) -> bool:
-        webhooks, states = tx.webhooks.list(), dict[str, WebhookState]()
-        for each in webhooks:
-            tx.webhooks.begin(each.name)  # one that came by a rebuild
-            if state := tx.webhooks.lock(each.name):
+        webhooks, states = list[WebhookRow](), dict[str, WebhookState]()
+        for each in tx.webhooks.list():
+            # One that came by a rebuild begins now; one that was removed meanwhile does not.
+            if state := tx.webhooks.lock(each.name) or tx.webhooks.begin(each.name):
+                webhooks.append(each)
                 states[each.name] = state
         first = min((state.position for state in states.values()), default=upto)
         queries = OutboxQueries(tx.connection, tx.now)

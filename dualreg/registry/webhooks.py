@@ -158,16 +158,51 @@ class Webhooks:
         Raises:
             ValueError: there is no webhook of that name, or an event of *ids* is unknown.
         """
-        with self.catalog.begin() as tx:
-            webhook, outbox = _found(tx, name), OutboxQueries(tx.connection, tx.now)
-            state, count = tx.webhooks.lock(name), 0
-            for events in _chosen(outbox, webhook, state.position if state else 0, ids, since):
-                count += len(events)
-                if not dry_run:
-                    outbox.queue(name, events)
-            if not dry_run:
-                _hasten(tx, name)
+        with self.catalog.read() as tx:
+            webhook, state = _found(tx, name), tx.webhooks.states().get(name)
+        count = 0
+        for events in self._chosen(webhook, state.position if state else 0, ids, since):
+            count += len(events)
+            if events and not dry_run:
+                self._queue(name, events)
+        if not dry_run:
+            self.hasten(name)
         return count
+
+    def _queue(self, name: str, events: Collection[HistoryRow]) -> None:
+        """Have events wait: few at a time, as pushes on SQLite wait for the transaction."""
+        with self.catalog.begin(durable=False) as tx:  # ``hasten`` is durable, and so is what was before
+            if tx.webhooks.begin(name) is None:
+                raise _unknown(name)
+            OutboxQueries(tx.connection, tx.now).queue(name, events)
+
+    def _chosen(
+        self, webhook: WebhookRow, position: int, ids: Collection[int], since: datetime | None
+    ) -> Iterator[Sequence[HistoryRow]]:
+        """Yield the events that are replayed, some at a time.
+
+        Raises:
+            ValueError: one of *ids* is unknown.
+        """
+        after = 0
+        if ids:
+            with self.catalog.read() as tx:
+                found = OutboxQueries(tx.connection, tx.now).find(webhook.name, ids)
+            if missing := {*ids} - {event.id for event in found}:
+                raise ValueError(f"no event {min(missing)} is known; nothing is sent again")
+            yield found
+        while not ids:
+            with self.catalog.read() as tx:
+                outbox = OutboxQueries(tx.connection, tx.now)
+                if since:
+                    page = outbox.moves_since(since, after, position, _PAGE)
+                else:
+                    dead = outbox.list(webhook.name, dead=True, after=after, limit=_PAGE)
+                    page = [each.event for each in dead]
+            yield [event for event in page if wants(webhook, event)] if since else page
+            if len(page) < _PAGE:
+                return
+            after = page[-1].id
 
     def trim(self, keep: timedelta | None) -> Iterator[int]:
         """Forget events that were given up longer ago than *keep*, some at a time; yields how many.
@@ -180,6 +215,7 @@ class Webhooks:
             gone = _PAGE
             while keep is not None and gone == _PAGE:
                 with self.catalog.begin() as tx:
+                    tx.webhooks.lock(name)  # what is replayed meanwhile waits again
                     outbox = OutboxQueries(tx.connection, tx.now)
                     gone = outbox.trim(name, tx.now - keep, _PAGE)
                 yield gone
@@ -188,38 +224,17 @@ class Webhooks:
 def _found(tx: Transaction, name: str) -> WebhookRow:
     if webhook := tx.webhooks.find(name):
         return webhook
-    raise ValueError(f"no webhook {name}; `dualreg webhook list` lists them")
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> ValueError:
+    return ValueError(f"no webhook {name}; `dualreg webhook list` lists them")
 
 
 def _hasten(tx: Transaction, name: str) -> None:
     tx.webhooks.lock(name)
     tx.webhooks.change(name, due_at=None)
     OutboxQueries(tx.connection, tx.now).hasten(name)
-
-
-def _chosen(
-    outbox: OutboxQueries, webhook: WebhookRow, position: int, ids: Collection[int], since: datetime | None
-) -> Iterator[Sequence[HistoryRow]]:
-    """Yield the events that are replayed, some at a time.
-
-    Raises:
-        ValueError: one of *ids* is unknown.
-    """
-    if ids:
-        found = outbox.find(webhook.name, ids)
-        if missing := {*ids} - {event.id for event in found}:
-            raise ValueError(f"no event {min(missing)} is known; nothing is sent again")
-        yield found
-        return
-    after, more = 0, True
-    while more:
-        if since:
-            page = outbox.moves_since(since, after, position, _PAGE)
-            yield [event for event in page if wants(webhook, event)]
-        else:
-            page = [each.event for each in outbox.list(webhook.name, dead=True, after=after, limit=_PAGE)]
-            yield page
-        more, after = len(page) == _PAGE, page[-1].id if page else 0
 
 
 def _check(webhook: WebhookRow) -> None:

@@ -113,24 +113,23 @@ class _Webhook:
         """Begin to send nothing more."""
         self._ended.set()
         self.wake.set()
-        self._pool.shutdown(wait=False)
 
     def join(self) -> None:
         """Wait for what is being sent after ``end``."""
         self._thread.join()
-        self._pool.shutdown()
 
     def _is_over(self) -> bool:
         return self._ended.is_set() or self._delivery.stop.is_set()
 
     def _run(self) -> None:
-        while not self._is_over():
-            seconds = self._delivery.guard(self._step)
-            if self._sending:
-                wait(self._sending, timeout=seconds, return_when=FIRST_COMPLETED)
-            else:
-                self.wake.wait(seconds)
-            self.wake.clear()
+        with self._pool:  # which ends with this thread alone: it takes nothing more then
+            while not self._is_over():
+                seconds = self._delivery.guard(self._step)
+                if self._sending:
+                    wait(self._sending, timeout=seconds, return_when=FIRST_COMPLETED)
+                else:
+                    self.wake.wait(seconds)
+                self.wake.clear()
 
     def _step(self) -> float:
         """Begin to send what is due; return for how many seconds to wait then."""

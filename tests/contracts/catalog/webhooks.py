@@ -2,10 +2,12 @@
 
 import random
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import pairwise
 
+import pytest
 from sqlalchemy import delete
 
 from dualreg.acting import Api, acting
@@ -15,6 +17,7 @@ from dualreg.catalog.outbox import Backlog, OutboxQueries, QueueRow
 from dualreg.catalog.tables import Webhooks
 from dualreg.catalog.webhooks import WebhookRow
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry import webhooks as webhooks_module
 from dualreg.registry.outbox import Outbox
 from tests.conftest import Clock
 from tests.contracts.catalog.rows import MANIFEST, NAME, OTHER, artifact, push, record
@@ -58,6 +61,48 @@ class WebhooksContract:
             assert outbox(tx).list("all", dead=False, after=0, limit=9) == []
             assert outbox(tx).due("all", (), 9) == []
             assert list(tx.webhooks.states()) == ["some"]
+
+    def test_a_webhook_that_is_removed_leaves_nothing(self, catalog: Catalog) -> None:
+        """Nor what a collection begins that has listed it before; one of its name begins anew."""
+        with catalog.begin() as tx:
+            tx.webhooks.add(ALL)
+            push(tx, NAME, "a")
+            tx.webhooks.remove("all")
+            assert tx.webhooks.begin("all") is None
+            assert tx.webhooks.states() == {}
+            tx.webhooks.add(ALL)
+            tx.webhooks.advance("all", 0)
+            tx.connection.execute(delete(Webhooks))  # as a copy of the list without it does
+            tx.webhooks.add(ALL)
+            assert tx.webhooks.states()["all"].position == outbox(tx).last()
+
+    def test_a_replay_of_many_events_is_many_transactions(
+        self, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """So that pushes get their turn; all events wait again, each once."""
+        monkeypatch.setattr(webhooks_module, "_PAGE", 2)
+        with catalog.begin() as tx:
+            tx.webhooks.add(ALL)
+            began = tx.now
+            push(tx, NAME, "a", "b", "c", "d", "e")
+        Outbox(catalog).catch_up()
+        with catalog.begin() as tx:
+            assert outbox(tx).give_up("all", None, tx.now, "no") == 5
+        webhooks, seen = webhooks_module.Webhooks(catalog), list[list[int]]()
+        queue = OutboxQueries.queue
+
+        def watch(self: OutboxQueries, webhook: str, events: Collection[HistoryRow]) -> None:
+            seen.append([each.id for each in events])
+            queue(self, webhook, events)
+
+        monkeypatch.setattr(OutboxQueries, "queue", watch)
+        for since in (None, began):
+            assert webhooks.replay("all", since=since, dry_run=True) == 5
+            assert seen == []
+            assert webhooks.replay("all", since=since) == 5
+            assert [len(each) for each in seen] == [2, 2, 1]
+            assert [each.id for each in waiting(catalog, "all")] == [id_ for ids in seen for id_ in ids]
+            seen.clear()
 
     def test_what_waits(self, catalog: Catalog, clock: Clock) -> None:
         """Events are read as they were recorded; queues are due in turn; what was given up is known."""
