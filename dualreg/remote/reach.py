@@ -20,6 +20,16 @@ from dualreg.remote.endpoint import Endpoint
 Address = IPv4Address | IPv6Address
 #: Addresses of IPv6 that stand for one of IPv4 in their last bits.  Source: RFC 6052, section 2.1.
 _NAT64 = IPv6Network("64:ff9b::/96")
+#: Addresses that no network routes to the internet, and that ``ipaddress`` calls global, in some versions: of
+#: IPv4 in other forms, of a translator in this network, and of a site.  Source: IANA, "IPv6 Special-Purpose
+#: Address Registry"; RFC 4291, section 2.5.5.1; RFC 2765, section 2.1; RFC 3879.
+_LOCAL = (
+    IPv6Network("::/96"),
+    IPv6Network("::ffff:0:0:0/96"),
+    IPv6Network("64:ff9b:1::/48"),
+    IPv6Network("5f00::/16"),
+    IPv6Network("fec0::/10"),
+)
 
 
 class AddressRefused(HTTPError):
@@ -119,7 +129,8 @@ def _plain(address: Address) -> Address:
 
 
 def _is_public(address: Address) -> bool:
-    return address.is_global and not address.is_multicast
+    is_local = any(address in network for network in _LOCAL)
+    return address.is_global and not address.is_multicast and not is_local
 
 
 def _kind(address: Address | None) -> tuple[bool, ...]:
