@@ -163,6 +163,11 @@ class OutboxQueries:
         }
         self.connection.execute(update(WebhookQueues).where(own).values(values))
 
+    def restart(self, webhook: str) -> None:
+        """Note that attempts for a webhook which fail do so since now."""
+        failing = (WebhookQueues.webhook == webhook) & WebhookQueues.failing_since.is_not(None)
+        self.connection.execute(update(WebhookQueues).where(failing).values(failing_since=self.now))
+
     def give_up(self, webhook: str, repository: RepositoryName | None, before: datetime, error: str) -> int:
         """Give up what has waited for a webhook since *before* or earlier; return how many events.
 

@@ -109,6 +109,8 @@ def deliver_all(data: Path | None, config: Path | None, parent: int | None) -> N
 
 def _deliver(settings: Settings, outbox: Outbox, stop: Event) -> None:
     networks = parse_networks(settings.webhook_networks)
+    if not stop.is_set():
+        outbox.resume()
     idle = lambda: _is_over(settings, outbox)  # noqa: E731 -- shorter than a function
     Delivery(outbox, stop, settings.public_url, networks, idle).run()
 

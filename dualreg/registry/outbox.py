@@ -31,6 +31,8 @@ _LONGEST_ASKED = 3600.0
 _LEAST = 10
 #: Seconds to wait for writers before moves are forgotten, and between two looks at them.
 _WRITERS, _SETTLING = 10.0, 0.02
+#: How long nothing is attempted at most that fails, while a server runs.
+_IDLE = timedelta(hours=2)
 #: Doublings after which any wait is the longest.
 _DOUBLINGS = 20
 
@@ -132,6 +134,16 @@ class Outbox:
             if last > position:
                 tx.webhooks.advance(each.name, last)
         return len(moves) == _BATCH
+
+    def resume(self) -> None:
+        """Begin to deliver after a time in which no server ran: that time does not count as failures."""
+        with self.catalog.begin() as tx:
+            for name in tx.webhooks.states():
+                state = tx.webhooks.lock(name)
+                if state and state.attempted_at and tx.now - state.attempted_at > _IDLE:
+                    if state.failing_since:
+                        tx.webhooks.change(name, failing_since=tx.now)
+                    OutboxQueries(tx.connection, tx.now).restart(name)
 
     def due(self, webhook: str, busy: Collection[str], limit: int) -> Sequence[QueueRow]:
         """Return up to *limit* repositories whose next event is to be sent now; one, while attempts fail.

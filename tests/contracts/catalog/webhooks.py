@@ -18,7 +18,7 @@ from dualreg.catalog.tables import Webhooks
 from dualreg.catalog.webhooks import WebhookRow
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import webhooks as webhooks_module
-from dualreg.registry.outbox import Outbox
+from dualreg.registry.outbox import Failure, Outbox
 from tests.conftest import Clock
 from tests.contracts.catalog.rows import MANIFEST, NAME, OTHER, artifact, push, record
 
@@ -141,6 +141,27 @@ class WebhooksContract:
             assert of.trim("all", tx.now - timedelta(seconds=1), 9) == 0
             assert [of.trim("all", tx.now, 1) for _ in range(3)] == [1, 1, 0]
             assert of.find("all", [each.id for each in moves] + [10**9]) == moves
+
+    @pytest.mark.parametrize("is_down", [True, False])
+    def test_time_without_a_server_is_no_failure(
+        self, catalog: Catalog, clock: Clock, *, is_down: bool
+    ) -> None:
+        """What failed before it is tried for as long again; what fails all the time is given up."""
+        box, failure = Outbox(catalog), Failure("no", is_down=is_down)
+        with catalog.begin() as tx:
+            tx.webhooks.add(ALL)
+            push(tx, NAME, "a")
+
+        def fail() -> int:
+            clock.advance(timedelta(hours=1))
+            box.resume()  # as a server that is restarted
+            (queue,) = box.due("all", (), 9)
+            return box.record("all", queue, (), failure)
+
+        box.catch_up()
+        assert [fail() for _ in range(12)] == [0] * 12
+        clock.advance(timedelta(days=4))
+        assert [fail() for _ in range(73)] == [0] * 72 + [1]
 
     def test_the_history_keeps_what_webhooks_have_not_seen(self, catalog: Catalog, clock: Clock) -> None:
         """Whatever its age; and always the last row, from which numbers go on in a copy."""
