@@ -247,8 +247,14 @@ class OutboxQueries:
     def trim(self, webhook: str, before: datetime, limit: int) -> int:
         """Delete up to *limit* events that were given up at *before* or earlier; return how many."""
         own = WebhookEvents.webhook == webhook
-        old = select(WebhookEvents.id).where(own, WebhookEvents.dead_at <= before).limit(limit)
-        gone = [*self.connection.scalars(old)]
+        return self._delete(webhook, own & (WebhookEvents.dead_at <= before), limit)
+
+    def drop(self, webhook: str, limit: int) -> int:
+        """Delete up to *limit* events of a webhook that is to be removed; return how many."""
+        return self._delete(webhook, WebhookEvents.webhook == webhook, limit)
+
+    def _delete(self, webhook: str, chosen: ColumnElement[bool], limit: int) -> int:
+        gone = [*self.connection.scalars(select(WebhookEvents.id).where(chosen).limit(limit))]
         self.forget(webhook, gone)
         return len(gone)
 

@@ -107,9 +107,14 @@ class Webhooks:
         Raises:
             ValueError: there is none of that name.
         """
-        with self.catalog.begin() as tx:
+        with self.catalog.read() as tx:
             _found(tx, name)
-            backlog = OutboxQueries(tx.connection, tx.now).backlogs().get(name, Backlog())
+            backlog, gone = OutboxQueries(tx.connection, tx.now).backlogs().get(name, Backlog()), _PAGE
+        while gone == _PAGE:  # few at a time, as pushes on SQLite wait for the transaction
+            with self.catalog.begin(durable=False) as tx:
+                tx.webhooks.lock(name)
+                gone = OutboxQueries(tx.connection, tx.now).drop(name, _PAGE)
+        with self.catalog.begin() as tx:
             tx.webhooks.remove(name)
         return backlog
 

@@ -79,7 +79,7 @@ class WebhooksContract:
     def test_a_replay_of_many_events_is_many_transactions(
         self, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """So that pushes get their turn; all events wait again, each once."""
+        """So that pushes get their turn; all events wait again, each once. So is a removal."""
         monkeypatch.setattr(webhooks_module, "_PAGE", 2)
         with catalog.begin() as tx:
             tx.webhooks.add(ALL)
@@ -103,6 +103,15 @@ class WebhooksContract:
             assert [len(each) for each in seen] == [2, 2, 1]
             assert [each.id for each in waiting(catalog, "all")] == [id_ for ids in seen for id_ in ids]
             seen.clear()
+        dropped, drop = list[int](), OutboxQueries.drop
+
+        def watch_drop(self: OutboxQueries, webhook: str, limit: int) -> int:
+            dropped.append(drop(self, webhook, limit))
+            return dropped[-1]
+
+        monkeypatch.setattr(OutboxQueries, "drop", watch_drop)
+        assert webhooks.remove("all").pending == 5
+        assert (dropped, waiting(catalog, "all"), webhooks.list()) == ([2, 2, 1], [], [])
 
     def test_what_waits(self, catalog: Catalog, clock: Clock) -> None:
         """Events are read as they were recorded; queues are due in turn; what was given up is known."""
