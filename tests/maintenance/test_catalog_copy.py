@@ -116,6 +116,7 @@ def test_a_catalog_moves(databases: Databases, tmp_path: Path, before: str, afte
     } | {
         "account_subjects",
         "claimed_groups",
+        "deleted_images",
         "login_failures",
         "login_successes",
         "immutable_tags",
