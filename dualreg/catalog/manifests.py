@@ -243,14 +243,17 @@ class ManifestQueries:
         self.connection.execute(query)
         return removed
 
-    def uppermost(self, repository_id: int, limit: int) -> tuple[Digest, ...]:
-        """Return up to *limit* manifests that no other one of the repository names."""
+    def uppermost(
+        self, repository_id: int, limit: int, *, among: Collection[Digest] | None = None
+    ) -> tuple[Digest, ...]:
+        """Return up to *limit* manifests, of *among* or of all, that no other one of the repository names."""
         above = (ManifestChildren.repository_id == repository_id) & (
             ManifestChildren.child == Manifests.digest
         )
         query = select(Manifests.digest).where(
             Manifests.repository_id == repository_id, ~exists().where(above)
         )
+        query = query if among is None else query.where(Manifests.digest.in_(among))
         return tuple(self.connection.scalars(query.limit(limit)))
 
 

@@ -146,6 +146,25 @@ class ViewQueries:
         # SQLite would read all of them in their order, to sort none.
         return tuple(sorted({*self.connection.scalars(query)}, key=str))
 
+    def editions(self, repository_id: int, manifests: Collection[Digest]) -> frozenset[Digest]:
+        """Return the manifests that were made of *manifests*, which are few."""
+        query = select(ManifestViews.view).where(
+            ManifestViews.repository_id == repository_id,
+            ManifestViews.manifest.in_(manifests),
+            ManifestViews.kind != V1,
+            ManifestViews.view.is_not(None),
+        )
+        return frozenset(Digest.parse(str(view)) for view in self.connection.scalars(query))
+
+    def made_among(self, repository_id: int, manifests: Collection[Digest]) -> frozenset[Digest]:
+        """Return those of *manifests*, which are few, that were made of others."""
+        query = select(ManifestViews.view).where(
+            ManifestViews.repository_id == repository_id,
+            ManifestViews.kind.in_(kinds_of_manifests(repository_id)),
+            ManifestViews.view.in_([str(each) for each in manifests]),
+        )
+        return frozenset(Digest.parse(str(view)) for view in self.connection.scalars(query))
+
     def is_made_of(self, repository_id: int, view: Digest, manifest: Digest) -> bool:
         """Return whether a manifest was made of another one, or of what was made of that, and so on."""
         views = ManifestViews

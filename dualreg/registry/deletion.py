@@ -116,6 +116,14 @@ def _delete(
             rest = _unlink(state, tx, row, _prune(state, tx, row, rest)) if row else None
 
 
+def _not_made(tx: Transaction, repository: RepositoryRow, manifests: Collection[Digest]) -> set[Digest]:
+    """Return those of *manifests* that clients pushed: what was made of others can be made again."""
+    made = tx.views.made_among(repository.id, manifests) if manifests else frozenset()
+    if made:
+        made -= tx.history.named(repository.name, made) | tx.undelete.named(repository.name, made)
+    return {*manifests} - made
+
+
 def _record(state: State, tx: Transaction, repository: RepositoryRow, manifests: Collection[Digest]) -> None:
     """Record, of manifests that are about to be deleted, what restores them; upstreams have theirs still."""
     if state.retention.undelete and manifests and not tx.repositories.upstream(repository.name):
@@ -268,7 +276,10 @@ def _empty(state: State, tx: Transaction, repository: RepositoryRow, *, force: b
 
     def clear_manifests(repository_id: int, limit: int) -> dict[Digest, list[str]]:
         going = tx.manifests.uppermost(repository_id, limit)
-        _record(state, tx, repository, going)
+        # While it is known that they were made of these.
+        if going and (editions := tx.views.editions(repository_id, going)):
+            going = (*{*going, *tx.manifests.uppermost(repository_id, STEP, among=editions)},)
+        _record(state, tx, repository, _not_made(tx, repository, going))
         return tx.manifests.remove(repository_id, *going) if going else {}
 
     steps: tuple[_Step, ...] = (
@@ -280,6 +291,6 @@ def _empty(state: State, tx: Transaction, repository: RepositoryRow, *, force: b
     for clear, unlink in steps:
         while left and (gone := clear(repository.id, left)):
             unlink(gone)
-            left -= len(gone)
+            left = max(left - len(gone), 0)
     uncount_links(state.policies, tx, repository, unlinked)
     return left == 0

@@ -24,6 +24,7 @@ from dualreg.errors import (
 )
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
+from dualreg.image.editions import Edition
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.maintenance.gc import Collected, Collection
 from dualreg.maintenance.retention import RetentionRun
@@ -206,6 +207,24 @@ def test_a_repository_is_restored(registry: Registry, clock: Clock) -> None:
     assert after["twice"].digest != before["twice"].digest
     assert len(registry.manifests.peek_all(NAME, untagged)) == len(untagged)
     assert registry.history.repository_restoration(NAME) == []
+
+
+def test_editions_are_made_again(registry: Registry) -> None:
+    """They are no images of their own then, unless clients had pushed them, too."""
+    push_v2(registry, NAME, TAG, OCI)
+    push_v2(registry, NAME, Tag("other"), SCHEMA2)
+    row, other = (registry.manifests.find(NAME, tag) for tag in (TAG, Tag("other")))
+    made = registry.editions.make(NAME, row, Edition.SCHEMA2)
+    pushed = registry.editions.make(NAME, other, Edition.OCI)
+    registry.manifests.put(NAME, Tag("made"), pushed.media_type, registry.manifests.payload(pushed))
+    registry.repositories.delete(NAME)
+    found = registry.history.restore_repository(NAME, registry.history.repository_restoration(NAME))
+    assert (found.tags, found.manifests) == (3, 3)
+    assert registry.manifests.peek(NAME, made.digest) is None
+    assert registry.manifests.peek(NAME, pushed.digest)
+    assert registry.editions.make(NAME, row, Edition.SCHEMA2).digest == made.digest
+    registry.manifests.delete(NAME, OCI.digest)
+    assert registry.manifests.peek(NAME, made.digest) is None
 
 
 def test_clients_see_nothing_of_it(registry: Registry, clock: Clock) -> None:
