@@ -226,7 +226,7 @@ class UndeleteQueries:
             .join(part, part.digest == Blobs.digest)
             .where(Blobs.condemned_at.is_not(None), part.deleted_at > since)
             .group_by(Blobs.digest, Blobs.size)
-            .subquery()
+            .subquery("kept")
         )
         sums = select(
             func.count(),
