@@ -207,10 +207,10 @@ class UndeleteQueries:
         """Forget up to *limit* rows of each kind, deleted at *before* or earlier; return how many."""
         gone = 0
         for table, time in (
+            (DeletedRepositories, DeletedRepositories.began_at),  # first, as who deletes one locks them
             (DeletedManifests, DeletedManifests.deleted_at),
             (DeletedImages, DeletedImages.deleted_at),
             (DeletedBlobs, DeletedBlobs.deleted_at),
-            (DeletedRepositories, DeletedRepositories.began_at),
         ):
             keys = [*table.__table__.primary_key]
             old = select(*keys).where(time <= before).order_by(time).limit(limit)

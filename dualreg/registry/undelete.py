@@ -87,9 +87,12 @@ class Undelete:
                 self._put(repository, each, deleted.parts)
         except (BlobMissing, BlobDamaged) as error:
             raise DeletedForGood(repository=repository, digest=str(digest)) from error
+        digests = [each.digest for each in deleted.manifests]
         with self.state.catalog.begin() as tx:
-            tx.undelete.forget(repository, [each.digest for each in deleted.manifests])
-        return len(deleted.manifests)
+            # Locked, since one that was deleted again meanwhile was recorded again, too.
+            tx.repositories.lock(repository, exclusive=True)
+            tx.undelete.forget(repository, tx.manifests.find_all(repository, digests))
+        return len(digests)
 
     def _link(self, repository: RepositoryName, digest: Digest, parts: Collection[Part]) -> None:
         """Let the repository have the blobs, all or none of them, from now on.

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,7 @@ from dualreg.maintenance.gc import Collected, Collection
 from dualreg.maintenance.retention import RetentionRun
 from dualreg.patterns import EVERYWHERE
 from dualreg.registry import Registry
+from dualreg.registry.manifests import Manifests, Pushed
 from dualreg.registry.outbox import Outbox
 from dualreg.registry.state import Retention
 from tests import builders
@@ -255,6 +257,25 @@ def test_what_is_pushed_again_is_simply_there(registry: Registry, clock: Clock) 
         registry.history.restoration(NAME, TAG)
     collect(registry, clock, hours=24)
     assert read_blob(registry, NAME, Digest.of(SCHEMA2.config)) == SCHEMA2.config
+
+
+def test_what_is_deleted_again_meanwhile_can_be_restored(registry: Registry) -> None:
+    """The restoration forgets what it has restored, and not what was deleted since."""
+
+    class DeletedAtOnce(Manifests):
+        def put(self, repository: RepositoryName, *args: Any, **options: Any) -> Pushed:
+            pushed = super().put(repository, *args, **options)
+            self.delete(repository, pushed.manifest.digest)
+            return pushed
+
+    push_v2(registry, NAME, TAG, SCHEMA2)
+    registry.manifests.delete(NAME, SCHEMA2.digest)
+    service = registry.manifests
+    hasty = DeletedAtOnce(*(getattr(service, each.name) for each in fields(service)))
+    assert replace(registry.undelete, manifests=hasty).manifest(NAME, SCHEMA2.digest) == 1
+    assert registry.manifests.peek(NAME, SCHEMA2.digest) is None
+    registry.history.restore(registry.history.restoration(NAME, TAG))
+    assert registry.manifests.peek(NAME, TAG)
 
 
 def test_quotas(registry: Registry, clock: Clock) -> None:
