@@ -69,7 +69,8 @@ class Usage:
             names = tx.usage.names(after, reach, limit + 1)
             rows = tx.usage.repositories(names[:limit])
             tags = tx.usage.tags(names[:limit])
-        found = [ListedRepository(row, tags[row.name]) for row in rows]
+        # One may be deleted after its bytes were counted.
+        found = [ListedRepository(row, tags[row.name]) for row in rows if row.name in tags]
         return found, names[limit - 1] if len(names) > limit else None
 
     def sizes(self, repository: RepositoryName, tags: Sequence[TagRow]) -> dict[Digest, TagSize]:
