@@ -232,10 +232,12 @@ class Manifests:
         """Return the rules for a manifest: one that was loaded, or derived of such, may lack its children.
 
         So may one that is restored, if it lacked them before.
-        Sizes that are wrong in what was pushed are wrong in what is made of it.
+        Sizes that are wrong in what was pushed are wrong in what is made of it, and in what is restored.
         """
-        if provenance.upstream or provenance.restored or self.state.upstream.covers(repository):
+        if provenance.upstream or provenance.lacking or self.state.upstream.covers(repository):
             return UPSTREAM_RULES
+        if provenance.restored:
+            return ManifestRules()
         return replace(self.rules, strict=False) if provenance.made_of else self.rules
 
     @contextmanager

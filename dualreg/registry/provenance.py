@@ -28,6 +28,7 @@ class Provenance:
         upstream: URL of the registry that it was loaded from, where its children are, too.
         made_of: What this registry made it of, whose view it becomes.
         restored: Whether it was deleted, and is restored.
+        lacking: Whether it is restored, and lacked children before it was deleted.
         lost: Whether the repository has it, and this registry makes lost bytes of it again.
     """
 
@@ -36,6 +37,7 @@ class Provenance:
     upstream: str | None = None
     made_of: MadeOf | None = None
     restored: bool = False
+    lacking: bool = False
     lost: bool = False
 
     @property

@@ -5,14 +5,15 @@ that they stay, and then each document is recorded as if a client sent it, what 
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.deleted import DeletedImage, DeletedManifest, Part
 from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import BlobRow
-from dualreg.errors import BlobDamaged, BlobMissing, DeletedForGood, RepositoryUnknown
+from dualreg.errors import BlobDamaged, BlobMissing, DeletedForGood, ReferencesMissing, RepositoryUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.names import ImageId, RepositoryName, Tag
@@ -85,7 +86,7 @@ class Undelete:
                 self.v1_images.import_images(repository, [(self._imported(each), None) for each in batch])
             for each in deleted.manifests:
                 self._put(repository, each, deleted.parts)
-        except (BlobMissing, BlobDamaged) as error:
+        except (BlobMissing, BlobDamaged, ReferencesMissing) as error:
             raise DeletedForGood(repository=repository, digest=str(digest)) from error
         digests = [each.digest for each in deleted.manifests]
         with self.state.catalog.begin() as tx:
@@ -126,12 +127,22 @@ class Undelete:
         )
 
     def _put(self, repository: RepositoryName, deleted: DeletedManifest, parts: Collection[Part]) -> None:
-        """Record a manifest as its client sent it: of schema 1, with its signatures."""
+        """Record a manifest as its client sent it: of schema 1, with its signatures.
+
+        Raises:
+            ReferencesMissing: children that it had are lost, or were unlinked again.
+        """
         own = [part for part in parts if part.owner == str(deleted.digest)]
         document = next((part.digest for part in own if part.role == Role.SIGNED), deleted.digest)
         provenance = Provenance(v1_view=deleted.v1_view, pushed_at=deleted.pushed_at, restored=True)
         payload = self.documents.read(document)
-        self.manifests.put(repository, deleted.digest, deleted.media_type, payload, provenance=provenance)
+        put = partial(self.manifests.put, repository, deleted.digest, deleted.media_type, payload)
+        try:
+            put(provenance=provenance)
+        except ReferencesMissing as error:
+            if {str(part.digest) for part in own}.intersection(error.digests):
+                raise
+            put(provenance=replace(provenance, lacking=True))
 
     def tags(self, repository: RepositoryName) -> Sequence[DeletedTag]:
         """Return the tags that went with the repository when it was last deleted, and do not exist now.

@@ -31,9 +31,11 @@ from dualreg.maintenance.gc import Collected, Collection
 from dualreg.maintenance.retention import RetentionRun
 from dualreg.patterns import EVERYWHERE
 from dualreg.registry import Registry
+from dualreg.registry.children import ManifestRules
 from dualreg.registry.manifests import Manifests, Pushed
 from dualreg.registry.outbox import Outbox
 from dualreg.registry.state import Retention
+from dualreg.registry.undelete import Undelete
 from tests import builders
 from tests.conftest import Clock
 from tests.properties.registries import fresh_registry, push_v1, push_v2, read_blob
@@ -259,10 +261,48 @@ def test_what_is_pushed_again_is_simply_there(registry: Registry, clock: Clock) 
     assert read_blob(registry, NAME, Digest.of(SCHEMA2.config)) == SCHEMA2.config
 
 
+def undelete_with(registry: Registry, kind: type[Manifests]) -> Undelete:
+    """Return what restores manifests by another service."""
+    service = registry.manifests
+    return replace(
+        registry.undelete, manifests=kind(*(getattr(service, each.name) for each in fields(service)))
+    )
+
+
+def test_a_repository_is_deleted_meanwhile(registry: Registry) -> None:
+    """Nothing is restored without what it consists of; the next restoration does it."""
+
+    class DeletedBefore(Manifests):
+        def put(self, repository: RepositoryName, *args: Any, **options: Any) -> Pushed:
+            registry.repositories.delete(repository)
+            return super().put(repository, *args, **options)
+
+    push_index(registry)
+    registry.repositories.delete(NAME)
+    digest = registry.history.restoration(NAME, TAG).new
+    with pytest.raises(DeletedForGood):
+        undelete_with(registry, DeletedBefore).manifest(NAME, digest)
+    assert registry.manifests.peek(NAME, digest) is None
+    registry.history.restore(registry.history.restoration(NAME, TAG))
+    assert registry.manifests.peek(NAME, digest)
+
+
+def test_what_lacked_children_is_restored(registry: Registry) -> None:
+    """An index whose images are not all there."""
+    push_v2(registry, NAME, Tag("image"), SCHEMA2)
+    sparse = replace(registry.manifests, rules=ManifestRules(sparse_indexes=True))
+    sparse.put(NAME, TAG, media_types.OCI_INDEX, builders.index(SCHEMA2, OCI))
+    registry.repositories.delete(NAME)
+    registry.history.restore(registry.history.restoration(NAME, TAG))
+    row = registry.manifests.find(NAME, TAG)
+    assert registry.manifests.payload(row) == builders.index(SCHEMA2, OCI)
+    assert registry.manifests.peek(NAME, SCHEMA2.digest)
+
+
 def test_what_is_deleted_again_meanwhile_can_be_restored(registry: Registry) -> None:
     """The restoration forgets what it has restored, and not what was deleted since."""
 
-    class DeletedAtOnce(Manifests):
+    class DeletedAfterwards(Manifests):
         def put(self, repository: RepositoryName, *args: Any, **options: Any) -> Pushed:
             pushed = super().put(repository, *args, **options)
             self.delete(repository, pushed.manifest.digest)
@@ -270,9 +310,7 @@ def test_what_is_deleted_again_meanwhile_can_be_restored(registry: Registry) -> 
 
     push_v2(registry, NAME, TAG, SCHEMA2)
     registry.manifests.delete(NAME, SCHEMA2.digest)
-    service = registry.manifests
-    hasty = DeletedAtOnce(*(getattr(service, each.name) for each in fields(service)))
-    assert replace(registry.undelete, manifests=hasty).manifest(NAME, SCHEMA2.digest) == 1
+    assert undelete_with(registry, DeletedAfterwards).manifest(NAME, SCHEMA2.digest) == 1
     assert registry.manifests.peek(NAME, SCHEMA2.digest) is None
     registry.history.restore(registry.history.restoration(NAME, TAG))
     assert registry.manifests.peek(NAME, TAG)
