@@ -13,10 +13,10 @@ from dualreg.catalog.database import Transaction
 from dualreg.catalog.deleted import DeletedImage, DeletedManifest, Part
 from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import BlobRow
-from dualreg.errors import BlobDamaged, BlobMissing, DeletedForGood, ReferencesMissing, RepositoryUnknown
+from dualreg.errors import BlobDamaged, BlobMissing, DeletedForGood, ReferencesMissing
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
-from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.v1_image import V1Image
 from dualreg.registry.counting import count_links
 from dualreg.registry.document_cache import DocumentCache
@@ -28,13 +28,6 @@ from dualreg.registry.v1_imported import ImportedImage
 
 #: Manifests that are read at a time.
 _PAGE = 200
-
-
-class DeletedTag(NamedTuple):
-    """A tag that was deleted, and what it pointed at."""
-
-    tag: Tag
-    digest: Digest
 
 
 class _Deleted(NamedTuple):
@@ -59,11 +52,6 @@ class Undelete:
     documents: DocumentCache
     manifests: Manifests
     v1_images: V1Images
-
-    def has(self, repository: RepositoryName, digest: Digest) -> bool:
-        """Return whether the manifest was deleted from a repository, and can be restored."""
-        with self.state.catalog.read() as tx:
-            return bool(tx.undelete.find(repository, [digest]))
 
     def manifest(self, repository: RepositoryName, digest: Digest) -> int:
         """Restore a manifest without tags, all that it names, and what was attached to it then.
@@ -143,18 +131,6 @@ class Undelete:
             if {str(part.digest) for part in own}.intersection(error.digests):
                 raise
             put(provenance=replace(provenance, lacking=True))
-
-    def tags(self, repository: RepositoryName) -> Sequence[DeletedTag]:
-        """Return the tags that went with the repository when it was last deleted, and do not exist now.
-
-        Raises:
-            RepositoryUnknown: it was not deleted, or so long ago that it is forgotten.
-        """
-        with self.state.catalog.read() as tx:
-            began = tx.undelete.began_at(repository)
-            if began is None:
-                raise RepositoryUnknown(name=repository)
-            return [DeletedTag(*each) for each in tx.undelete.deleted_tags(repository, began)]
 
     def gone(self, repository: RepositoryName) -> Iterator[Digest]:
         """Yield the manifests that were deleted with the repository, or since, in the order of deletion."""
