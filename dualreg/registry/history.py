@@ -15,6 +15,7 @@ from dualreg.errors import (
     NotRestorable,
     PreconditionFailed,
     RepositoryUnknown,
+    Unsigned,
 )
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
@@ -186,7 +187,8 @@ class History:
     ) -> RestoredRepository:
         """Restore all manifests that went with the repository, and tags as planned.
 
-        Each image is restored by itself; if one does not fit into a quota, those before it stay.
+        Each image is restored by itself; if one does not fit into a quota, those before it stay. Of tags that
+        are refused, all others are restored, such as those by which signatures are found.
 
         Raises:
             QuotaExceeded, TagImmutable, Unsigned: a policy refuses one.
@@ -196,14 +198,21 @@ class History:
         for digest in self.undelete.gone(repository):
             with suppress(DeletedForGood):
                 manifests += self.undelete.manifest(repository, digest)
-        for each in planned:
-            try:
-                self.restore(each)
-                tags += 1
-            except PreconditionFailed:
-                pass  # it was pushed meanwhile
-            except (ManifestUnknown, DeletedForGood):
-                lost.append(each.tag)
+        waiting, refused, refusal = planned, list[Restoration](), None
+        while waiting:
+            for each in waiting:
+                try:
+                    self.restore(each)
+                    tags += 1
+                except PreconditionFailed:
+                    pass  # it was pushed meanwhile
+                except (ManifestUnknown, DeletedForGood):
+                    lost.append(each.tag)
+                except Unsigned as error:
+                    refused, refusal = [*refused, each], error
+            if refusal and len(refused) == len(waiting):
+                raise refusal
+            waiting, refused = refused, []
         return RestoredRepository(tags, manifests, lost)
 
     def forget(self, repository: RepositoryName, tag: Tag | None = None) -> Forgotten:

@@ -22,6 +22,7 @@ from dualreg.errors import (
     NotRestorable,
     QuotaExceeded,
     RepositoryUnknown,
+    Unsigned,
 )
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
@@ -261,12 +262,40 @@ def test_what_is_pushed_again_is_simply_there(registry: Registry, clock: Clock) 
     assert read_blob(registry, NAME, Digest.of(SCHEMA2.config)) == SCHEMA2.config
 
 
+def other_manifests(registry: Registry, kind: type[Manifests]) -> Manifests:
+    """Return another service of the manifests."""
+    service = registry.manifests
+    return kind(*(getattr(service, each.name) for each in fields(service)))
+
+
 def undelete_with(registry: Registry, kind: type[Manifests]) -> Undelete:
     """Return what restores manifests by another service."""
-    service = registry.manifests
-    return replace(
-        registry.undelete, manifests=kind(*(getattr(service, each.name) for each in fields(service)))
-    )
+    return replace(registry.undelete, manifests=other_manifests(registry, kind))
+
+
+def test_signatures_are_restored_first(registry: Registry) -> None:
+    """A tag that is refused is tried again after all others, of which one may be its signature."""
+    signature = Tag("sha256-abc.sig")
+
+    class Signed(Manifests):
+        def retag(self, repository: RepositoryName, tag: Tag, *args: Any, **options: Any) -> None:
+            if tag == TAG and not (is_signed and self.peek(repository, signature)):
+                raise Unsigned(repository=repository, digest="sha256:abc", policy="all", reason="none")
+            super().retag(repository, tag, *args, **options)
+
+    for tag in (TAG, Tag("2.0"), signature):
+        push_v2(registry, NAME, tag, SCHEMA2)
+    registry.repositories.delete(NAME)
+    history = replace(registry.history, manifests=other_manifests(registry, Signed))
+    is_signed = False
+    with pytest.raises(Unsigned):
+        history.restore_repository(NAME, history.repository_restoration(NAME))
+    assert registry.manifests.peek(NAME, Tag("2.0"))
+    registry.tags.delete(NAME, signature)
+    is_signed = True
+    planned = history.repository_restoration(NAME)
+    assert [each.tag for each in planned] == [TAG, signature]
+    assert history.restore_repository(NAME, planned).tags == 2
 
 
 def test_a_repository_is_deleted_meanwhile(registry: Registry) -> None:
