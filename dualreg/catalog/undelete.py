@@ -173,20 +173,23 @@ class UndeleteQueries:
         return found
 
     def forget(self, repository: RepositoryName, manifests: Collection[Digest]) -> None:
-        """Forget deleted manifests, and with the last one of a V1 image that one."""
+        """Forget deleted manifests, and V1 images that no other one is seen as, or builds on."""
         deleted, image = DeletedManifests, DeletedImages
         for batch in batches(manifests):
             own = (deleted.repository == repository) & deleted.digest.in_(batch)
             self.connection.execute(delete(deleted).where(own))
             self._forget_parts(repository, [*map(str, batch)])
-        if self.connection.scalar(select(image.image_id).where(image.repository == repository).limit(1)):
-            seen = select(deleted.v1_view).where(
-                deleted.repository == repository, deleted.v1_view.is_not(None)
-            )
-            if self.connection.scalar(seen.limit(1)) is None:
-                images = select(image.image_id).where(image.repository == repository)
-                self._forget_parts(repository, self.connection.scalars(images).all())
-                self.connection.execute(delete(image).where(image.repository == repository))
+        here = image.repository == repository
+        if self.connection.scalar(select(image.image_id).where(here).limit(1)) is None:
+            return
+        seen = select(deleted.v1_view).where(deleted.repository == repository, deleted.v1_view.is_not(None))
+        rows = select(image.image_id, image.parent_id).where(here)
+        needed = rows.where(image.image_id.in_(seen)).cte("needed", recursive=True)
+        needed = needed.union(rows.join(needed, image.image_id == needed.c.parent_id))
+        unseen = select(image.image_id).where(here, image.image_id.not_in(select(needed.c.image_id)))
+        for images in batches(self.connection.scalars(unseen).all()):
+            self._forget_parts(repository, images)
+            self.connection.execute(delete(image).where(here, image.image_id.in_(images)))
 
     def _forget_parts(self, repository: RepositoryName, owners: Iterable[str]) -> None:
         for batch in batches(owners):

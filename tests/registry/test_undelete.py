@@ -464,6 +464,21 @@ def test_forget_takes_what_belongs_to_an_image(registry: Registry, clock: Clock)
     assert [*registry.state.store.walk()] == []
 
 
+def test_forget_takes_v1_images_that_no_other_needs(registry: Registry, clock: Clock) -> None:
+    """Those of another deleted tag stay, with what they build on."""
+    other = builders.v1_chain(LAYERS[0], LAYERS[3], seed="other")
+    for tag, chain in (("1", CHAIN[:3]), ("2", other)):
+        push_v1(registry, NAME, Tag(tag), chain)
+    registry.repositories.delete(NAME)
+    assert registry.history.forget(NAME, Tag("2")).manifests == 1
+    collect(registry, clock)
+    stored = {each.digest for each in registry.state.store.walk()}
+    assert {Digest.of(each.layer) in stored for each in CHAIN[:3]} == {True}
+    assert Digest.of(LAYERS[3]) not in stored
+    registry.history.restore(registry.history.restoration(NAME, Tag("1")))
+    assert registry.bridge.tags(NAME)[Tag("1")] == CHAIN[2].id
+
+
 def test_backups_are_without_it(registry: Registry, clock: Clock, tmp_path: Path) -> None:
     """They have no bytes that no repository has."""
     push_v2(registry, NAME, TAG, SCHEMA2)
