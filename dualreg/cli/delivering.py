@@ -1,91 +1,21 @@
-"""The process beside the server that delivers events to webhooks.
+"""Delivering: what the process beside the server does that delivers events to webhooks."""
 
-Webhooks are rows of the catalog, which the server does not look at. So a file in the data directory says that
-there are some, and the process is started when it appears; on other instances, minutes later. It ends when
-there are none.
-"""
-
-import os
-import subprocess
-import time
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
+import click
+
 from dualreg.catalog.leading import Duty
 from dualreg.cli.admin import prepared_registry
-from dualreg.cli.background import end_with, start_child
+from dualreg.cli.background import end_with
+from dualreg.cli.background_delivery import MARK, mark
 from dualreg.cli.migrate.following import alone
-from dualreg.cli.output import echo
 from dualreg.cli.progress import stoppable
 from dualreg.registry.outbox import Outbox
 from dualreg.settings import Settings
 from dualreg.webhooks.delivery import Delivery
 from dualreg.webhooks.sending import parse_networks
-
-#: The name of the file.
-MARK = "webhooks"
-#: Settings that the process gets besides those that all have.
-_SETTINGS = ("public_url", "webhook_networks", "webhook_give_up")
-#: Seconds until the first look at whether there are webhooks, between two later ones, and after a failure.
-_FIRST, _LATER, _AFTER_FAILURE = 60.0, 600.0, 3.0
-#: Seconds that the process has to finish what it is sending when it is asked to end.
-_GRACE = 5.0
-
-
-def mark(settings: Settings) -> None:
-    """Have the server of this machine start to deliver, if it does not."""
-    with suppress(OSError):  # then it finds out later
-        (settings.data / MARK).touch()
-
-
-class BackgroundDelivery:
-    """Runs the process of a server while there are webhooks."""
-
-    def __init__(self, settings: Settings) -> None:
-        """Run it with what the server has of *settings*."""
-        self._settings = settings
-        self._process: subprocess.Popen[bytes] | None = None
-        self._due = time.monotonic() + _FIRST
-        self._seen: int | None = None
-
-    def start(self) -> None:
-        """Do nothing: ``keep_running`` does."""
-
-    def keep_running(self) -> None:
-        """Start the process if there may be webhooks; to be called about every second."""
-        if self._process and (status := self._process.poll()) is not None:
-            if status:
-                echo("the delivery to webhooks exited; restarting", err=True)
-                self._seen = self._changed()
-            self._due = time.monotonic() + (_AFTER_FAILURE if status else _LATER)
-            self._process = None
-        changed = self._changed()
-        if self._process or not (changed not in (None, self._seen) or time.monotonic() >= self._due):
-            return
-        self._seen, self._due = changed, time.monotonic() + _AFTER_FAILURE
-        command = ("webhook", "deliver", "--parent", str(os.getpid()))
-        try:
-            self._process = start_child(self._settings, *command, also=_SETTINGS)
-        except OSError as error:  # such as for lack of memory, which must not end the server
-            echo(f"cannot start the delivery to webhooks: {error}", err=True)
-
-    def _changed(self) -> int | None:
-        """Return when the file was last marked; None: it is not there."""
-        with suppress(OSError):
-            return (self._settings.data / MARK).stat().st_mtime_ns
-        return None
-
-    def stop(self) -> None:
-        """Stop the process; what it is sending then may be sent again later."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_GRACE)
-        self._process.kill()
-        self._process.wait()
-        self._process = None
 
 
 def deliver_all(data: Path | None, config: Path | None, parent: int | None) -> None:
@@ -96,10 +26,13 @@ def deliver_all(data: Path | None, config: Path | None, parent: int | None) -> N
 
     Raises:
         LeadLost: another process has taken over.
+        click.ClickException: it is a follower, whose tags are those of another registry.
     """
     end_with(parent)
     opened = prepared_registry(data, config, alone=True, announce=False)
     with opened as (registry, settings), stoppable(quiet=True) as stop:
+        if settings.follow:
+            raise click.ClickException("a follower sends no events; the registry that it follows does")
         outbox = registry.outbox(settings.webhook_give_up)
         if _is_over(settings, outbox):
             return

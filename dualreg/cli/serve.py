@@ -22,8 +22,8 @@ from dualreg.cli.background import (
     background_mirrors,
     background_tasks,
 )
+from dualreg.cli.background_delivery import BackgroundDelivery
 from dualreg.cli.control import ServedTasks
-from dualreg.cli.delivering import BackgroundDelivery
 from dualreg.cli.descriptors import needed, raise_limit
 from dualreg.cli.metrics_folder import make_metrics_folder, remove_metrics, retire_metrics
 from dualreg.cli.notifying import notify_service_manager, notify_watchdog

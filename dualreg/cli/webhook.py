@@ -12,7 +12,8 @@ import click
 from dualreg.catalog.outbox import QueuedEvent
 from dualreg.catalog.webhooks import WebhookRow
 from dualreg.cli.admin import Record, audited_registry, prepared_registry
-from dualreg.cli.delivering import deliver_all, mark
+from dualreg.cli.background_delivery import mark
+from dualreg.cli.delivering import deliver_all
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import Columns, counted, echo, echo_json, minute, table
 from dualreg.registry import Registry

@@ -69,7 +69,7 @@ def test_a_trial_shows_changes_and_leaves_none(registry: Registry) -> None:
         row = tried.manifests.peek(_NAME, manifest)
         assert row
         assert tried.bridge.view_of(row) == image.id
-        tried.manifests.delete(_NAME, manifest)
+        tried.manifests.delete(_NAME, manifest, restorable=False)
         assert tried.bridge.manifest_of(_NAME, image.id) is None
         assert tried.v1_images.forget(_NAME, image.id)
         assert tried.v1_images.peek(_NAME, image.id) is None
