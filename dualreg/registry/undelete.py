@@ -16,6 +16,7 @@ from dualreg.catalog.rows import BlobRow
 from dualreg.errors import BlobDamaged, BlobMissing, DeletedForGood, ReferencesMissing
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
+from dualreg.image.layer import empty_layer
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.v1_image import V1Image
 from dualreg.registry.counting import count_links
@@ -91,6 +92,8 @@ class Undelete:
         """
         with self.state.catalog.read() as tx:
             sizes = tx.blobs.sizes({part.digest for part in parts})
+        if not all(self._is_stored(each, size) for each, size in sizes.items()):
+            raise DeletedForGood(repository=repository, digest=str(digest))
         blobs = [BlobRow(each, size) for each, size in sizes.items()]
         with (
             self.state.arriving(repository, *((None, blob) for blob in blobs)) as arriving,
@@ -103,6 +106,11 @@ class Undelete:
             tx.blobs.link_all(((row.id, each) for each in sizes), tx.now)
             count_links(self.state.policies, tx, row, blobs)
             self.state.links.place(arriving.files)
+
+    def _is_stored(self, digest: Digest, size: int) -> bool:
+        """Return whether the store has the blob: one to which a registry has moved has what is linked."""
+        found = self.state.store.stat(digest)
+        return digest == empty_layer().digest or (found is not None and found.size == size)
 
     def _imported(self, image: DeletedImage) -> ImportedImage:
         return ImportedImage(

@@ -24,6 +24,7 @@ from dualreg.catalog.tables import Blobs, Repositories, Table, Tags
 from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.errors import CatalogUnreachable
 from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
 from dualreg.maintenance.catalog_copy import CatalogCopy, CopyDiffers
 from dualreg.settings import Settings
 from tests import builders
@@ -33,6 +34,7 @@ from tests.maintenance.test_backup import POSTGRES, make, run
 from tests.maintenance.test_catalog_check import NEWER
 from tests.maintenance.world import ONE, TWO, administer, fill
 from tests.programs import DUALREG, memory, start, until
+from tests.properties.registries import push_v1
 from tests.protocol.exchange import push_image
 
 PAIRS = [
@@ -89,6 +91,9 @@ def filled(folder: Path, url: str) -> Settings:
         administer(accounts_of(registry))
         assert client.post("/v2/team/app/blobs/uploads/").status_code == 202
         registry.quotas.set(QuotaRow("team/*", 1 << 30))
+        gone = RepositoryName("team/gone")
+        push_v1(registry, gone, Tag("1"), builders.v1_chain(builders.layer({"a": b"gone"})))
+        registry.repositories.delete(gone)
     make_readonly(settings)
     return settings
 

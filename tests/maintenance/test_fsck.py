@@ -314,7 +314,7 @@ def test_a_condemned_blob_stays_condemned(settings: Settings) -> None:
             tx.garbage.adopt([BlobRow(unused, 1)])
         assert [each["repaired"] for each in found(settings, "--repair")] == [True]
         with catalog.read() as tx:
-            condemned = tx.garbage.condemned(tx.now, None, 10)
+            condemned = tx.garbage.condemned(tx.now, None, 10, kept_since=tx.now)
     assert [(each.digest, each.size) for each in condemned] == [(unused, len(b"unused"))]
 
 

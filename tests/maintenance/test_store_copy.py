@@ -261,7 +261,8 @@ def test_what_is_collected_meanwhile_is_collected_again(tmp_path: Path, urls: li
     """A blob that goes while it is copied has a row afterwards, by which the next collections delete it."""
     settings = make(tmp_path / "data", ONE, TWO)
     alone = Digest.of(ONE.layers[1])
-    moving = settings.model_copy(update={"store": urls[1], "store_fallback": settings.store_url})
+    stores = {"store": urls[1], "store_fallback": settings.store_url}
+    moving = settings.model_copy(update=stores | {"undelete_grace": timedelta()})
 
     class Collecting(FilesystemStore):
         """A store whose blob is collected once it was opened."""
@@ -296,7 +297,8 @@ def test_what_changes_at_the_end_is_not_missing(tmp_path: Path, urls: list[str])
     """The list of the new store is older than the rows that it is compared with, if only by a moment."""
     settings = make(tmp_path / "data", ONE, TWO)
     alone = Digest.of(ONE.layers[1])
-    moving = settings.model_copy(update={"store": urls[1], "store_fallback": settings.store_url})
+    stores = {"store": urls[1], "store_fallback": settings.store_url}
+    moving = settings.model_copy(update=stores | {"undelete_grace": timedelta()})
 
     class Changing(FilesystemStore):
         """A store to which clients push once it was listed; and a blob is collected before it is listed."""

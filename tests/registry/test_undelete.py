@@ -406,6 +406,17 @@ def test_space_is_freed_at_once_if_that_is_wanted(registry: Registry, clock: Clo
     assert [*hasty.state.store.walk()] == []
 
 
+def test_bytes_that_another_store_does_not_have(registry: Registry, clock: Clock) -> None:
+    """A store to which the registry has moved has only what is linked: nothing of the image is restored."""
+    push_v2(registry, NAME, TAG, SCHEMA2)
+    registry.manifests.delete(NAME, SCHEMA2.digest)
+    collect(registry, clock)
+    registry.state.store.delete(Digest.of(SCHEMA2.config))
+    with pytest.raises(DeletedForGood):
+        registry.history.restore(registry.history.restoration(NAME, TAG))
+    assert registry.usage.total().bytes == 0
+
+
 def test_lost_bytes(registry: Registry, clock: Clock) -> None:
     """An older server deletes what it does not know to be kept: then nothing is restored."""
     push_v2(registry, NAME, TAG, SCHEMA2)
