@@ -45,13 +45,13 @@ class BackgroundDelivery:
 
     def keep_running(self) -> None:
         """Start the process if there may be webhooks; to be called about every second."""
-        if self._process and (status := self._process.poll()) is not None:
-            if status:
-                echo("the delivery to webhooks exited; restarting", err=True)
-                self._seen = self._changed()
-            self._due = time.monotonic() + (_AFTER_FAILURE if status else _LATER)
-            self._process = None
         changed = self._changed()
+        if self._process and self._process.poll() is not None:
+            # gunicorn waits for all children, so its status may be lost; the file is gone if it is done.
+            if changed is not None:
+                echo("the delivery to webhooks exited; restarting", err=True)
+            self._due = time.monotonic() + (_LATER if changed is None else _AFTER_FAILURE)
+            self._seen, self._process = changed, None
         if self._process or not (changed not in (None, self._seen) or time.monotonic() >= self._due):
             return
         self._seen, self._due = changed, time.monotonic() + _AFTER_FAILURE

@@ -50,10 +50,10 @@ def _deliver(settings: Settings, outbox: Outbox, stop: Event) -> None:
 
 def _is_over(settings: Settings, outbox: Outbox) -> bool:
     """Return whether there are no webhooks, and have the file say so."""
-    path = settings.data / MARK
-    with suppress(OSError):
-        path.unlink()  # before the look: who adds a webhook afterwards makes it again
     if not outbox.webhooks():
-        return True
+        with suppress(OSError):
+            (settings.data / MARK).unlink()
+        if not outbox.webhooks():  # what adds one after this look makes the file again
+            return True
     mark(settings)
     return False

@@ -139,7 +139,7 @@ def command(settings: Settings, *line: str) -> str:
 def serving(settings: Settings) -> Iterator[Serving]:
     """Run a server, with all that it starts."""
     chosen = {"webhook_networks": "127.0.0.0/8", "audit": "off", "access_log": "false"}
-    with dualreg_process(settings.data, database=settings.database_url, **chosen) as server:
+    with dualreg_process(settings.data, fresh=True, database=settings.database_url, **chosen) as server:
         yield server
 
 
@@ -225,6 +225,24 @@ def test_no_event_is_lost_or_out_of_order(settings: Settings) -> None:
         f"{len(moves)} events in {took:.0f} s ({pushed:.0f} s of pushes), {len(taken) - len(moves)} more "
         f"than once, {killed} kills, {failures} pushes that failed; the receiver: {dict(unreliable.done)}"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.sqlite
+def test_a_sender_that_was_killed_is_started_again(tmp_path: Path) -> None:
+    """Within seconds, each time; it ends when there are no webhooks, and begins with the next."""
+    settings = Settings(data=tmp_path / "data", audit="off")
+    prepare(settings)
+    with receiving() as receiver, serving(settings) as server:
+        assert not deliverers(server.process.pid)
+        for _ in range(2):
+            command(settings, "webhook", "add", "a", receiver.url)
+            for kill in range(2):
+                assert until(lambda: deliverers(server.process.pid), 30)
+                assert not kill or kill_one(server.process.pid)
+            assert until(lambda: deliverers(server.process.pid), 30)
+            command(settings, "webhook", "remove", "a")
+            assert until(lambda: not deliverers(server.process.pid), 30)
 
 
 def _is_done(settings: Settings) -> bool:
