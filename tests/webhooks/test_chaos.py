@@ -27,7 +27,7 @@ from dualreg.settings import Settings
 from dualreg.webhooks.documents import event_document
 from tests.contracts.postgresql import DATABASES, migrated_postgresql
 from tests.programs import DUALREG, Serving, children, dualreg_process, environment, until
-from tests.soak import SOAK, short_or_long
+from tests.soak import short_or_long
 from tests.webhooks.receiver import SECRET, Handler, Receiver, accept, receiving
 
 EVENTS = short_or_long(1_000, 10_000)
@@ -220,7 +220,6 @@ def test_no_event_is_lost_or_out_of_order(settings: Settings) -> None:
         assert arrived == [move.id for move in moves if move.repository == name]
     assert all(each.is_signed() for each in taken)
     assert killed >= CRASHES + 1
-    assert failures or not SOAK
     print(  # noqa: T201 -- what operators are told
         f"{len(moves)} events in {took:.0f} s ({pushed:.0f} s of pushes), {len(taken) - len(moves)} more "
         f"than once, {killed} kills, {failures} pushes that failed; the receiver: {dict(unreliable.done)}"
