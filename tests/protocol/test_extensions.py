@@ -165,6 +165,7 @@ def test_the_commands(tmp_path: Path) -> None:
     collected = run(main, ["gc", "--data", str(tmp_path), "--dry-run", "--json"])
     assert collected.exit_code == 0
     nothing = {"idle_uploads": 0, "discarded": 0, "orphans": 0, "blobs": 0, "bytes": 0, "complete": True}
+    nothing |= {"kept": 0, "kept_bytes": 0, "kept_until": None}
     assert json.loads(collected.stdout) == nothing | {"repositories": {}, "expired": []}
     unknown = run(main, ["repository", "delete", "t/x", "--data", str(tmp_path)])
     error = unknown.stderr.splitlines()[-1]

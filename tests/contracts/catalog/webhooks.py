@@ -119,7 +119,7 @@ class WebhooksContract:
             tx.webhooks.add(ALL)
             push(tx, NAME, "a", "b")
             push(tx, OTHER, "c")
-            moves = outbox(tx).moves(0, 99, 99)
+            moves = outbox(tx).moves(0, outbox(tx).last(), 99)
             outbox(tx).queue("all", moves)
             assert outbox(tx).moves(moves[0].id, moves[1].id, 99) == moves[1:2]
         clock.advance(timedelta(seconds=1))
