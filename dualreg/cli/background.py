@@ -60,6 +60,8 @@ _FIRST_COLLECTION = 60.0
 _LONGEST_LOOK = 3600.0
 #: Seconds by which the clock may be corrected without being set.
 _JUMP = 60.0
+#: A process beside the server.
+Child = subprocess.Popen[bytes]
 
 
 class BackgroundCommand:
@@ -72,7 +74,7 @@ class BackgroundCommand:
             what: What messages call it.
         """
         self._settings, self._what, self._command = settings, what, command
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Child | None = None
         self._restart_at = 0.0
 
     def start(self) -> None:
@@ -97,14 +99,9 @@ class BackgroundCommand:
 
     def stop(self) -> None:
         """Stop the child; what it has started is finished if that takes a few seconds."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_GRACE)
-        self._process.kill()
-        self._process.wait()
-        self._process = None
+        if self._process:
+            stop_child(self._process)
+            self._process = None
 
 
 def background_import(settings: Settings) -> BackgroundCommand:
@@ -194,7 +191,7 @@ class BackgroundTask:
         """
         self._settings, self._what, self._schedule, self._command = settings, what, schedule, command
         self._also = also
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Child | None = None
 
     def start(self) -> None:
         """Do nothing: it is not due yet."""
@@ -249,7 +246,7 @@ def start_beside(settings: Settings, *command: str) -> Thread:
     return waiting
 
 
-def start_child(settings: Settings, *command: str, also: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
+def start_child(settings: Settings, *command: str, also: Sequence[str] = ()) -> Child:
     """Start a command with the settings of the server, and *also*, with a lower priority.
 
     Raises:
@@ -265,6 +262,15 @@ def start_child(settings: Settings, *command: str, also: Sequence[str] = ()) -> 
     with suppress(ProcessLookupError):
         os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
     return process
+
+
+def stop_child(process: Child) -> None:
+    """Ask a child to end, and kill it if it has not after a few seconds."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE)
+    process.kill()
+    process.wait()
 
 
 def child_environment(settings: Settings, *also: str) -> dict[str, str]:

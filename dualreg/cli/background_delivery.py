@@ -6,11 +6,10 @@ there are none.
 """
 
 import os
-import subprocess
 import time
 from contextlib import suppress
 
-from dualreg.cli.background import start_child
+from dualreg.cli.background import Child, start_child, stop_child
 from dualreg.cli.output import echo
 from dualreg.settings import Settings
 
@@ -20,8 +19,6 @@ MARK = "webhooks"
 _SETTINGS = ("public_url", "webhook_networks", "webhook_give_up")
 #: Seconds until the first look at whether there are webhooks, between two later ones, and after a failure.
 _FIRST, _LATER, _AFTER_FAILURE = 60.0, 600.0, 3.0
-#: Seconds that the process has to finish what it is sending when it is asked to end.
-_GRACE = 5.0
 
 
 def mark(settings: Settings) -> None:
@@ -36,7 +33,7 @@ class BackgroundDelivery:
     def __init__(self, settings: Settings) -> None:
         """Run it with what the server has of *settings*."""
         self._settings = settings
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Child | None = None
         self._due = time.monotonic() + _FIRST
         self._seen: int | None = None
 
@@ -69,11 +66,6 @@ class BackgroundDelivery:
 
     def stop(self) -> None:
         """Stop the process; what it is sending then may be sent again later."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_GRACE)
-        self._process.kill()
-        self._process.wait()
-        self._process = None
+        if self._process:
+            stop_child(self._process)
+            self._process = None
