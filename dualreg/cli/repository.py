@@ -88,7 +88,7 @@ def show(name: str, data: Path | None, config: Path | None, *, as_json: bool) ->
     """
     with administration(data, config) as admin:
         parsed = RepositoryName.parse(name)
-        pages = listed(lambda n, end: admin.tags.list(parsed, n=n, after=end))
+        pages = listed(lambda n, end: admin.tags.list(parsed, sizes=False, n=n, after=end))
         rows, unseen = [*chain.from_iterable(pages)], admin.repositories.unseen(parsed)
     if as_json:
         records(rows, "bytes", "own")

@@ -23,7 +23,7 @@ class SizedTag:
         pushed_at: When the tag was last pushed.
         pulled_at: When it was last pulled, which is recorded with some delay; null: never.
         origin: The generation of the client that pushed it.
-        bytes: Of all that it needs.
+        bytes: Of all that it needs; 0 if that was not measured.
         own: Of those, what nothing else needs.
     """
 
@@ -57,6 +57,7 @@ class TagChanges(Group):
         *,
         prefix: str = "",
         newest: bool = False,
+        sizes: bool = True,
         n: int = 100,
         after: str | None = None,
     ) -> Listing[SizedTag]:
@@ -65,6 +66,7 @@ class TagChanges(Group):
         Args:
             prefix: Only tags that begin with it.
             newest: The tag that was pushed last first, not by name.
+            sizes: Measure what each tag needs.
             n: The length of the page.
             after: The end of the page before.
 
@@ -79,11 +81,11 @@ class TagChanges(Group):
             after=parse_place(after, Tag.parse),
             reader=None,
         )
-        sizes = self.session.registry.usage.sizes(repository, page.rows)
+        found = self.session.registry.usage.sizes(repository, page.rows) if sizes else {}
         rows = [
             SizedTag(
                 row.name, row.digest, row.media_type, row.size, row.pushed_at, row.pulled_at, row.origin,
-                *sizes.get(row.digest, TagSize(0, 0)),
+                *found.get(row.digest, TagSize(0, 0)),
             )
             for row in page.rows
         ]  # fmt: skip
