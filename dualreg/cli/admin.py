@@ -4,21 +4,17 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from dualreg.acting import Api, act_always_as
-from dualreg.assembly import accounts_of, authority_of, open_registry, prepare
-from dualreg.auth.accounts import Accounts
+from dualreg.assembly import open_registry, prepare
 from dualreg.auth.audit import Audit
-from dualreg.auth.authority import Authority
-from dualreg.auth.directories import CatalogDirectory
 from dualreg.catalog.clock import utc_now
 from dualreg.catalog.database import is_absent
 from dualreg.cli.options import announce_registry, load_settings
-from dualreg.errors import AuditUnavailable, CatalogUnreachable, RegistryError
+from dualreg.errors import AuditUnavailable, CatalogUnreachable
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 
@@ -184,45 +180,3 @@ def audited_registry(
         audited(settings, changes=changes) as record,
     ):
         yield registry, settings, record
-
-
-@dataclass(frozen=True)
-class AdminSession:
-    """What commands that manage accounts and permissions work with."""
-
-    accounts: Accounts
-    authority: Authority
-    settings: Settings
-    record: Record
-
-    def knows(self, account: str) -> bool:
-        """Return whether the account exists; with ``auth = none`` too, by the accounts of the catalog."""
-        logins = self.authority.logins
-        directory = logins.directory if logins else CatalogDirectory(self.accounts.catalog)
-        return directory.find(account) is not None
-
-    def require(self, account: str) -> None:
-        """Raise ValueError unless the account exists."""
-        if not self.knows(account):
-            raise ValueError(f"there is no account {account}")
-
-
-@contextmanager
-def admin_session(
-    data: Path | None, config: Path | None, *, changes: bool = True, create: bool = False
-) -> Iterator[AdminSession]:
-    """Open the configured registry for the block.
-
-    Args:
-        changes: As ``audited``.
-        create: As ``prepare_or_fail``.
-
-    Raises:
-        click.ClickException: a setting is invalid, the catalog cannot be opened, or the block fails.
-    """
-    with audited_registry(data, config, changes=changes, create=create) as (registry, settings, record):
-        try:
-            authority = authority_of(registry, settings)
-            yield AdminSession(accounts_of(registry), authority, settings, record)
-        except (ValueError, RegistryError) as error:
-            raise click.ClickException(str(error)) from error

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 import click
 
 from dualreg.cli.output import echo
-from dualreg.patterns import EVERYWHERE, Reach, check_pattern
 from dualreg.settings import Settings, SettingsInvalid
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -51,18 +50,6 @@ def client_names(text: str, known: Collection[str]) -> Sequence[str]:
         if name not in known:
             raise click.BadParameter(f'unknown client "{name}"; known are {", ".join(known)}')
     return names
-
-
-def reach_of(pattern: str | None) -> Reach:
-    """Return the repositories that match a pattern; None: all of them.
-
-    Raises:
-        click.ClickException: it is no pattern.
-    """
-    try:
-        return Reach(((check_pattern(pattern),),)) if pattern else EVERYWHERE
-    except ValueError as error:
-        raise click.ClickException(str(error)) from error
 
 
 def environment() -> Mapping[str, str]:
