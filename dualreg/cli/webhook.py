@@ -108,9 +108,8 @@ def add(
 def remove(name: str, data: Path | None, config: Path | None, *, dry_run: bool) -> None:
     """Remove the webhook NAME, and forget the events that it has not got."""
     with _changing(data, config) as (registry, _, record):
-        found = next((each for each in registry.webhooks.list() if each.webhook.name == name), None)
-        if dry_run and found:
-            backlog = found.backlog
+        if dry_run:
+            backlog = registry.webhooks.backlog(name)
         else:
             backlog = registry.webhooks.remove(name)
             record("webhook remove", name=name, waiting=backlog.pending, dead=backlog.dead)

@@ -101,15 +101,23 @@ class Webhooks:
                     f"there is a webhook {webhook.name}; remove it first, or choose another name"
                 )
 
-    def remove(self, name: str) -> Backlog:
-        """Remove a webhook; return what it has not got, which is forgotten.
+    def backlog(self, name: str) -> Backlog:
+        """Return what a webhook has not got.
 
         Raises:
             ValueError: there is none of that name.
         """
         with self.catalog.read() as tx:
             _found(tx, name)
-            backlog, gone = OutboxQueries(tx.connection, tx.now).backlogs().get(name, Backlog()), _PAGE
+            return OutboxQueries(tx.connection, tx.now).backlogs().get(name, Backlog())
+
+    def remove(self, name: str) -> Backlog:
+        """Remove a webhook; return what it has not got, which is forgotten.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        backlog, gone = self.backlog(name), _PAGE
         while gone == _PAGE:  # few at a time, as pushes on SQLite wait for the transaction
             with self.catalog.begin(durable=False) as tx:
                 tx.webhooks.lock(name)
