@@ -110,14 +110,14 @@ class HistoryQueries:
         query = query.where(row.at > since) if since else query
         query = query if len(origins) == len(ORIGINS) else query.where(row.origin.in_(sorted(origins)))
         query = query.order_by(row.at.desc(), row.id.desc()).limit(limit)
-        return [_history_row(each) for each in self.connection.execute(query)]
+        return [HistoryRow.of(each) for each in self.connection.execute(query)]
 
     def at(self, repository: RepositoryName, tag: Tag, instant: datetime) -> HistoryRow | None:
         """Return the last row of a tag up to an instant, that included; None if there is none."""
         row = TagHistory
         query = select(row.__table__).where(row.repository == repository, row.tag == tag, row.at <= instant)
         found = self.connection.execute(query.order_by(row.at.desc(), row.id.desc()).limit(1)).one_or_none()
-        return None if found is None else _history_row(found)
+        return None if found is None else HistoryRow.of(found)
 
     def origin(self, repository: RepositoryName, tag: Tag, digest: Digest) -> Origin | None:
         """Return the origin that the tag had when it last pointed at a manifest, or that of another tag.
@@ -181,12 +181,6 @@ class HistoryQueries:
         """Return the last row that all webhooks have looked at; None: there are no webhooks."""
         known = WebhookStates.webhook.in_(select(Webhooks.name))
         return self.connection.scalar(select(func.min(WebhookStates.position)).where(known))
-
-
-def _history_row(row: Any) -> HistoryRow:  # noqa: ANN401 -- of the table, whose columns are in the same order
-    id_, repository, tag, at, by, api, old, new, origin, media_type, size = row
-    names = RepositoryName(repository), Tag(tag)
-    return HistoryRow(id_, *names, at, by, api, old, new, Origin(origin), media_type, size)
 
 
 def _pointed() -> ColumnElement[bool]:

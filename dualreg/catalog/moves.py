@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 from dualreg.catalog.rows import ORIGINS, Origin
 from dualreg.image.digest import Digest
@@ -31,6 +31,13 @@ class HistoryRow(NamedTuple):
     origin: Origin
     media_type: str
     size: int
+
+    @classmethod
+    def of(cls, row: Any) -> Self:  # noqa: ANN401 -- of a table, whose columns are in the same order
+        """Return the move that a row of the history, or of what was copied from it, records."""
+        id_, repository, tag, at, by, api, old, new, origin, media_type, size = row
+        names = RepositoryName(repository), Tag(tag)
+        return cls(id_, *names, at, by, api, old, new, Origin(origin), media_type, size)
 
 
 class HistoryPlace(NamedTuple):

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, exists, func, select, text, update
+from sqlalchemy.orm import InstrumentedAttribute
 
 from dualreg.catalog.dialects import batches, insert
 from dualreg.catalog.moves import HistoryRow
-from dualreg.catalog.rows import Origin
 from dualreg.catalog.tables import TagHistory, WebhookEvents, WebhookQueues, WebhookStates
-from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.names import RepositoryName
 
 #: Source: PostgreSQL, "Table-Level Locks": ROW EXCLUSIVE is the lock of INSERT; and "pg_locks".
 _WRITERS = text(
@@ -28,11 +28,6 @@ _WRITERS = text(
     "AND relation = 'tag_history'::regclass AND mode = 'RowExclusiveLock' "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
-_EVENT = (
-    WebhookEvents.id, WebhookEvents.repository, WebhookEvents.tag, WebhookEvents.at, WebhookEvents.actor,
-    WebhookEvents.api, WebhookEvents.old, WebhookEvents.new, WebhookEvents.origin, WebhookEvents.media_type,
-    WebhookEvents.size,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +94,13 @@ class OutboxQueries:
     def moves(self, after: int, upto: int, limit: int) -> Sequence[HistoryRow]:
         """Return up to *limit* moves of tags, by number."""
         query = select(TagHistory.__table__).where(TagHistory.id > after, TagHistory.id <= upto)
-        return [_event(row) for row in self.connection.execute(query.order_by(TagHistory.id).limit(limit))]
+        return [*map(HistoryRow.of, self.connection.execute(query.order_by(TagHistory.id).limit(limit)))]
 
     def moves_since(self, since: datetime, after: int, upto: int, limit: int) -> Sequence[HistoryRow]:
         """Return up to *limit* moves of tags at *since* or later, by number."""
         query = select(TagHistory.__table__).where(TagHistory.id > after, TagHistory.id <= upto)
         query = query.where(TagHistory.at >= since).order_by(TagHistory.id).limit(limit)
-        return [_event(row) for row in self.connection.execute(query)]
+        return [HistoryRow.of(row) for row in self.connection.execute(query)]
 
     def queue(self, webhook: str, events: Collection[HistoryRow]) -> None:
         """Have events wait for a webhook, which is locked; those that were given up wait again."""
@@ -133,8 +128,8 @@ class OutboxQueries:
 
     def pending(self, webhook: str, repository: RepositoryName, limit: int) -> Sequence[HistoryRow]:
         """Return up to *limit* events of a repository that wait for a webhook, in order."""
-        query = select(*_EVENT).where(_waiting(webhook), WebhookEvents.repository == repository)
-        return [_event(row) for row in self.connection.execute(query.order_by(WebhookEvents.id).limit(limit))]
+        query = _events().where(_waiting(webhook), WebhookEvents.repository == repository)
+        return [*map(HistoryRow.of, self.connection.execute(query.order_by(WebhookEvents.id).limit(limit)))]
 
     def forget(self, webhook: str, ids: Collection[int]) -> None:
         """Delete events, which a webhook has got."""
@@ -202,10 +197,10 @@ class OutboxQueries:
             WebhookQueues.repository == WebhookEvents.repository
         )
         error = func.coalesce(func.nullif(WebhookEvents.error, ""), WebhookQueues.error, "")
-        query = select(*_EVENT, WebhookQueues.due_at, WebhookEvents.dead_at, error)
+        query = _events(WebhookQueues.due_at, WebhookEvents.dead_at, error)
         query = query.outerjoin(WebhookQueues, of).where(chosen).order_by(WebhookEvents.id).limit(limit)
         return [
-            QueuedEvent(webhook, _event(row), None if dead_at else due_at, dead_at, reason)
+            QueuedEvent(webhook, HistoryRow.of(row), None if dead_at else due_at, dead_at, reason)
             for *row, due_at, dead_at, reason in self.connection.execute(query)
         ]
 
@@ -215,9 +210,9 @@ class OutboxQueries:
         for batch in batches(ids):
             for query in (
                 select(TagHistory.__table__).where(TagHistory.id.in_(batch)),
-                select(*_EVENT).where(WebhookEvents.webhook == webhook, WebhookEvents.id.in_(batch)),
+                _events().where(WebhookEvents.webhook == webhook, WebhookEvents.id.in_(batch)),
             ):
-                found |= {row[0]: _event(row) for row in self.connection.execute(query)}
+                found |= {row[0]: HistoryRow.of(row) for row in self.connection.execute(query)}
         return [found[each] for each in sorted(found)]
 
     def backlogs(self) -> Mapping[str, Backlog]:
@@ -267,7 +262,6 @@ def _queue(webhook: str, repository: RepositoryName) -> ColumnElement[bool]:
     return (WebhookQueues.webhook == webhook) & (WebhookQueues.repository == repository)
 
 
-def _event(row: Any) -> HistoryRow:  # noqa: ANN401 -- of either table, with the same columns in the same order
-    id_, repository, tag, at, by, api, old, new, origin, media_type, size = row
-    names = RepositoryName(repository), Tag(tag)
-    return HistoryRow(id_, *names, at, by, api, old, new, Origin(origin), media_type, size)
+def _events(*more: ColumnElement[Any] | InstrumentedAttribute[Any]) -> Select[*tuple[Any, ...]]:
+    """Return the query of events as ``HistoryRow.of`` takes them, with *more* columns."""
+    return select(*(getattr(WebhookEvents, each) for each in HistoryRow._fields), *more)
