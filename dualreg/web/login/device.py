@@ -20,7 +20,7 @@ from dualreg.web.identified import current_id
 from dualreg.web.login.keys import lifetime_of
 from dualreg.web.login.page import form, require_secure
 from dualreg.web.login.services import devices, logins
-from dualreg.web.responses import json_response
+from dualreg.web.responses import json_response, retry_header
 from dualreg.web.v2.errors import V2_ERRORS
 
 _NOTE = "dualreg login"
@@ -88,9 +88,8 @@ def render(error: RegistryError) -> Response:
     code = "access_denied" if status == HTTPStatus.FORBIDDEN else "invalid_request"
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
         code = "temporarily_unavailable"
-    wait = error.facts().get("retry_after")
-    headers = {"Retry-After": str(wait)} if wait else {}
-    return json_response({"error": code, "error_description": str(error)}, status=status, headers=headers)
+    document = {"error": code, "error_description": str(error)}
+    return json_response(document, status=status, headers=retry_header(error))
 
 
 def _issuer(given: Mapping[str, str]) -> str:

@@ -20,6 +20,7 @@ from dualreg.web.address import own_origin, own_path, own_url, shown_host
 from dualreg.web.body import read_limited
 from dualreg.web.credentials import claim_account
 from dualreg.web.login.services import logins
+from dualreg.web.responses import retry_header
 from dualreg.web.v2.errors import V2_ERRORS
 
 _STYLE = (
@@ -58,8 +59,7 @@ def render_error(error: RegistryError) -> Response:
     """Return the page that says what went wrong."""
     status = V2_ERRORS[type(error)].status
     response = page("failed.html", status=status, message=error.message, explanation=error.explanation())
-    if wait := error.facts().get("retry_after"):
-        response.headers["Retry-After"] = str(wait)
+    response.headers.update(retry_header(error))
     return response
 
 
