@@ -388,9 +388,8 @@ def _issuer(settings: Settings, catalog: Catalog) -> Verifier:
 
 def _workloads(settings: Settings, catalog: Catalog) -> Workloads:
     issuer = settings.oidc_issuer
-    keys = UrlKeys(f"{issuer.rstrip('/')}/.well-known/openid-configuration", issuer=issuer)
     audience = settings.oidc_audience or settings.token_service
-    verifier = _verifier(settings, catalog, issuer, audience, keys)
+    verifier = _verifier(settings, catalog, issuer, audience, UrlKeys.of_issuer(issuer))
     return Workloads(verifier, parse_workload_rules(settings.oidc_rules))
 
 

@@ -35,12 +35,11 @@ def _way(name: str, each: LoginIssuerSettings, settings: Settings, logins: Login
         each.account_claim, each.account_prefix, each.groups_claim, each.groups,
         frozenset(each.allowed_groups), frozenset(each.allowed_domains), each.renewal,
     )  # fmt: skip
-    url = f"{each.issuer.rstrip('/')}/.well-known/openid-configuration"
     algorithms = frozenset(entry.strip() for entry in settings.token_algorithms.split(","))
     verifier = Verifier(
         each.issuer,
         each.client_id,
-        UrlKeys(url, issuer=each.issuer),
+        UrlKeys.of_issuer(each.issuer),
         algorithms,
         settings.token_leeway,
         logins.catalog.now,

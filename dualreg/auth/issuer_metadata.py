@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from threading import Lock
 from typing import Any, NamedTuple, Self
 
-from dualreg.auth.key_sources import fetch_document, require_secure
+from dualreg.auth.key_sources import configuration_url, fetch_document, require_secure
 from dualreg.errors import IssuerUnavailable
 from dualreg.messages import safe_line
 from dualreg.remote.endpoint import RemoteError, endpoint_of
@@ -74,7 +74,7 @@ class IssuerMetadata:
         """Fetch those of *issuer*, a URL."""
         self.issuer = issuer
         self.reach = Reach(endpoint_of(issuer), neighbours=True)
-        self._url = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
+        self._url = configuration_url(issuer)
         self._lock = Lock()
         self._endpoints: Endpoints | None = None
         self._due = 0.0

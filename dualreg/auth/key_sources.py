@@ -5,7 +5,7 @@ import logging
 import time
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from dualreg.auth.trust import Key, TrustedKeys
@@ -65,6 +65,11 @@ class UrlKeys:
         self._attempted = -_MAX_AGE
         self._began: float | None = None
 
+    @classmethod
+    def of_issuer(cls, issuer: str) -> Self:
+        """Return the keys of an OpenID Connect issuer, which its configuration names."""
+        return cls(configuration_url(issuer), issuer=issuer)
+
     def key_for(self, header: dict[str, Any]) -> Key | None:
         self._refresh(_MAX_AGE)
         key = self._keys.key_for(header)
@@ -113,6 +118,11 @@ class UrlKeys:
         if not isinstance(configuration, dict) or configuration.get("issuer") != self._issuer:
             raise ValueError("the configuration is that of another issuer")
         return fetch_document(str(configuration.get("jwks_uri")), reach)
+
+
+def configuration_url(issuer: str) -> str:
+    """Return where an issuer has its configuration.  Source: OpenID Connect Discovery 1.0, section 4."""
+    return f"{issuer.rstrip('/')}/.well-known/openid-configuration"
 
 
 def fetch_document(url: str, reach: Reach) -> bytes:
