@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,6 +51,18 @@ def client_names(text: str, known: Collection[str]) -> Sequence[str]:
         if name not in known:
             raise click.BadParameter(f'unknown client "{name}"; known are {", ".join(known)}')
     return names
+
+
+def parse_time(text: str) -> datetime:
+    """Return a time; one without an offset is local.
+
+    Raises:
+        click.ClickException: it is none.
+    """
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise click.ClickException(f"{text} is not a time; give one such as 2026-01-31T12:00Z") from error
 
 
 def environment() -> Mapping[str, str]:

@@ -37,6 +37,11 @@ def minute(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def second(at: datetime) -> str:
+    """Return an aware instant as people read it, to the second."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 class _Printing:
     """How lines for people are printed.
 

@@ -1,7 +1,6 @@
 """``dualreg tag``: tags, what they pointed at, and where they point."""
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -11,8 +10,8 @@ import click
 from dualreg.catalog.moves import HistoryRow
 from dualreg.cli.admin import audited_registry
 from dualreg.cli.administration import administration
-from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import Columns, counted, echo, echo_json
+from dualreg.cli.options import json_option, parse_time, settings_options
+from dualreg.cli.output import Columns, counted, echo, echo_json, second
 from dualreg.cli.paging import listed
 from dualreg.cli.readonly import require_changeable
 from dualreg.errors import RegistryError
@@ -75,9 +74,9 @@ def _show(
 
 
 def _tag_cells(row: SizedTag) -> Sequence[str]:
-    pulled = _second(row.pulled_at) if row.pulled_at else "never"
+    pulled = second(row.pulled_at) if row.pulled_at else "never"
     sizes = map(str, (row.bytes, row.own, row.bytes - row.own))
-    return row.name, str(row.digest), row.origin, _second(row.pushed_at), pulled, *sizes
+    return row.name, str(row.digest), row.origin, second(row.pushed_at), pulled, *sizes
 
 
 def _tag_members(row: SizedTag) -> dict[str, object]:
@@ -109,7 +108,7 @@ def history(
 
 def _move_cells(row: HistoryRow) -> Sequence[str]:
     what = str(row.new) if row.new else "deleted"
-    return _second(row.at), row.api, row.actor or "-", what
+    return second(row.at), row.api, row.actor or "-", what
 
 
 def _move_members(row: HistoryRow) -> dict[str, object]:
@@ -139,7 +138,7 @@ def restore(
         raise click.UsageError("give --to or --at, not both")
     with administration(data, config, changes=True) as admin:
         repository, name = _parse(reference)
-        digest, then = Digest.parse(to) if to else None, _time(at) if at else None
+        digest, then = Digest.parse(to) if to else None, parse_time(at) if at else None
         planned = admin.tags.restore(repository, name, to=digest, at=then, dry_run=dry_run)
     _print(planned, dry_run=dry_run, as_json=as_json)
 
@@ -227,18 +226,6 @@ def _parse(reference: str) -> tuple[RepositoryName, Tag]:
     return RepositoryName.parse(name), Tag.parse(text)
 
 
-def _time(text: str) -> datetime:
-    """Return a time; one without an offset is local.
-
-    Raises:
-        click.ClickException: it is none.
-    """
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise click.ClickException(f"{text} is not a time; give one such as 2026-01-31T12:00Z") from error
-
-
 def _print(planned: Restoration, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
         echo_json({**planned._asdict(), "dry_run": dry_run})
@@ -247,8 +234,3 @@ def _print(planned: Restoration, *, dry_run: bool, as_json: bool) -> None:
     verb = "Would point" if dry_run else "Pointed"
     restored = f", which {'would be' if dry_run else 'was'} restored" if planned.deleted else ""
     echo(f"{verb} {planned.repository}:{planned.tag} at {planned.new}{restored}; before, {before}.")
-
-
-def _second(at: datetime) -> str:
-    """Return an instant as people read it, to the second."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

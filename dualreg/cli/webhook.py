@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from uuid import uuid4
@@ -14,8 +13,8 @@ from dualreg.catalog.webhooks import WebhookRow
 from dualreg.cli.admin import Record, audited_registry, prepared_registry
 from dualreg.cli.background_delivery import mark
 from dualreg.cli.delivering import deliver_all
-from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import Columns, counted, echo, echo_json, minute, table
+from dualreg.cli.options import json_option, parse_time, settings_options
+from dualreg.cli.output import Columns, counted, echo, echo_json, minute, second, table
 from dualreg.registry import Registry
 from dualreg.registry.webhooks import Action, Format, ListedWebhook, action_of
 from dualreg.remote.endpoint import redact
@@ -243,11 +242,7 @@ def _event_cells(each: QueuedEvent) -> tuple[str, ...]:
     event, at = each.event, each.dead_at or each.due_at
     name = f"{event.repository}:{event.tag}"
     action = str(action_of(event))
-    return (str(event.id), _second(event.at), action, name, _second(at) if at else "-", each.error or "-")
-
-
-def _second(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return (str(event.id), second(event.at), action, name, second(at) if at else "-", each.error or "-")
 
 
 def _event(each: QueuedEvent) -> Mapping[str, object]:
@@ -287,7 +282,7 @@ def replay(
     if ids and since:
         raise click.UsageError("give events or --since, not both")
     with _changing(data, config) as (registry, settings, record):
-        at = _time(since) if since else None
+        at = parse_time(since) if since else None
         count = registry.webhooks.replay(name, ids=ids, since=at, dry_run=dry_run)
         if not dry_run:
             facts = {"events": count, "ids": ids or None, "since": at.isoformat() if at else None}
@@ -309,13 +304,6 @@ def retry(name: str, data: Path | None, config: Path | None) -> None:
         record("webhook retry", name=name, events=count)
         mark(settings)
     echo(f"{counted(count, 'event')} will be sent now.")
-
-
-def _time(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"{text} is not a time; give one such as 2026-01-31T12:00Z") from error
 
 
 @webhook.command()
