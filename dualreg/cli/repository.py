@@ -1,6 +1,7 @@
 """``dualreg repository``: whole repositories."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from dualreg.cli.admin import audited_registry
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import Columns, counted, echo, echo_json, minute, records
-from dualreg.cli.paging import listed
+from dualreg.cli.paging import listed, print_pages
 from dualreg.cli.readonly import require_changeable
 from dualreg.errors import RegistryError
 from dualreg.image.names import RepositoryName
@@ -41,16 +42,10 @@ def list_repositories(
     or the upstream that the content comes from. With --json, each is one line.
     """
     headings = ("REPOSITORY", "TAGS", "BYTES", "OWN", "SHARED", "PUSHED", "PULLED", "ORIGIN")
-    columns, count = Columns(*headings), 0
     with administration(data, config, alone=True) as admin:
-        for rows in listed(
-            lambda n, end: admin.repositories.list(pattern, n=n, after=end or ""), limit, after
-        ):
-            count += len(rows)
-            for row in rows if as_json else ():
-                echo_json(_members(row), indent=None)
-            if not as_json:
-                columns.add([_cells(row) for row in rows])
+        read = partial(admin.repositories.list, pattern)
+        found = listed(lambda n, end: read(n=n, after=end or ""), limit, after)
+        count = print_pages(found, Columns(*headings), _cells, _members, as_json=as_json)
     if not as_json:
         echo(f"{counted(count, 'repository', 'repositories')}.")
 

@@ -1,9 +1,8 @@
 """``dualreg tag``: tags, what they pointed at, and where they point."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
@@ -12,7 +11,7 @@ from dualreg.cli.admin import audited_registry
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, parse_time, settings_options
 from dualreg.cli.output import Columns, counted, echo, echo_json, second
-from dualreg.cli.paging import listed
+from dualreg.cli.paging import listed, print_pages
 from dualreg.cli.readonly import require_changeable
 from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
@@ -20,7 +19,6 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.operations.tags import SizedTag
 from dualreg.registry.history import Restoration
 
-_Row = TypeVar("_Row")
 _dry_run = click.option("--dry-run", is_flag=True, help="Only print what would be changed.")
 
 
@@ -49,28 +47,9 @@ def list_tags(
     with administration(data, config, alone=True) as admin:
         read = partial(admin.tags.list, RepositoryName.parse(repository), prefix=prefix, newest=newest)
         found = listed(lambda n, end: read(n=n, after=end), limit)
-        count = _show(found, columns, _tag_cells, _tag_members, as_json=as_json)
+        count = print_pages(found, columns, _tag_cells, _tag_members, as_json=as_json)
     if not as_json:
         echo(f"{counted(count, 'tag')}.")
-
-
-def _show(
-    found: Iterator[Sequence[_Row]],
-    columns: Columns,
-    cells: Callable[[_Row], Sequence[str]],
-    members: Callable[[_Row], dict[str, object]],
-    *,
-    as_json: bool,
-) -> int:
-    """Print rows as they are read; return how many there are."""
-    count = 0
-    for rows in found:
-        count += len(rows)
-        for row in rows if as_json else ():
-            echo_json(members(row), indent=None)
-        if not as_json:
-            columns.add([cells(row) for row in rows])
-    return count
 
 
 def _tag_cells(row: SizedTag) -> Sequence[str]:
@@ -101,7 +80,7 @@ def history(
     with administration(data, config, alone=True) as admin:
         read = partial(admin.tags.history, *_parse(reference))
         found = listed(lambda n, end: read(n=n, after=end), limit)
-        count = _show(found, columns, _move_cells, _move_members, as_json=as_json)
+        count = print_pages(found, columns, _move_cells, _move_members, as_json=as_json)
     if not as_json:
         echo(f"{counted(count, 'move')}." if count else f"{reference} has no history.")
 

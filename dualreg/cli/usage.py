@@ -9,7 +9,7 @@ from dualreg.catalog.rows import UsageRow
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import Columns, amount, echo, echo_json
-from dualreg.cli.paging import listed
+from dualreg.cli.paging import listed, print_pages
 from dualreg.patterns import check_pattern
 from dualreg.registry.usage import Total
 
@@ -42,12 +42,8 @@ def usage(
             return
         measure = partial(admin.usage.namespaces, depth) if depth else admin.usage.repositories
         listing = Columns("NAMESPACE" if depth else "REPOSITORY", "BLOBS", "BYTES", "OWN", "SHARED")
-        for rows in listed(lambda n, end: measure(pattern, n=n, after=end or ""), limit, after):
-            documents = [*map(_document, rows)]
-            for document in documents if as_json else ():
-                echo_json(document, indent=None)
-            if not as_json:
-                listing.add([tuple(map(str, each.values())) for each in documents])
+        found = listed(lambda n, end: measure(pattern, n=n, after=end or ""), limit, after)
+        print_pages(found, listing, _cells, _document, as_json=as_json)
 
 
 def _show_total(found: Total, *, as_json: bool) -> None:
@@ -57,6 +53,10 @@ def _show_total(found: Total, *, as_json: bool) -> None:
     kept = f", and {found.deleted} bytes that are kept for undelete" if found.deleted else ""
     garbage = f"{found.garbage} bytes more that the next collections delete"
     echo(f"{amount(found.blobs, found.bytes)}; {garbage}{kept}.")
+
+
+def _cells(row: UsageRow) -> tuple[str, ...]:
+    return tuple(map(str, _document(row).values()))
 
 
 def _document(row: UsageRow) -> dict[str, object]:

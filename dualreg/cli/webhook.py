@@ -15,6 +15,7 @@ from dualreg.cli.background_delivery import mark
 from dualreg.cli.delivering import deliver_all
 from dualreg.cli.options import json_option, parse_time, settings_options
 from dualreg.cli.output import Columns, counted, echo, echo_json, minute, second, table
+from dualreg.cli.paging import print_pages
 from dualreg.registry import Registry
 from dualreg.registry.webhooks import Action, Format, ListedWebhook, action_of
 from dualreg.remote.endpoint import redact
@@ -229,11 +230,8 @@ def events(
     try:
         with prepared_registry(data, config, alone=True) as (registry, _):
             found = islice(registry.webhooks.events(name, dead=dead), limit)
-            while page := [*islice(found, _PAGE)]:
-                if not as_json:
-                    columns.add([*map(_event_cells, page)])
-                for each in page if as_json else ():
-                    echo_json(_event(each), indent=None)
+            pages = iter(lambda: [*islice(found, _PAGE)], [])
+            print_pages(pages, columns, _event_cells, _event, as_json=as_json)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
 
