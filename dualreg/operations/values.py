@@ -149,7 +149,7 @@ def _decode_option(options: Sequence[Any], document: object) -> Any:  # noqa: AN
 def _decode_members(
     kind: Any,  # noqa: ANN401 -- any record
     members: Sequence[str],
-    arguments: Sequence[Any],
+    arguments: tuple[Any, ...],
     document: object,
 ) -> Any:  # noqa: ANN401 -- one of them
     given, types = _object(document), _types(kind, arguments)
@@ -160,7 +160,8 @@ def _decode_members(
         raise ValueError(f"{kind.__name__}: a member is missing") from error
 
 
-def _types(kind: Any, arguments: Sequence[Any]) -> Mapping[str, Any]:  # noqa: ANN401 -- any record
+@cache
+def _types(kind: Any, arguments: tuple[Any, ...]) -> Mapping[str, Any]:  # noqa: ANN401 -- any record
     """Return the types of the fields of a record, with *arguments* in place of its parameter."""
     hints = get_type_hints(kind)
     if not arguments:
@@ -175,7 +176,7 @@ def _types(kind: Any, arguments: Sequence[Any]) -> Mapping[str, Any]:  # noqa: A
     }
 
 
-def _object_schema(kind: Any, arguments: Sequence[Any], named: Schemas) -> dict[str, Any]:  # noqa: ANN401 -- any record
+def _object_schema(kind: Any, arguments: tuple[Any, ...], named: Schemas) -> dict[str, Any]:  # noqa: ANN401 -- any record
     types, said = _types(kind, arguments), documented(getdoc(kind), "Attributes")
     properties = {name: schema(types[name], named) for name in _members(kind)}
     for name, text in said.items():
