@@ -97,13 +97,17 @@ def _find(name: RepositoryName, reference: Tag | Digest, accept: Accept) -> Repr
         Unauthenticated: the tool may not push with its token; another one may do.
         RegistryError: as for ``Negotiation.find``.
     """
-    is_pull, may_sign = request.method == "GET", grant().allows(name, Action.PUSH)
-    find = registry().negotiation.find_soon
+    is_pull, find = request.method == "GET", registry().negotiation.find_soon
     try:
-        return find(name, reference, accept, is_pull=is_pull, may_sign=may_sign)
+        return find(name, reference, accept, is_pull=is_pull, may_sign=_may_sign(name, accept))
     except Unsigned as error:
         challenge = another_may_do(name, Action.PUSH) if accept.agent.signs else None
         raise challenge or error from error
+
+
+def _may_sign(name: RepositoryName, accept: Accept) -> bool:
+    """Return whether the client is a signing tool that may push; for others, which pull, nothing is asked."""
+    return accept.agent.signs and grant().allows(name, Action.PUSH)
 
 
 def _require_here(name: RepositoryName, reference: Tag | Digest) -> None:
@@ -121,7 +125,8 @@ def _require_here(name: RepositoryName, reference: Tag | Digest) -> None:
 
 def _send_late(name: RepositoryName, reference: Tag | Digest, expected: Outline) -> Response:
     """Return a manifest when its layers are ready; it is sent without its digest, which is not known yet."""
-    services, accept, may_sign = registry(), _accept(), grant().allows(name, Action.PUSH)
+    services, accept = registry(), _accept()
+    may_sign = _may_sign(name, accept)  # not known once the request has ended
 
     def look(sent: int) -> Iterator[bytes] | None:
         manifest = services.negotiation.find_soon(name, reference, accept, may_sign=may_sign)
