@@ -4,10 +4,8 @@ from flask import Blueprint, Response, request
 
 from dualreg.auth.external_logins import LIFETIME
 from dualreg.web.address import own_path, own_url
-from dualreg.web.context import audit, registry, self_service
-from dualreg.web.credentials import claim_account
+from dualreg.web.context import audit, self_service
 from dualreg.web.forwarded import client_address
-from dualreg.web.identified import current_id
 from dualreg.web.login.page import (
     ATTEMPT,
     SESSION,
@@ -21,7 +19,7 @@ from dualreg.web.login.page import (
     session,
     set_cookie,
 )
-from dualreg.web.login.services import logins
+from dualreg.web.login.services import logins, record_login
 
 
 def register(blueprint: Blueprint) -> None:
@@ -59,14 +57,14 @@ def get_callback(issuer: str) -> Response:
     what a page of ours leads to.
     """
     audit().ready()
-    address = client_address()
     account, secret, lifetime = logins().complete(
-        issuer, cookie(ATTEMPT), request.args.to_dict(), redirect_uri=_redirect_uri(issuer), address=address
+        issuer,
+        cookie(ATTEMPT),
+        request.args.to_dict(),
+        redirect_uri=_redirect_uri(issuer),
+        address=client_address(),
     )
-    claim_account(account)
-    audit().write(
-        registry().now(), "login", account=account, issuer=issuer, address=address, request_id=current_id()
-    )
+    record_login(account, issuer)
     response = page("welcome.html")
     drop_cookie(response, ATTEMPT)
     set_cookie(response, SESSION, secret, lifetime, same_site="Strict")

@@ -13,13 +13,11 @@ from flask import Blueprint, Response, g, request
 from dualreg.auth.login_issuer import Pending
 from dualreg.errors import RegistryError, RequestInvalid
 from dualreg.networks import network_of
-from dualreg.web.context import audit, registry, self_service
-from dualreg.web.credentials import claim_account
+from dualreg.web.context import audit, self_service
 from dualreg.web.forwarded import client_address
-from dualreg.web.identified import current_id
 from dualreg.web.login.keys import lifetime_of
 from dualreg.web.login.page import form, require_secure
-from dualreg.web.login.services import devices, logins
+from dualreg.web.login.services import devices, logins, record_login
 from dualreg.web.responses import json_response, retry_header
 from dualreg.web.v2.errors import V2_ERRORS
 
@@ -68,15 +66,7 @@ def post_device_key() -> Response:
     found = logins().poll_device(issuer, given.get("device_code", ""), client_address())
     if isinstance(found, Pending):
         return json_response({"error": "slow_down" if found.slower else "authorization_pending"}, status=400)
-    claim_account(found)
-    audit().write(
-        registry().now(),
-        "login",
-        account=found,
-        issuer=issuer,
-        address=client_address(),
-        request_id=current_id(),
-    )
+    record_login(found, issuer)
     made = logins().make_key(found, self_service(), note=given.get("note", _NOTE), lifetime=lifetime)
     g.facts = {"key": made.id}
     return json_response({"account": found, "key": made.id, "secret": made.text})

@@ -20,7 +20,7 @@ from dualreg.web.address import own_origin, own_path, own_url, shown_host
 from dualreg.web.body import read_limited
 from dualreg.web.credentials import claim_account
 from dualreg.web.login.services import logins
-from dualreg.web.responses import retry_header
+from dualreg.web.responses import empty_response, retry_header
 from dualreg.web.v2.errors import V2_ERRORS
 
 _STYLE = (
@@ -140,7 +140,7 @@ def require_form() -> Identity:
 
 def redirect(location: str, status: int = HTTPStatus.SEE_OTHER) -> Response:
     """Return a redirect."""
-    return Response(status=status, headers={"Location": location, "Content-Length": "0"})
+    return empty_response(status, {"Location": location})
 
 
 @cache

@@ -5,6 +5,10 @@ from typing import cast
 from flask import current_app
 
 from dualreg.auth.external_logins import ExternalLogins
+from dualreg.web.context import audit, registry
+from dualreg.web.credentials import claim_account
+from dualreg.web.forwarded import client_address
+from dualreg.web.identified import current_id
 from dualreg.web.rates import Rates
 
 _EXTENSION, _DEVICES = "dualreg.login", "dualreg.login.devices"
@@ -27,3 +31,16 @@ def logins() -> ExternalLogins:
 def devices() -> Rates:
     """Return what counts the logins that devices begin."""
     return cast("Rates", current_app.extensions[_DEVICES])
+
+
+def record_login(account: str, issuer: str) -> None:
+    """Have the log and the audit log say who has logged in by an issuer."""
+    claim_account(account)
+    audit().write(
+        registry().now(),
+        "login",
+        account=account,
+        issuer=issuer,
+        address=client_address(),
+        request_id=current_id(),
+    )
