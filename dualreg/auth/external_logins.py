@@ -6,13 +6,10 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from dualreg.auth.access import Identity
 from dualreg.auth.external import ExternalAccounts, ExternalRules
 from dualreg.auth.keyring import ALGORITHM, Keyring
 from dualreg.auth.login_issuer import Attempt, Claims, LoginIssuer, Pending
 from dualreg.auth.logins import Logins
-from dualreg.auth.secrets import Secret
-from dualreg.auth.self_service import SelfService
 from dualreg.auth.tokens import TokenInvalid, Verifier, sign
 from dualreg.errors import LoginRefused
 
@@ -105,14 +102,6 @@ class ExternalLogins:
         except LoginRefused:
             self.logins.attempts.failed_at(address)
             raise
-
-    def make_key(self, account: str, own: SelfService, *, note: str, lifetime: timedelta | None) -> Secret:
-        """Return a new API key for who has just confirmed a device.
-
-        Raises:
-            NotAllowed, RequestInvalid: see ``SelfService.add_key``.
-        """
-        return own.add_key(Identity(account), limits="", note=note, lifetime=lifetime)[0]
 
     def _account(self, way: Way, claims: Claims) -> str:
         return self.accounts.log_in(way.issuer.metadata.issuer, way.rules, claims)

@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 from flask import Blueprint, Response, g, request
 
+from dualreg.auth.access import Identity
 from dualreg.auth.login_issuer import Pending
 from dualreg.errors import RegistryError, RequestInvalid
 from dualreg.networks import network_of
@@ -67,7 +68,8 @@ def post_device_key() -> Response:
     if isinstance(found, Pending):
         return json_response({"error": "slow_down" if found.slower else "authorization_pending"}, status=400)
     record_login(found, issuer)
-    made = logins().make_key(found, self_service(), note=given.get("note", _NOTE), lifetime=lifetime)
+    note = given.get("note", _NOTE)
+    made, _ = self_service().add_key(Identity(found), limits="", note=note, lifetime=lifetime)
     g.facts = {"key": made.id}
     return json_response({"account": found, "key": made.id, "secret": made.text})
 
