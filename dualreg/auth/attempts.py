@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import math
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import ip_address
 from threading import Lock
 from typing import NamedTuple, Self
@@ -102,16 +102,11 @@ class Attempts:
         limits = dict(zip(subjects, self._limits, strict=True))
         with self._catalog.read() as tx:
             counted = tx.attempts.failures(limits, now - WINDOW)
-            waits = {
-                subject: since + WINDOW - now
-                for subject, (count, since) in counted.items()
-                if count >= limits[subject] and since <= now + WINDOW  # unless the clock was set back
-            }
+            waits = _waits(counted, limits, now)
             others = waits.keys() - {subjects.pair}
             if others and tx.attempts.has_succeeded(subjects.pair, now - KNOWN):
                 waits = {subject: wait for subject, wait in waits.items() if subject not in others}
-        if waits:
-            raise TooManyAttempts(retry_after=math.ceil(max(waits.values()).total_seconds()))
+        _require_none(waits)
         return subjects.pair in counted
 
     def check_address(self, address: str) -> None:
@@ -125,9 +120,7 @@ class Attempts:
         subject, now = _hash("issuers", network_of(address)), self._catalog.now()
         with self._catalog.read() as tx:
             counted = tx.attempts.failures([subject], now - WINDOW)
-        count, since = counted.get(subject, (0, now))
-        if count >= self._limits.address and since <= now + WINDOW:
-            raise TooManyAttempts(retry_after=math.ceil((since + WINDOW - now).total_seconds()))
+        _require_none(_waits(counted, {subject: self._limits.address}, now))
 
     def failed_at(self, address: str) -> None:
         """Count a failed login by an issuer for the address."""
@@ -212,6 +205,23 @@ def unlock_address(catalog: Catalog, address: str) -> int:
         for subject in subjects:
             tx.attempts.reset(subject)
     return sum(failures for failures, _ in counted.values())
+
+
+def _waits(
+    counted: Mapping[str, tuple[int, datetime]], limits: Mapping[str, int], now: datetime
+) -> dict[str, timedelta]:
+    """Return for how long each subject has to wait whose limit is reached."""
+    return {
+        subject: since + WINDOW - now
+        for subject, (count, since) in counted.items()
+        if count >= limits[subject] and since <= now + WINDOW  # unless the clock was set back
+    }
+
+
+def _require_none(waits: Mapping[str, timedelta]) -> None:
+    """Raise TooManyAttempts if somebody has to wait."""
+    if waits:
+        raise TooManyAttempts(retry_after=math.ceil(max(waits.values()).total_seconds()))
 
 
 def _hash(*parts: str) -> str:
