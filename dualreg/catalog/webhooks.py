@@ -1,4 +1,4 @@
-"""SQL of webhooks: which there are, and how far each is. What waits for them is in ``catalog.outbox``."""
+"""SQL of webhooks: which there are, and how far each is. What waits for them is in ``outbox``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, select, update
 
 from dualreg.catalog.dialects import insert
+from dualreg.catalog.outbox import OutboxQueries
 from dualreg.catalog.tables import TagHistory, WebhookEvents, WebhookQueues, Webhooks, WebhookStates
 
 
@@ -63,6 +64,11 @@ class WebhookQueries:
 
     connection: Connection
     now: datetime
+
+    @property
+    def outbox(self) -> OutboxQueries:
+        """What waits for them."""
+        return OutboxQueries(self.connection, self.now)
 
     def add(self, webhook: WebhookRow) -> bool:
         """Add a webhook, which gets what happens from now on; return False if there is one of that name."""

@@ -6,7 +6,6 @@ from typing import Any
 
 from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.figures import FigureQueries
-from dualreg.catalog.outbox import OutboxQueries
 from dualreg.catalog.overview import size_of
 from dualreg.registry.collections import Collections
 
@@ -53,6 +52,6 @@ def _webhooks(tx: Transaction) -> Mapping[str, Mapping[str, float]]:
             "failed": states[name].failed,
             "given_up": states[name].given_up,
         }
-        for name, each in OutboxQueries(tx.connection, tx.now).backlogs().items()
+        for name, each in tx.webhooks.outbox.backlogs().items()
         if name in states
     }

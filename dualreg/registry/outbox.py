@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.moves import HistoryRow
-from dualreg.catalog.outbox import OutboxQueries, QueueRow
+from dualreg.catalog.outbox import QueueRow
 from dualreg.catalog.webhooks import WebhookRow, WebhookState
 from dualreg.image.names import RepositoryName
 from dualreg.registry.webhooks import wants
@@ -82,7 +82,7 @@ class Outbox:
         number counts once all have ended that held the lock on the table of moves after it was seen.
         """
         with self.catalog.read() as tx:
-            queries = OutboxQueries(tx.connection, tx.now)
+            queries = tx.webhooks.outbox
             if self._waited is None:
                 self._waited = (queries.last(), queries.writers())
             else:
@@ -123,7 +123,7 @@ class Outbox:
                 webhooks.append(each)
                 states[each.name] = state
         first = min((state.position for state in states.values()), default=upto)
-        queries = OutboxQueries(tx.connection, tx.now)
+        queries = tx.webhooks.outbox
         moves = queries.moves(first, upto, _BATCH)
         last = moves[-1].id if len(moves) == _BATCH else upto
         for each in webhooks:
@@ -143,7 +143,7 @@ class Outbox:
                 if state and state.attempted_at and tx.now - state.attempted_at > _IDLE:
                     if state.failing_since:
                         tx.webhooks.change(name, failing_since=tx.now)
-                    OutboxQueries(tx.connection, tx.now).restart(name)
+                    tx.webhooks.outbox.restart(name)
 
     def due(self, webhook: str, busy: Collection[str], limit: int) -> Sequence[QueueRow]:
         """Return up to *limit* repositories whose next event is to be sent now; one, while attempts fail.
@@ -159,12 +159,12 @@ class Outbox:
                 limit = min(limit, 1 - len(busy))
             if limit < 1:
                 return []
-            return OutboxQueries(tx.connection, tx.now).due(webhook, busy, limit)
+            return tx.webhooks.outbox.due(webhook, busy, limit)
 
     def pending(self, webhook: str, repository: RepositoryName, limit: int) -> Sequence[HistoryRow]:
         """Return up to *limit* events of a repository that wait for a webhook, in order."""
         with self.catalog.read() as tx:
-            return OutboxQueries(tx.connection, tx.now).pending(webhook, repository, limit)
+            return tx.webhooks.outbox.pending(webhook, repository, limit)
 
     def record(
         self, webhook: str, queue: QueueRow, delivered: Collection[int], failure: Failure | None = None
@@ -181,7 +181,7 @@ class Outbox:
             state = tx.webhooks.lock(webhook)
             if state is None:  # it was removed meanwhile
                 return 0
-            queries = OutboxQueries(tx.connection, tx.now)
+            queries = tx.webhooks.outbox
             queries.forget(webhook, delivered)
             values: dict[str, object] = {"attempted_at": tx.now}
             if delivered:
@@ -202,7 +202,7 @@ class Outbox:
 
     def _fail(self, tx: Transaction, state: WebhookState, queue: QueueRow, failure: Failure) -> int:
         """Delay a queue after a failure, or give up what has waited for too long; return how many events."""
-        queries, now = OutboxQueries(tx.connection, tx.now), tx.now
+        queries, now = tx.webhooks.outbox, tx.now
         longest = _LONGEST_DOWN if failure.is_down else _LONGEST
         wait = self._wait(queue.attempts + 1, longest, failure.retry_after)
         since = queue.failing_since or now

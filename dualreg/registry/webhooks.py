@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.moves import HistoryRow
-from dualreg.catalog.outbox import Backlog, OutboxQueries, QueuedEvent
+from dualreg.catalog.outbox import Backlog, QueuedEvent
 from dualreg.catalog.webhooks import WebhookRow, WebhookState
 from dualreg.patterns import matches
 from dualreg.registry.retention import parse_patterns
@@ -69,7 +69,7 @@ class Webhooks:
     def list(self) -> Sequence[ListedWebhook]:
         """Return all webhooks, by name; it counts what waits for them."""
         with self.catalog.read() as tx:
-            states, backlogs = tx.webhooks.states(), OutboxQueries(tx.connection, tx.now).backlogs()
+            states, backlogs = tx.webhooks.states(), tx.webhooks.outbox.backlogs()
             return [
                 ListedWebhook(
                     each,
@@ -109,7 +109,7 @@ class Webhooks:
         """
         with self.catalog.read() as tx:
             _found(tx, name)
-            return OutboxQueries(tx.connection, tx.now).backlogs().get(name, Backlog())
+            return tx.webhooks.outbox.backlogs().get(name, Backlog())
 
     def remove(self, name: str) -> Backlog:
         """Remove a webhook; return what it has not got, which is forgotten.
@@ -121,7 +121,7 @@ class Webhooks:
         while gone == _PAGE:  # few at a time, as pushes on SQLite wait for the transaction
             with self.catalog.begin(durable=False) as tx:
                 tx.webhooks.lock(name)
-                gone = OutboxQueries(tx.connection, tx.now).drop(name, _PAGE)
+                gone = tx.webhooks.outbox.drop(name, _PAGE)
         with self.catalog.begin() as tx:
             tx.webhooks.remove(name)
         return backlog
@@ -139,8 +139,7 @@ class Webhooks:
         after, page = -1, list[QueuedEvent]()
         while after < 0 or len(page) == _PAGE:
             with self.catalog.read() as tx:
-                outbox = OutboxQueries(tx.connection, tx.now)
-                page = [*outbox.list(name, dead=dead, after=after, limit=_PAGE)]
+                page = [*tx.webhooks.outbox.list(name, dead=dead, after=after, limit=_PAGE)]
             yield from page
             after = page[-1].event.id if page else 0
 
@@ -153,7 +152,7 @@ class Webhooks:
         with self.catalog.begin() as tx:
             _found(tx, name)
             _hasten(tx, name)
-            return OutboxQueries(tx.connection, tx.now).backlogs().get(name, Backlog()).pending
+            return tx.webhooks.outbox.backlogs().get(name, Backlog()).pending
 
     def replay(
         self,
@@ -187,7 +186,7 @@ class Webhooks:
         with self.catalog.begin(durable=False) as tx:  # ``hasten`` is durable, and so is what was before
             if tx.webhooks.begin(name) is None:
                 raise _unknown(name)
-            OutboxQueries(tx.connection, tx.now).queue(name, events)
+            tx.webhooks.outbox.queue(name, events)
 
     def _chosen(
         self, webhook: WebhookRow, position: int, ids: Collection[int], since: datetime | None
@@ -200,13 +199,13 @@ class Webhooks:
         after = 0
         if ids:
             with self.catalog.read() as tx:
-                found = OutboxQueries(tx.connection, tx.now).find(webhook.name, ids)
+                found = tx.webhooks.outbox.find(webhook.name, ids)
             if missing := {*ids} - {event.id for event in found}:
                 raise ValueError(f"no event {min(missing)} is known; nothing is sent again")
             yield found
         while not ids:
             with self.catalog.read() as tx:
-                outbox = OutboxQueries(tx.connection, tx.now)
+                outbox = tx.webhooks.outbox
                 if since:
                     page = outbox.moves_since(since, after, position, _PAGE)
                 else:
@@ -229,8 +228,7 @@ class Webhooks:
             while keep is not None and gone == _PAGE:
                 with self.catalog.begin() as tx:
                     tx.webhooks.lock(name)  # what is replayed meanwhile waits again
-                    outbox = OutboxQueries(tx.connection, tx.now)
-                    gone = outbox.trim(name, tx.now - keep, _PAGE)
+                    gone = tx.webhooks.outbox.trim(name, tx.now - keep, _PAGE)
                 yield gone
 
 
@@ -247,7 +245,7 @@ def _unknown(name: str) -> ValueError:
 def _hasten(tx: Transaction, name: str) -> None:
     tx.webhooks.lock(name)
     tx.webhooks.change(name, due_at=None)
-    OutboxQueries(tx.connection, tx.now).hasten(name)
+    tx.webhooks.outbox.hasten(name)
 
 
 def _check(webhook: WebhookRow) -> None:

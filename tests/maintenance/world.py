@@ -13,7 +13,6 @@ from dualreg.auth.accounts import Accounts
 from dualreg.auth.keyring import Keyring
 from dualreg.auth.secrets import SecretKind
 from dualreg.catalog.database import Catalog
-from dualreg.catalog.outbox import OutboxQueries
 from dualreg.catalog.retention import RetentionRule
 from dualreg.catalog.tables import Repositories, Table
 from dualreg.catalog.webhooks import WebhookRow
@@ -169,7 +168,7 @@ def administer(accounts: Accounts) -> None:
         tx.accounts.renew("dora", tx.now + timedelta(days=30), ["team"])
         tx.retention.add(RetentionRule("team/*", "*", 100, timedelta(days=30), None, ("v*", "latest")))
         tx.webhooks.add(WEBHOOK)
-        outbox = OutboxQueries(tx.connection, tx.now)
+        outbox = tx.webhooks.outbox
         outbox.queue(WEBHOOK.name, outbox.moves(0, outbox.last(), 3))
     Keyring(accounts.catalog).rotate(timedelta(hours=1))
 

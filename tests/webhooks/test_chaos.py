@@ -22,7 +22,6 @@ import pytest
 
 from dualreg.assembly import open_catalog, prepare
 from dualreg.catalog.moves import HistoryRow
-from dualreg.catalog.outbox import OutboxQueries
 from dualreg.settings import Settings
 from dualreg.webhooks.documents import event_document
 from tests.contracts.postgresql import DATABASES, migrated_postgresql
@@ -146,7 +145,7 @@ def serving(settings: Settings) -> Iterator[Serving]:
 def history(settings: Settings) -> list[HistoryRow]:
     """Return what happened."""
     with closing(open_catalog(settings)) as catalog, catalog.read() as tx:
-        queries = OutboxQueries(tx.connection, tx.now)
+        queries = tx.webhooks.outbox
         return [*queries.moves(0, queries.last(), 10**6)]
 
 

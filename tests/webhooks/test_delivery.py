@@ -12,7 +12,6 @@ from threading import Event, Thread
 import pytest
 
 from dualreg.catalog.database import Catalog
-from dualreg.catalog.outbox import OutboxQueries
 from dualreg.catalog.webhooks import WebhookRow
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import outbox as outbox_module
@@ -138,7 +137,7 @@ def is_done(catalog: Catalog) -> bool:
 def check(catalog: Catalog, receiver: Receiver) -> None:
     """Check what a receiver has against the history."""
     with catalog.read() as tx:
-        queries = OutboxQueries(tx.connection, tx.now)
+        queries = tx.webhooks.outbox
         moves = [*queries.moves(0, queries.last(), 10**6)]
     assert len(moves) == EVENTS
     expected = {event_document(each, "cloudevents", "").id: each for each in moves}

@@ -28,7 +28,7 @@ SOME = WebhookRow("some", "http://b", "cloudevents", ("x:v*", "y"), ("delete",),
 
 def outbox(tx: Transaction) -> OutboxQueries:
     """Return the queries of a transaction."""
-    return OutboxQueries(tx.connection, tx.now)
+    return tx.webhooks.outbox
 
 
 def waiting(catalog: Catalog, webhook: str, *, dead: bool = False) -> list[HistoryRow]:
