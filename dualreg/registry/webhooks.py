@@ -149,10 +149,18 @@ class Webhooks:
         Raises:
             ValueError: there is no webhook of that name.
         """
+        with self.catalog.read() as tx:  # pushes on SQLite do not wait while it counts
+            _found(tx, name)
+            waiting = tx.webhooks.outbox.backlogs().get(name, Backlog()).pending
+        self._hasten(name)
+        return waiting
+
+    def _hasten(self, name: str) -> None:
         with self.catalog.begin() as tx:
             _found(tx, name)
-            _hasten(tx, name)
-            return tx.webhooks.outbox.backlogs().get(name, Backlog()).pending
+            tx.webhooks.lock(name)
+            tx.webhooks.change(name, due_at=None)
+            tx.webhooks.outbox.hasten(name)
 
     def replay(
         self,
@@ -178,12 +186,12 @@ class Webhooks:
             if events and not dry_run:
                 self._queue(name, events)
         if not dry_run:
-            self.hasten(name)
+            self._hasten(name)
         return count
 
     def _queue(self, name: str, events: Collection[HistoryRow]) -> None:
         """Have events wait: few at a time, as pushes on SQLite wait for the transaction."""
-        with self.catalog.begin(durable=False) as tx:  # ``hasten`` is durable, and so is what was before
+        with self.catalog.begin(durable=False) as tx:  # ``_hasten`` is durable, and so is what was before
             if tx.webhooks.begin(name) is None:
                 raise _unknown(name)
             tx.webhooks.outbox.queue(name, events)
@@ -240,12 +248,6 @@ def _found(tx: Transaction, name: str) -> WebhookRow:
 
 def _unknown(name: str) -> ValueError:
     return ValueError(f"no webhook {name}; `dualreg webhook list` lists them")
-
-
-def _hasten(tx: Transaction, name: str) -> None:
-    tx.webhooks.lock(name)
-    tx.webhooks.change(name, due_at=None)
-    tx.webhooks.outbox.hasten(name)
 
 
 def _check(webhook: WebhookRow) -> None:
