@@ -1,6 +1,7 @@
 """Delivering: what the process beside the server does that delivers events to webhooks."""
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -44,8 +45,7 @@ def _deliver(settings: Settings, outbox: Outbox, stop: Event) -> None:
     networks = parse_networks(settings.webhook_networks)
     if not stop.is_set():
         outbox.resume()
-    idle = lambda: _is_over(settings, outbox)  # noqa: E731 -- shorter than a function
-    Delivery(outbox, stop, settings.public_url, networks, idle).run()
+    Delivery(outbox, stop, settings.public_url, networks, partial(_is_over, settings, outbox)).run()
 
 
 def _is_over(settings: Settings, outbox: Outbox) -> bool:

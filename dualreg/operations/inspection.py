@@ -48,11 +48,11 @@ class Images(Group):
 
     def _digest(self, reference: str, repository: RepositoryName | None) -> Digest:
         """Return a digest, or the digest of a tag."""
-        if repository is None:
-            return Digest.parse(reference)
         try:
             return Digest.parse(reference)
         except DigestInvalid:
+            if repository is None:
+                raise
             row = self.session.registry.manifests.peek(repository, Tag.parse(reference))
         if row is None:
             raise ValueError(f"there is no tag {reference} in {repository}")
