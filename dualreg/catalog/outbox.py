@@ -91,16 +91,13 @@ class OutboxQueries:
             return frozenset()
         return frozenset(self.connection.scalars(_WRITERS))
 
-    def moves(self, after: int, upto: int, limit: int) -> Sequence[HistoryRow]:
-        """Return up to *limit* moves of tags, by number."""
+    def moves(
+        self, after: int, upto: int, limit: int, *, since: datetime | None = None
+    ) -> Sequence[HistoryRow]:
+        """Return up to *limit* moves of tags, by number: those at *since* or later, if it is given."""
         query = select(TagHistory.__table__).where(TagHistory.id > after, TagHistory.id <= upto)
+        query = query.where(TagHistory.at >= since) if since else query
         return [*map(HistoryRow.of, self.connection.execute(query.order_by(TagHistory.id).limit(limit)))]
-
-    def moves_since(self, since: datetime, after: int, upto: int, limit: int) -> Sequence[HistoryRow]:
-        """Return up to *limit* moves of tags at *since* or later, by number."""
-        query = select(TagHistory.__table__).where(TagHistory.id > after, TagHistory.id <= upto)
-        query = query.where(TagHistory.at >= since).order_by(TagHistory.id).limit(limit)
-        return [HistoryRow.of(row) for row in self.connection.execute(query)]
 
     def queue(self, webhook: str, events: Collection[HistoryRow]) -> None:
         """Have events wait for a webhook, which is locked; those that were given up wait again."""

@@ -215,7 +215,7 @@ class Webhooks:
             with self.catalog.read() as tx:
                 outbox = tx.webhooks.outbox
                 if since:
-                    page = outbox.moves_since(since, after, position, _PAGE)
+                    page = outbox.moves(after, position, _PAGE, since=since)
                 else:
                     dead = outbox.list(webhook.name, dead=True, after=after, limit=_PAGE)
                     page = [each.event for each in dead]
