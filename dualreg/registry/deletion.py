@@ -105,8 +105,8 @@ def _delete(
                 continue
             state.upstream.mark_deleted(tx, repository, [digest])
             if holder:
-                if restorable:
-                    _record(state, tx, holder, [digest])
+                if restorable and is_restorable(state, tx, holder):
+                    tx.undelete.record(holder, [digest])
                 rest = _unlink(state, tx, holder, _remove_manifest(state, tx, holder, digest))
             else:  # the source may be this registry's own store
                 state.links.remove_manifests(repository, {digest: ()})
@@ -118,16 +118,15 @@ def _delete(
 
 def _not_made(tx: Transaction, repository: RepositoryRow, manifests: Collection[Digest]) -> set[Digest]:
     """Return those of *manifests* that clients pushed: what was made of others can be made again."""
-    made = tx.views.made_among(repository.id, manifests) if manifests else frozenset()
+    made = tx.views.made_among(repository.id, manifests)
     if made:
         made -= tx.history.named(repository.name, made) | tx.undelete.named(repository.name, made)
     return {*manifests} - made
 
 
-def _record(state: State, tx: Transaction, repository: RepositoryRow, manifests: Collection[Digest]) -> None:
-    """Record, of manifests that are about to be deleted, what restores them; upstreams have theirs still."""
-    if state.retention.undelete and manifests and not tx.repositories.upstream(repository.name):
-        tx.undelete.record(repository, manifests)
+def is_restorable(state: State, tx: Transaction, repository: RepositoryRow) -> bool:
+    """Return whether what is deleted from a repository can be restored; upstreams have theirs still."""
+    return bool(state.retention.undelete) and not tx.repositories.upstream(repository.name)
 
 
 def _delete_tags(
@@ -279,7 +278,8 @@ def _empty(state: State, tx: Transaction, repository: RepositoryRow, *, force: b
         # While it is known that they were made of these.
         if going and (editions := tx.views.editions(repository_id, going)):
             going = (*{*going, *tx.manifests.uppermost(repository_id, STEP, among=editions)},)
-        _record(state, tx, repository, _not_made(tx, repository, going))
+        if going and is_restorable(state, tx, repository):
+            tx.undelete.record(repository, _not_made(tx, repository, going))
         return tx.manifests.remove(repository_id, *going) if going else {}
 
     steps: tuple[_Step, ...] = (

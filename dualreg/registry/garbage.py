@@ -17,6 +17,7 @@ from dualreg.catalog.rows import BlobRow, RepositoryRow
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.registry.counting import uncount_links
+from dualreg.registry.deletion import is_restorable
 from dualreg.registry.state import State
 
 _log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class Garbage:
 
     def _keep(self, tx: Transaction, repository: RepositoryRow, manifests: Collection[Digest]) -> None:
         """Record, of manifests that are about to be deleted, what can be restored, with its own time."""
-        if not (self.state.retention.undelete and manifests) or tx.repositories.upstream(repository.name):
+        if not manifests or not is_restorable(self.state, tx, repository):
             return
         times = tx.undelete.left_at(repository, manifests, tx.now - self.state.retention.undelete)
         for at in sorted({*times.values()}):
