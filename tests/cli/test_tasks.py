@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +22,7 @@ from dualreg.catalog.clock import utc_now
 from dualreg.catalog.leading import Duty, lead
 from dualreg.catalog.retention import RetentionRule
 from dualreg.catalog.tables import Blobs
-from dualreg.cli import main, tasks, turns
+from dualreg.cli import background, control, main, tasks, turns
 from dualreg.cli.control import ServedTasks
 from dualreg.cli.output import minute
 from dualreg.cli.tasks import Control
@@ -136,8 +137,15 @@ def test_a_task_runs_once_at_a_time(settings: Settings) -> None:
     assert tags(settings) == 1
 
 
-def test_a_server_starts_a_task_once(settings: Settings) -> None:
+def test_a_server_starts_a_task_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many requests want that before the catalog knows that it runs; when it has ended, again."""
+    children = list[Thread]()
+
+    def start_beside(*words: Any) -> Thread:
+        children.append(background.start_beside(*words))
+        return children[-1]
+
+    monkeypatch.setattr(control, "start_beside", start_beside)
 
     def start() -> str:
         try:
@@ -152,6 +160,8 @@ def test_a_server_starts_a_task_once(settings: Settings) -> None:
         assert [text.partition(";")[0] for text in answers] == ["", *["retention was started already"] * 3]
         assert until(lambda: registry.tags.count() == 1)
         assert until(lambda: not start())
+    for child in children:
+        child.join(60)  # the tests after this use the same database
 
 
 def test_a_run_of_a_machine_that_is_gone_is_in_nobodys_way(settings: Settings) -> None:
