@@ -151,6 +151,11 @@ class HistoryQueries:
         self.connection.execute(delete(row).where(row.id.in_([each[0] for each in found])))
         return len(found), {digest for each in found for digest in each[1:] if digest}
 
+    def count(self, repository: RepositoryName) -> int:
+        """Return how many rows there are of all tags of a repository."""
+        query = select(func.count()).select_from(TagHistory).where(TagHistory.repository == repository)
+        return self.connection.scalar(query) or 0
+
     def named(self, repository: RepositoryName, manifests: Collection[Digest]) -> frozenset[Digest]:
         """Return those of *manifests* that a tag has pointed at, and does not any longer."""
         query = select(TagHistory.old).where(TagHistory.repository == repository).distinct()

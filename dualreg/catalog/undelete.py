@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Select,
     delete,
@@ -27,7 +28,7 @@ from dualreg.catalog.deleted import (
     record,
 )
 from dualreg.catalog.dialects import batches, insert
-from dualreg.catalog.rows import RepositoryRow
+from dualreg.catalog.rows import Origin, RepositoryRow
 from dualreg.catalog.tables import (
     Blobs,
     DeletedBlobs,
@@ -113,17 +114,36 @@ class UndeleteQueries:
         query = query.order_by(row.deleted_at, row.digest).limit(limit)
         return [_manifest(each) for each in self.connection.execute(query)]
 
-    def deleted_tags(self, repository: RepositoryName, since: datetime) -> list[tuple[Tag, Digest]]:
-        """Return the tags that were deleted at *since* or later, not moved again, and where they pointed."""
-        row, later = TagHistory, aliased(TagHistory)
-        newer = exists().where(
-            later.repository == row.repository,
-            later.tag == row.tag,
-            tuple_(later.at, later.id) > tuple_(row.at, row.id),
-        )
-        query = select(row.tag, row.old).where(row.repository == repository, row.at >= since)
-        query = query.where(row.new.is_(None), ~newer).order_by(row.tag)
-        return [(Tag(tag), old) for tag, old in self.connection.execute(query) if old]
+    def count(self, repository: RepositoryName) -> int:
+        """Return how many manifests of a repository were deleted."""
+        row = DeletedManifests
+        return self.connection.scalar(select(func.count()).where(row.repository == repository)) or 0
+
+    def count_since(self, repository: RepositoryName, since: datetime) -> int:
+        """Return how many manifests were deleted at *since* or later."""
+        row = DeletedManifests
+        query = select(func.count()).where(row.repository == repository, row.deleted_at >= since)
+        return self.connection.scalar(query) or 0
+
+    def deleted_tags(
+        self, repository: RepositoryName, since: datetime, after: str, limit: int
+    ) -> list[tuple[Tag, Digest, Origin]]:
+        """Return up to *limit* tags that were deleted at *since* or later, and not moved again, by name.
+
+        With where they pointed, and their origin.
+
+        Args:
+            after: The last one of the page before.
+        """
+        row = TagHistory
+        query = select(row.tag, row.old, row.origin).where(_deleted(repository, since), row.tag > after)
+        found = self.connection.execute(query.order_by(row.tag).limit(limit))
+        return [(Tag(tag), old, Origin(origin)) for tag, old, origin in found if old]
+
+    def count_deleted_tags(self, repository: RepositoryName, since: datetime) -> int:
+        """Return how many tags were deleted at *since* or later, and not moved again."""
+        query = select(func.count()).select_from(TagHistory).where(_deleted(repository, since))
+        return self.connection.scalar(query) or 0
 
     def named(self, repository: RepositoryName, manifests: Collection[Digest]) -> frozenset[Digest]:
         """Return those of *manifests* that deleted ones name."""
@@ -238,6 +258,18 @@ class UndeleteQueries:
         )
         count, size, last = self.connection.execute(sums.select_from(query)).one()
         return KeptBytes(count, int(size), last)
+
+
+def _deleted(repository: RepositoryName, since: datetime) -> ColumnElement[bool]:
+    """Return the condition that the last move of a tag is its deletion, at *since* or later."""
+    row, later = TagHistory, aliased(TagHistory)
+    newer = exists().where(
+        later.repository == row.repository,
+        later.tag == row.tag,
+        tuple_(later.at, later.id) > tuple_(row.at, row.id),
+    )
+    here = (row.repository == repository) & (row.at >= since)
+    return here & row.new.is_(None) & row.old.is_not(None) & ~newer
 
 
 def _manifests(repository: RepositoryName) -> Select[*tuple[Any, ...]]:

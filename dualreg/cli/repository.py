@@ -8,16 +8,12 @@ from pathlib import Path
 import click
 
 from dualreg.catalog.rows import Origin
-from dualreg.cli.admin import audited_registry
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import Columns, counted, echo, echo_json, minute, records
 from dualreg.cli.paging import listed, print_pages
-from dualreg.cli.readonly import require_changeable
-from dualreg.errors import RegistryError
 from dualreg.image.names import RepositoryName
 from dualreg.operations.repositories import RepositoryFacts
-from dualreg.registry.history import RestoredRepository
 
 
 @click.group()
@@ -125,19 +121,9 @@ def restore(name: str, data: Path | None, config: Path | None, *, dry_run: bool,
     That is its tags, but for those that exist again, its manifests, and V1 images. It works for as long as
     undelete_grace says. Safe while the registry is serving.
     """
-    try:
+    with administration(data, config, changes=True) as admin:
         parsed = RepositoryName.parse(name)
-        with audited_registry(data, config) as (registry, settings, record):
-            planned = registry.history.repository_restoration(parsed)
-            if dry_run:
-                found = RestoredRepository(len(planned), sum(1 for _ in registry.undelete.gone(parsed)), ())
-            else:
-                require_changeable(settings)
-                registry.require_own(parsed)
-                found = registry.history.restore_repository(parsed, planned)
-                record("repository restore", repository=parsed, tags=found.tags, manifests=found.manifests)
-    except RegistryError as error:
-        raise click.ClickException(str(error)) from error
+        found = admin.repositories.restore(parsed, dry_run=dry_run)
     if as_json:
         echo_json({"repository": parsed, **found._asdict(), "dry_run": dry_run})
         return

@@ -7,13 +7,10 @@ from pathlib import Path
 import click
 
 from dualreg.catalog.moves import HistoryRow
-from dualreg.cli.admin import audited_registry
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, parse_time, settings_options
 from dualreg.cli.output import Columns, counted, echo, echo_json, second
 from dualreg.cli.paging import listed, print_pages
-from dualreg.cli.readonly import require_changeable
-from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.operations.tags import SizedTag
@@ -171,21 +168,9 @@ def forget(reference: str, data: Path | None, config: Path | None, *, dry_run: b
     Tags that exist stay as they are. What was deleted cannot be restored any longer, unless another tag
     pointed at it, and the next collection of garbage frees its space. Safe while the registry is serving.
     """
-    try:
-        with audited_registry(data, config) as (registry, settings, record):
-            repository, name = (
-                _parse(reference) if ":" in reference else (RepositoryName.parse(reference), None)
-            )
-            if dry_run:
-                with registry.trial() as trial:
-                    gone = trial.history.forget(repository, name)
-            else:
-                require_changeable(settings)
-                gone = registry.history.forget(repository, name)
-                facts = {"repository": repository, **({"tag": name} if name else {})}
-                record("tag forget", **facts, moves=gone.moves, manifests=gone.manifests)
-    except RegistryError as error:
-        raise click.ClickException(str(error)) from error
+    with administration(data, config, changes=True) as admin:
+        repository, name = _parse(reference) if ":" in reference else (RepositoryName.parse(reference), None)
+        gone = admin.tags.forget(repository, name, dry_run=dry_run)
     if as_json:
         echo_json({"repository": repository, "tag": name, **gone._asdict(), "dry_run": dry_run})
         return

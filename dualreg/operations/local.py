@@ -29,8 +29,6 @@ LOCAL: Mapping[str, str] = {
     "gc": f"{_LONG}, or run `dualreg tasks run gc`",
     "retention run": f"{_LONG}, or run `dualreg tasks run retention`",
     "webhook": _FILES,
-    "tag forget": "it is for those who run the machine; run it there",
-    "repository restore": _LONG,
 }
 
 

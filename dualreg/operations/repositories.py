@@ -8,6 +8,7 @@ from dualreg.catalog.rows import Origin
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.operations.session import Group, Listing, page_size
 from dualreg.operations.usage import reach_of
+from dualreg.registry.history import RestoredRepository
 from dualreg.registry.usage import ListedRepository
 
 
@@ -80,14 +81,37 @@ class RepositoryChanges(Group):
         """
         registry = self.session.registry
         self.session.require_deletable()
-        tags = registry.tags.list(repository).rows
+        tags = registry.repositories.count_tags(repository)
         if dry_run and not force:
             registry.immutability.require_deletable(repository)
         if not dry_run:
             self.session.require_changeable()
             registry.repositories.delete(repository, force=force)
-            self.session.record("repository delete", repository=repository, tags=len(tags))
-        return DeletedRepository(repository, len(tags))
+            self.session.record("repository delete", repository=repository, tags=tags)
+        return DeletedRepository(repository, tags)
+
+    def restore(self, repository: RepositoryName, *, dry_run: bool = False) -> RestoredRepository:
+        """Restore what was in a repository when it was last deleted: manifests, tags, and V1 images.
+
+        Tags that exist again stay as they are. If one is refused, what came before it stays, and the same
+        request does the rest.
+
+        Args:
+            dry_run: Only return what would be restored.
+
+        Raises:
+            RepositoryUnknown, RepositoryOwned, QuotaExceeded, TagImmutable, Unsigned, ReadOnly.
+        """
+        registry = self.session.registry
+        if dry_run:
+            return registry.history.restorable(repository)
+        self.session.require_changeable()
+        registry.require_own(repository)
+        found = registry.history.restore_repository(repository)
+        self.session.record(
+            "repository restore", repository=repository, tags=found.tags, manifests=found.manifests
+        )
+        return found
 
 
 def _facts(row: ListedRepository) -> RepositoryFacts:

@@ -11,7 +11,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, parse_reference
 from dualreg.operations.places import format_place, parse_place, parse_row_number
 from dualreg.operations.session import Group, Listing, page_size
-from dualreg.registry.history import Restoration
+from dualreg.registry.history import Forgotten, Restoration
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +180,31 @@ class TagChanges(Group):
             registry.tags.delete(repository, tag)
             self.session.record("tag delete", repository=repository, tag=tag, digest=str(row.digest))
         return DeletedTag(repository, tag, row.digest)
+
+    def forget(
+        self, repository: RepositoryName, tag: Tag | None = None, *, dry_run: bool = False
+    ) -> Forgotten:
+        """Forget what a tag, or all tags of a repository, pointed at, and who moved them.
+
+        Tags that exist stay as they are. What was deleted cannot be restored any longer, unless another tag
+        pointed at it.
+
+        Args:
+            tag: Only of this tag.
+            dry_run: Only return what would be forgotten.
+
+        Raises:
+            ReadOnly.
+        """
+        registry = self.session.registry
+        self.session.require_deletable()
+        if dry_run:
+            return registry.history.forgettable(repository, tag)
+        self.session.require_changeable()
+        gone = registry.history.forget(repository, tag)
+        facts = {"repository": repository, **({"tag": tag} if tag else {})}
+        self.session.record("tag forget", **facts, moves=gone.moves, manifests=gone.manifests)
+        return gone
 
     def _restored(self, planned: Restoration, command: str, *, dry_run: bool) -> Restoration:
         """Restore a tag as planned, and record it, unless in a dry run."""

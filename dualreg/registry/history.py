@@ -1,8 +1,8 @@
 """History: what tags pointed at, who moved them, and what they would point at if they were restored."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -159,61 +159,87 @@ class History:
             planned.repository, planned.tag, planned.new, planned.origin, condition=condition
         )
 
-    def repository_restoration(self, repository: RepositoryName) -> Sequence[Restoration]:
-        """Return how the tags would be restored that went with the repository when it was last deleted.
+    def repository_restoration(self, repository: RepositoryName) -> Iterator[Restoration]:
+        """Yield how the tags would be restored that went with the repository when it was last deleted.
 
-        Those that exist now stay as they are.
+        Those that exist now stay as they are. It reads a page at a time.
 
         Raises:
             RepositoryUnknown: it was not deleted, or that is forgotten.
         """
-        with self.state.catalog.read() as tx:
-            if (began := tx.undelete.began_at(repository)) is None:
-                raise RepositoryUnknown(name=repository)
-            return [
-                Restoration(
-                    repository,
-                    tag,
-                    None,
-                    digest,
-                    tx.history.origin(repository, tag, digest) or Origin.V2,
-                    deleted=True,
-                )
-                for tag, digest in tx.undelete.deleted_tags(repository, began)
-            ]
+        return self._gone_tags(repository, self._began(repository))
 
-    def restore_repository(
-        self, repository: RepositoryName, planned: Sequence[Restoration]
-    ) -> RestoredRepository:
-        """Restore all manifests that went with the repository, and tags as planned.
+    def _began(self, repository: RepositoryName) -> datetime:
+        """Return when the last deletion of a repository began, as ``repository_restoration``."""
+        with self.state.catalog.read() as tx:
+            began = tx.undelete.began_at(repository)
+        if began is None:
+            raise RepositoryUnknown(name=repository)
+        return began
+
+    def _gone_tags(self, repository: RepositoryName, began: datetime) -> Iterator[Restoration]:
+        last, more = "", True
+        while more:
+            with self.state.catalog.read() as tx:
+                page = tx.undelete.deleted_tags(repository, began, last, _BATCH)
+            for tag, digest, origin in page:
+                yield Restoration(repository, tag, None, digest, origin, deleted=True)
+            last, more = page[-1][0] if page else "", len(page) == _BATCH
+
+    def restorable(self, repository: RepositoryName) -> RestoredRepository:
+        """Return how much ``restore_repository`` would restore, if nothing is lost or refused.
+
+        Raises:
+            RepositoryUnknown: as ``repository_restoration``.
+        """
+        began = self._began(repository)
+        with self.state.catalog.read() as tx:
+            tags = tx.undelete.count_deleted_tags(repository, began)
+            return RestoredRepository(tags, tx.undelete.count_since(repository, began), ())
+
+    def restore_repository(self, repository: RepositoryName) -> RestoredRepository:
+        """Restore all manifests and tags that went with the repository when it was last deleted.
 
         Each image is restored by itself; if one does not fit into a quota, those before it stay. Of tags that
         are refused, all others are restored, such as those by which signatures are found.
 
         Raises:
+            RepositoryUnknown: as ``repository_restoration``.
             QuotaExceeded, TagImmutable, Unsigned: a policy refuses one.
             RepositoryOwned: the content of the repository comes from upstream.
         """
-        manifests, tags, lost = 0, 0, list[Tag]()
+        began = self._began(repository)
+        manifests, tags, lost = 0, 0, dict[Tag, None]()
         for digest in self.undelete.gone(repository):
             with suppress(DeletedForGood):
                 manifests += self.undelete.manifest(repository, digest)
-        waiting, refused, refusal = planned, list[Restoration](), None
-        while waiting:
-            for each in waiting:
-                try:
-                    self.restore(each)
-                    tags += 1
-                except PreconditionFailed:
-                    pass  # it was pushed meanwhile
-                except (ManifestUnknown, DeletedForGood):
-                    lost.append(each.tag)
-                except Unsigned as error:
-                    refused, refusal = [*refused, each], error
-            if refusal and len(refused) == len(waiting):
+        restored, refusal = self._restore_tags(self._gone_tags(repository, began), lost)
+        while refusal:
+            if not restored:
                 raise refusal
-            waiting, refused = refused, []
-        return RestoredRepository(tags, manifests, lost)
+            tags += restored
+            # Those that were restored are not found again.
+            restored, refusal = self._restore_tags(self._gone_tags(repository, began), lost)
+        return RestoredRepository(tags + restored, manifests, [*lost])
+
+    def _restore_tags(
+        self, planned: Iterable[Restoration], lost: dict[Tag, None]
+    ) -> tuple[int, Unsigned | None]:
+        """Restore tags, but for *lost* ones, and add to these; return how many, and why one was refused."""
+        restored, refusal = 0, None
+        for each in planned:
+            if each.tag in lost:
+                continue
+            try:
+                self.restore(each)
+                restored += 1
+            except PreconditionFailed:
+                pass  # it was pushed meanwhile
+            except (ManifestUnknown, DeletedForGood):
+                lost[each.tag] = None
+            except Unsigned as error:
+                refusal = error
+        return restored, refusal
 
     def forget(self, repository: RepositoryName, tag: Tag | None = None) -> Forgotten:
         """Forget what a tag, or all tags of a repository, pointed at, and what was deleted along with them.
@@ -226,11 +252,20 @@ class History:
         while gone == _BATCH:
             with self.state.catalog.begin() as tx:
                 gone, named = tx.history.forget(repository, tag, _BATCH)
-            moves, digests = moves + gone, digests | named
+            moves += gone
+            digests.update(named if tag else ())
         with self.state.catalog.begin() as tx:
             if tag is None:
                 return Forgotten(moves, tx.undelete.forget_repository(repository))
             return Forgotten(moves, _forget_manifests(tx, repository, digests))
+
+    def forgettable(self, repository: RepositoryName, tag: Tag | None = None) -> Forgotten:
+        """Return what ``forget`` would return."""
+        if tag is None:
+            with self.state.catalog.read() as tx:
+                return Forgotten(tx.history.count(repository), tx.undelete.count(repository))
+        with self.state.trial() as state:
+            return replace(self, state=state).forget(repository, tag)
 
 
 def _forget_manifests(tx: Transaction, repository: RepositoryName, digests: Collection[Digest]) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dualreg.catalog.deletions import RepositoryDeletions
+from dualreg.errors import RepositoryUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import LIBRARY, RepositoryName, in_library
 from dualreg.patterns import EVERYWHERE, Reach
@@ -34,6 +35,18 @@ class Repositories:
             TagImmutable: a tag may not be deleted. Nothing was, unless the tag was pushed meanwhile.
         """
         delete_repository(self.state, name, force=force)
+
+    def count_tags(self, name: RepositoryName) -> int:
+        """Return how many tags a repository has here, of both origins.
+
+        Raises:
+            RepositoryUnknown: it is neither here nor upstream.
+        """
+        with self.state.catalog.read() as tx:
+            found = tx.usage.tags([name])
+        if name not in found and not self.state.upstream.available_tags(name, limit=1):
+            raise RepositoryUnknown(name=name)
+        return found[name].tags if name in found else 0
 
     def delete_if_empty(self, name: RepositoryName) -> None:
         """Delete the repository if it has no content."""

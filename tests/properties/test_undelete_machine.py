@@ -193,10 +193,10 @@ class Deletions(RuleBasedStateMachine):
     def restore_repository(self, name: RepositoryName) -> None:
         """Restore what went with a repository: every tag that was left within the grace, and not since."""
         try:
-            planned = self.registry.history.repository_restoration(name)
+            planned = [*self.registry.history.repository_restoration(name)]
         except RepositoryUnknown:
             return
-        found = self.registry.history.restore_repository(name, planned)
+        found = self.registry.history.restore_repository(name)
         for each in planned:
             place = (name, each.tag)
             pointed, at = self.left[place][-1]

@@ -194,6 +194,27 @@ def test_moves_of_tags_search_indexes(world: tuple[Catalog, World], issued: list
         assert slow == [], f"{statement}\n{steps}"
 
 
+def test_deleted_repositories_are_read_in_pages(
+    world: tuple[Catalog, World], issued: list[tuple[str, Any]]
+) -> None:
+    """Of 500 tags, each by one statement through indexes, in the order that it wants them."""
+    registry, name = build_registry(world[0], MemoryStore()), RepositoryName("team/deleted")
+    image, tags = builders.image(builders.layer({"a": b"a"})), [Tag(f"t{n}") for n in range(501)]
+    push_v2(registry, name, tags[0], image)
+    registry.manifests.put(name, tags[0], image.media_type, image.manifest, tags=tags[1:])
+    registry.repositories.delete(name)
+    issued.clear()
+    planned = [*registry.history.repository_restoration(name)]
+    assert [each.tag for each in planned] == sorted(tags)
+    assert len(issued) == 3
+    assert registry.history.restorable(name) == (len(tags), 1, ())
+    assert registry.history.forgettable(name) == (2 * len(tags), 1)
+    for statement, parameters in issued:
+        steps = plan(world[0], statement, parameters)
+        slow = [each for each in steps if re.match("SCAN (?!CONST)", each) or "B-TREE FOR ORDER" in each]
+        assert slow == [], f"{statement}\n{steps}"
+
+
 def test_a_collection_searches_indexes(world: tuple[Catalog, World], issued: list[tuple[str, Any]]) -> None:
     """What it costs depends on the garbage, not on how much is alive."""
     catalog, pushed = world

@@ -200,9 +200,9 @@ def test_a_repository_is_restored(registry: Registry, clock: Clock) -> None:
     registry.repositories.delete(NAME)
     collect(registry, clock)
     push_v2(registry, NAME, Tag("twice"), builders.image(LAYERS[3]))
-    planned = registry.history.repository_restoration(NAME)
+    planned = [*registry.history.repository_restoration(NAME)]
     assert {each.tag for each in planned} == {TAG, "old"}
-    found = registry.history.restore_repository(NAME, planned)
+    found = registry.history.restore_repository(NAME)
     assert (found.tags, found.lost) == (2, [])
     assert registry.bridge.tags(NAME)[Tag("old")] == CHAIN[-1].id
     after = {row.name: row for row in registry.tags.describe(NAME, limit=9, reader=None).rows}
@@ -211,7 +211,7 @@ def test_a_repository_is_restored(registry: Registry, clock: Clock) -> None:
     }
     assert after["twice"].digest != before["twice"].digest
     assert len(registry.manifests.peek_all(NAME, untagged)) == len(untagged)
-    assert registry.history.repository_restoration(NAME) == []
+    assert registry.history.restorable(NAME) == (0, 0, ())
 
 
 def test_editions_are_made_again(registry: Registry) -> None:
@@ -223,7 +223,7 @@ def test_editions_are_made_again(registry: Registry) -> None:
     pushed = registry.editions.make(NAME, other, Edition.OCI)
     registry.manifests.put(NAME, Tag("made"), pushed.media_type, registry.manifests.payload(pushed))
     registry.repositories.delete(NAME)
-    found = registry.history.restore_repository(NAME, registry.history.repository_restoration(NAME))
+    found = registry.history.restore_repository(NAME)
     assert (found.tags, found.manifests) == (3, 3)
     assert registry.manifests.peek(NAME, made.digest) is None
     assert registry.manifests.peek(NAME, pushed.digest)
@@ -289,13 +289,13 @@ def test_signatures_are_restored_first(registry: Registry) -> None:
     history = replace(registry.history, manifests=other_manifests(registry, Signed))
     is_signed = False
     with pytest.raises(Unsigned):
-        history.restore_repository(NAME, history.repository_restoration(NAME))
+        history.restore_repository(NAME)
     assert registry.manifests.peek(NAME, Tag("2.0"))
     registry.tags.delete(NAME, signature)
     is_signed = True
-    planned = history.repository_restoration(NAME)
+    planned = [*history.repository_restoration(NAME)]
     assert [each.tag for each in planned] == [TAG, signature]
-    assert history.restore_repository(NAME, planned).tags == 2
+    assert history.restore_repository(NAME).tags == 2
 
 
 def test_a_repository_is_deleted_meanwhile(registry: Registry) -> None:
@@ -371,7 +371,7 @@ def test_immutable_tags_are_restored(registry: Registry, clock: Clock) -> None:
     registry.immutability.add("team/*:*")
     registry.repositories.delete(NAME, force=True)
     collect(registry, clock)
-    registry.history.restore_repository(NAME, registry.history.repository_restoration(NAME))
+    registry.history.restore_repository(NAME)
     assert registry.manifests.find(NAME, TAG).digest == SCHEMA2.digest
 
 
