@@ -3,10 +3,12 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from http import HTTPStatus
+from typing import TypeVar
 
 from dualreg.acting import Api, acting
 from dualreg.catalog.database import Transaction
@@ -17,13 +19,18 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.registry import Registry
 from dualreg.registry.upstream import Freshness
+from dualreg.upstreams.checks import Checks, Unanswered
 from dualreg.upstreams.flights import Counting, count_nothing
 from dualreg.upstreams.memory import Memory
 from dualreg.upstreams.remote import Remote
 from dualreg.upstreams.routes import Route
 from dualreg.waiting import Turns
 
+Answer = TypeVar("Answer")
+
 _log = logging.getLogger(__name__)
+#: Seconds for which a request waits for an upstream, if what is here can be served instead.
+BRIEFLY = 2.0
 #: Seconds that a request waits for another one that asks about the same.
 _PATIENCE = 15.0
 #: When a tag is compared again that could not be compared, and when a client may ask again for what another
@@ -51,6 +58,7 @@ class Checked(ABC):
     require: Callable[[], None] = lambda: None
     count: Counting = count_nothing
     memory: Memory = field(default_factory=Memory)
+    checks: Checks = field(default_factory=Checks)
     _locks: KeyedLocks = field(default_factory=KeyedLocks)
 
     @abstractmethod
@@ -81,15 +89,60 @@ class Checked(ABC):
         return self.memory.stale(list_key(repository, subject))
 
     def load(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
+        is_here = self.registry.manifests.peek(repository, reference) is not None
+        ask = partial(self._compare if is_here else self._load_alone, repository, reference)
         try:
-            with self.waiting.slot(), self.alone((repository, str(reference))):
-                return self._load(repository, reference)
+            return self.asked((repository, str(reference)), ask, is_here=is_here)
         except (UpstreamFailed, ServerBusy, OSError) as error:
-            if self.registry.manifests.peek(repository, reference) is None:
-                self.count(errors=1)
-                raise
             self._serve_stale(repository, reference, error)
             return True
+
+    def load_in_slot(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
+        """Load a manifest as ``load``, for a request that holds a slot of those that wait."""
+        try:
+            return self._load_alone(repository, reference)
+        except (UpstreamFailed, ServerBusy, OSError) as error:
+            self._serve_stale(repository, reference, error)
+            return True
+
+    def asked(self, key: Hashable, ask: Callable[[], Answer], *, is_here: bool) -> Answer:
+        """Return what *ask* returns, which asks upstream, as one of the threads that may wait for it.
+
+        Args:
+            key: Of what is asked.
+            is_here: Whether there is something to serve without it. Then the request waits for a moment only,
+                and *ask* goes on in its thread.
+
+        Raises:
+            UpstreamFailed: that moment is over.
+            ServerBusy: too many threads wait.
+            Exception: what *ask* raises.
+        """
+        if not is_here:
+            with self.waiting.slot():
+                return ask()
+        until = self.checks.clock() + BRIEFLY
+        with ExitStack() as waiting:
+            try:
+                waiting.enter_context(self.waiting.slot())
+            except ServerBusy:
+                until = 0.0  # the check goes on without this request
+            try:
+                return self.checks.wait(key, ask, BRIEFLY, until)
+            except Unanswered as error:
+                raise self._failed(HTTPStatus.GATEWAY_TIMEOUT, "it has not answered yet") from error
+
+    def _compare(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
+        """Compare a tag; remember a failure, also if no request waits any longer."""
+        try:
+            return self._load_alone(repository, reference)
+        except (UpstreamFailed, ServerBusy, OSError) as error:
+            self._note_stale(repository, reference, error)
+            raise
+
+    def _load_alone(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
+        with self.alone((repository, str(reference))):
+            return self._load(repository, reference)
 
     def _load(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
         """Load a manifest, or compare a tag, unless another request has just done so."""
@@ -151,13 +204,18 @@ class Checked(ABC):
         """
         if not self.route.allows(repository):
             return ()
+        key = list_key(repository)
+        if (known := self.memory.list_of(key)) is not None:
+            return known
+        is_here, ask = bool(self.registry.tags.list_all(repository)), partial(self.memory.listed, key, read)
         try:
-            return self.memory.listed(list_key(repository), read)
+            return self.asked(key, ask, is_here=is_here)
         except (UpstreamFailed, ServerBusy) as error:
-            if not self.registry.tags.list_all(repository):
+            if not is_here:
                 raise
             _log.warning("%s: cannot list the tags of upstream: %s", repository, error)
-            self.memory.note_stale(list_key(repository), str(error))
+            if self.memory.list_of(key) is None:  # it may have been read meanwhile
+                self.memory.note_stale(key, str(error))
             return ()
 
     def confirm(self, repository: RepositoryName, tag: Tag) -> None:
@@ -174,16 +232,31 @@ class Checked(ABC):
             self.memory.keep((repository, reference), Freshness(until))
 
     def _serve_stale(self, repository: RepositoryName, reference: Tag | Digest, error: Exception) -> None:
-        """Let what is here be served, and say why it may be old."""
-        known = self.memory.freshness((repository, reference))
+        """Let what is here be served, and say why it may be old.
+
+        Raises:
+            Exception: *error*, if nothing is here.
+        """
+        if self.registry.manifests.peek(repository, reference) is None:
+            self.count(errors=1)
+            raise error
+        self._note_stale(repository, reference, error)
+        self.count(stale=1)
+
+    def _note_stale(self, repository: RepositoryName, reference: Tag | Digest, error: Exception) -> None:
+        known, now = self.memory.freshness((repository, reference)), self.registry.now()
+        if known and not known.stale and known.until > now:  # it was compared meanwhile
+            return
         if not (known and known.stale):
             _log.warning("%s:%s is served as it was: %s", repository, reference, error)
-        self.memory.keep((repository, reference), Freshness(self.registry.now() + _RETRY, str(error)))
-        self.count(stale=1)
+        self.memory.keep((repository, reference), Freshness(now + _RETRY, str(error)))
 
     def failed(self, reason: object) -> UpstreamFailed:
         """Return the error of content that cannot be used."""
-        return UpstreamFailed(upstream=self.route.url, status=HTTPStatus.BAD_GATEWAY, reason=str(reason))
+        return self._failed(HTTPStatus.BAD_GATEWAY, str(reason))
+
+    def _failed(self, status: HTTPStatus, reason: str) -> UpstreamFailed:
+        return UpstreamFailed(upstream=self.route.url, status=status, reason=reason)
 
     @contextmanager
     def alone(self, key: tuple[str, str]) -> Iterator[None]:

@@ -87,10 +87,14 @@ class Memory:
         with self._lock:
             return key in self._fetched and self._fetched.pop(key) is None
 
+    def list_of(self, key: Hashable) -> Sequence[str] | None:
+        """Return a list that was read lately."""
+        with self._lock:
+            return self._lists.get(key)
+
     def listed(self, key: Hashable, read: Callable[[], Sequence[str]]) -> Sequence[str]:
         """Return a list, which *read* returns if it is not remembered."""
-        with self._lock:
-            known = self._lists.get(key)
+        known = self.list_of(key)
         if known is None:
             known = read()
             with self._lock:

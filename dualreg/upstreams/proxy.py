@@ -94,13 +94,17 @@ class Proxy(Checked):
     def load_referrers(self, repository: RepositoryName, subject: Digest) -> None:
         if not self.route.allows(repository):
             return
+        key, ask = list_key(repository, subject), partial(self._load_referrers, repository, subject)
+        if (known := self.memory.list_of(key)) is not None and not [*self._missing(repository, known)]:
+            return
+        is_here = bool(self.registry.referrers.list(repository, subject).rows)
         try:
-            self._load_referrers(repository, subject)
+            self.asked(key, ask, is_here=is_here)
         except (UpstreamFailed, ServerBusy, OSError) as error:
-            if not self.registry.referrers.list(repository, subject).rows:
+            self.memory.note_stale(key, str(error))
+            if not is_here:
                 raise
             _log.warning("%s: cannot list all that refers to %s: %s", repository, subject, error)
-            self.memory.note_stale(list_key(repository, subject), str(error))
 
     def _load_referrers(self, repository: RepositoryName, subject: Digest) -> None:
         name = self.route.there(repository)
@@ -108,9 +112,15 @@ class Proxy(Checked):
         def read() -> Sequence[str]:
             return [*islice(self.remote.referrers(name, subject), _REFERRERS)]
 
-        for digest in _parsed(Digest.parse, self.memory.listed(list_key(repository, subject), read)):
+        listed = self.memory.listed(list_key(repository, subject), read)
+        for digest in self._missing(repository, listed):
+            self.load_in_slot(repository, digest)
+
+    def _missing(self, repository: RepositoryName, listed: Sequence[str]) -> Iterator[Digest]:
+        """Yield what is not here of the manifests that are listed there."""
+        for digest in _parsed(Digest.parse, listed):
             if self.registry.manifests.peek(repository, digest) is None:
-                self.load(repository, digest)
+                yield digest
 
     def available_tags(
         self, repository: RepositoryName, *, last: str = "", limit: int | None = None

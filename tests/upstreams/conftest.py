@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from dualreg.upstreams import checked
 from tests.clients.stock import stock_registry
 from tests.migrate.fronts import Front, front
 from tests.upstreams.world import IMAGE, There
@@ -24,3 +25,9 @@ def between(there: There) -> Iterator[Front]:
     """A proxy before it, which counts."""
     with front(there.host) as proxied:
         yield proxied
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have requests wait until a check has come to an end, however slow the machine is."""
+    monkeypatch.setattr(checked, "BRIEFLY", 60.0)

@@ -1,0 +1,140 @@
+"""What is here is not kept waiting by an upstream that hangs; one that answers in a moment is believed."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from threading import Barrier, Event, Thread
+
+import pytest
+
+from dualreg.errors import UpstreamBusy
+from dualreg.upstreams import checked, checks
+from dualreg.upstreams.checks import Checks, Unanswered
+from tests.migrate.fronts import Front, status
+from tests.programs import until
+from tests.upstreams.world import IMAGE, OTHER, Here, There, here
+
+STALE = '110 - "Response is Stale: the upstream registry'
+
+
+@pytest.fixture
+def hub(between: Front, tmp_path: Path) -> Iterator[Here]:
+    """A registry that serves the other as ``hub/*``, and looks at every request whether tags have changed."""
+    with here(tmp_path / "data", between.url, check_interval="0s") as opened:
+        yield opened
+
+
+@contextmanager
+def hanging(between: Front, then: int | None) -> Iterator[None]:
+    """Have the upstream hang for the block, after which it fails or passes what it was asked."""
+    go_on = Event()
+
+    def hang(handler: BaseHTTPRequestHandler) -> None:
+        assert go_on.wait(60)
+        (between._pass if then is None else status(then))(handler)
+
+    between.answer = lambda _path, _said: hang
+    try:
+        yield
+    finally:
+        between.answer = lambda _path, _said: then
+        go_on.set()
+
+
+def warm(hub: Here, there: There, name: str) -> dict[str, Callable[[], str | None]]:
+    """Have an image here that has moved there; return what asks for it, and returns the warning."""
+    there.put(name, IMAGE, "1")
+    hub.pull(f"hub/{name}", IMAGE, "1")
+    assert hub.get(f"hub/{name}/tags/list").status_code == 200
+    assert hub.client.get(f"/v1/repositories/hub/{name}/tags/1").status_code == 200
+    there.put(name, OTHER, "1")
+    hub.again()  # it remembers no list
+    paths = (f"/v2/hub/{name}/manifests/1", f"/v2/hub/{name}/tags/list", f"/v1/repositories/hub/{name}/tags")
+
+    def warning(path: str) -> str | None:
+        response = hub.client.get(path, headers={"Accept": IMAGE.media_type})
+        assert response.status_code == 200
+        return response.headers.get("Warning")
+
+    return {path: lambda path=path: warning(path) for path in paths}  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("then", [None, 500])
+def test_what_is_here_waits_for_a_moment(
+    hub: Here, between: Front, there: There, monkeypatch: pytest.MonkeyPatch, then: int | None
+) -> None:
+    """It says that it may be old. What the upstream answers in the end is for the requests that follow."""
+    monkeypatch.setattr(checked, "BRIEFLY", 0.3)
+    monkeypatch.setattr(checked, "_RETRY", checked._RETRY / 100)
+    asking = warm(hub, there, f"team/hangs{then or 0}")
+    manifest = next(iter(asking))
+    with hanging(between, then):
+        assert "it has not answered yet (504)" in (asking[manifest]() or "")
+        for _ in range(3):
+            for path, ask in asking.items():
+                assert (ask() or "").startswith(STALE), path
+
+    def is_settled() -> bool:
+        warning = asking[manifest]()
+        return warning is None if then is None else "(500)" in (warning or "")
+
+    assert until(is_settled)
+    expected = OTHER if then is None else IMAGE
+    assert hub.client.get(manifest, headers={"Accept": IMAGE.media_type}).data == expected.manifest
+
+
+def test_one_that_is_slow_is_believed(hub: Here, between: Front, there: There) -> None:
+    """If it answers before the moment is over."""
+    asking = warm(hub, there, "team/slow")
+    between.delay = 0.1
+    assert [ask() for ask in asking.values()] == [None] * len(asking)
+    assert hub.get("hub/team/slow/manifests/1").data == OTHER.manifest
+
+
+def test_checks_are_shared_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for all who ask the same; none waits beside one that is slow, and too many are refused."""
+    monkeypatch.setattr(checks, "_AT_ONCE", 2)
+    own, go_on, asked, together = Checks(), Event(), list[str](), Barrier(4, timeout=30)
+    found = list[str]()
+
+    def ask(key: str) -> str:
+        asked.append(key)
+        assert go_on.wait(30)
+        return key
+
+    def wait(key: str, seconds: float) -> str:
+        return own.wait(key, lambda: ask(key), 20.0, own.clock() + seconds)
+
+    def join() -> None:
+        together.wait()
+        found.append(wait("a", 30))
+
+    threads = [Thread(target=join) for _ in range(3)]
+    for each in threads:
+        each.start()
+    together.wait()
+    with pytest.raises(Unanswered):
+        wait("b", 0.05)
+    assert until(lambda: len(own._running) == 2)
+    with pytest.raises(UpstreamBusy):
+        wait("c", 30)
+    own.clock = lambda: time.monotonic() + 21
+    began = time.monotonic()
+    with pytest.raises(Unanswered):
+        wait("a", 30)
+    assert time.monotonic() - began < 15
+    go_on.set()
+    for each in threads:
+        each.join(30)
+    assert (found, sorted(asked)) == (["a"] * 3, ["a", "b"])
+    assert until(lambda: not own._running)
+    with pytest.raises(ZeroDivisionError):
+        own.wait("d", lambda: 1 // 0, 20.0, own.clock() + 30)
+    with pytest.raises(TimeoutError, match="theirs"):
+        own.wait("e", _time_out, 20.0, own.clock() + 30)
+
+
+def _time_out() -> None:
+    raise TimeoutError("theirs")
