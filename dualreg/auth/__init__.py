@@ -17,4 +17,5 @@ Modules, each using only those above it:
     authority     ``Authority``, which joins these according to the mode
     accounts      what operators do with accounts, groups, keys and rules
     audit         the audit log
+    audit_reading the audit log, read backwards
 """

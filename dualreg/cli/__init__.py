@@ -36,6 +36,7 @@ COMMANDS = {
     "tag": ("tag:tag", "Manage tags."),
     "images": ("images:images", "Check which clients can read images."),
     "derive": ("derive:derive", "Make editions of tagged images before clients ask for them."),
+    "audit": ("audit:audit", "Search the audit log."),
     "clients": ("clients:clients", "List recent V1 clients."),
     "upstreams": ("upstreams:upstreams", "Show what was fetched from other registries."),
     "store": ("store:store", "Manage the store."),

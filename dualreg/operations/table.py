@@ -8,6 +8,7 @@ from typing import Self, get_type_hints
 from dualreg.auth.access import Action
 from dualreg.operations.access import AccessRules
 from dualreg.operations.accounts import AccountChanges, GroupMembers
+from dualreg.operations.audit import AuditLog
 from dualreg.operations.immutable import ImmutableRules
 from dualreg.operations.inspection import Images
 from dualreg.operations.operation import Needs, Operation
@@ -70,6 +71,7 @@ OPERATIONS = (
     Operation("access explain", "GET", "/access/explain", AccessRules.explain),
     Operation("tasks", "GET", "/tasks", TaskRuns.list),
     Operation("tasks run", "POST", "/tasks", TaskRuns.start),
+    Operation("audit", "GET", "/audit", AuditLog.read),
     Operation("clients", "GET", "/clients", Service.clients),
     Operation("upstreams", "GET", "/upstreams", Service.upstreams),
     Operation("inventory", "GET", "/inventory", Service.inventory),
@@ -97,6 +99,7 @@ class Administration:
     access: AccessRules
     tasks: TaskRuns
     service: Service
+    audit: AuditLog
 
     @classmethod
     def over(cls, session: Session) -> Self:

@@ -239,7 +239,7 @@ class Seen:
             "access revoke bob x/*", "key add bob --expires 1d", "token rotate --grace 2h",
             "account remove eve", "account remove bob",
             "account list", "config show", "group list", "immutable list", "immutable explain team/old:v1",
-            "key list", "quota list",
+            "key list", "quota list", "audit --limit 1",
             "repository show team/old", "repository show team/app", "repository list team/one",
         ):  # fmt: skip
             self.prints(line)

@@ -1,6 +1,7 @@
 """Who may do what by the API of administration: a table of accounts against every operation."""
 
 import json
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,7 @@ GIVEN: dict[str, object] = {
     "newest": 3, "quotas_set.pattern": "team/*", "quotas_remove.pattern": "team/*",
     "name": "carol", "account": "carol", "group": "dev", "password": "correct horse", "who": "carol",
     "actions": "pull", "action": "pull", "reason": "moving", "reference": "v1", "since": "30d",
-    "grace": "24h",
+    "grace": "24h", "audit_read.since": "2026-01-31T12:00Z",
     "access_grant.pattern": "carol/*", "access_revoke.pattern": "carol/*", "tasks_start.name": "gc",
     "repositories_list.pattern": "*", "id": "0123456789abcdef",
     "tags_list.newest": False, "usage_repositories.pattern": "team/*", "usage_namespaces.pattern": "team/*",
@@ -171,6 +172,15 @@ def test_changes_are_in_the_audit_log(guard: Callable[..., Guarded], tmp_path: P
         ("denied", "alice", None, None, APP, None, None),
         ("denied", "alice", None, None, None, None, None),
     ]
+    query = {"n": 3, "until": lines[-1]["time"]}
+    page = own.client.get(f"{PREFIX}/audit", query_string=query, headers=basic("root")).json
+    shown = [{"time": row["at"], "event": row["event"], **row["facts"]} for row in page["rows"]]
+    assert shown == lines[:0:-1]
+    query = {"pattern": APP, "action": "tag", "after": page["next"], "account": "root", "since": "x"}
+    assert own.client.get(f"{PREFIX}/audit", query_string=query, headers=basic("root")).status_code == 400
+    del query["since"]
+    page = own.client.get(f"{PREFIX}/audit", query_string=query, headers=basic("root")).json
+    assert (page["rows"], page["damaged"], page["instance"]) == ([], 0, socket.gethostname())
 
 
 def test_what_deletes_nothing_over_v2_does_not_here(guard: Callable[..., Guarded]) -> None:

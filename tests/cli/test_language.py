@@ -17,7 +17,7 @@ VERBS = {
     "Create", "Delete", "Deliver", "End", "Exclude", "Expire", "Explain", "Export", "Fetch", "Forget",
     "Import", "Inspect", "Keep", "Limit", "List", "Listen", "Log", "Look", "Make", "Manage", "Point",
     "Print", "Read", "Refuse", "Remove", "Rename", "Repair", "Report", "Restore", "Revoke", "Roll",
-    "Run", "Select", "Send", "Serve", "Show", "Sign", "Trust", "Upgrade", "Use", "Write",
+    "Run", "Search", "Select", "Send", "Serve", "Show", "Sign", "Trust", "Upgrade", "Use", "Write",
 }  # fmt: skip
 #: Words before the verb.
 ADVERBS = {"Also", "Only"}

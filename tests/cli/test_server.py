@@ -71,6 +71,7 @@ LINES = [
     "why team/app:v1", "why team/app:v1 --json", f"why {DIGESTS[0]}", f"why team/app@{DIGESTS[0]} --json",
     "why team/app:none", f"why sha256:{'0' * 64}", "why x", "inventory", "clients", "clients --json",
     "clients --since 1d", "clients --since 999999d", "upstreams", "upstreams --json",
+    "audit none/*", "audit a?", "audit --account none --json", "audit --since x",
     "readonly status", "readonly on --reason moving", "readonly status --json",
     "readonly off", "readonly off",
     "account list", "account add alice --robot", "account add alice --robot --json", "account add B --robot",
