@@ -125,7 +125,7 @@ def searchable() -> Reach:
     """
     scheme, value = _credentials()
     if scheme == "basic" and _decode(value)[1] == "":
-        return authority().listable(counted(authority().anonymous))
+        return authority().listable(counted(_anonymous))
     return listable()
 
 
@@ -141,7 +141,7 @@ def _authenticate() -> Grant:
     if scheme == "token" and request.blueprint == "v1":
         return _begin_session().grant
     if not scheme or authority().is_open:
-        return authority().anonymous()
+        return _anonymous()
     if scheme == "bearer":
         return authority().by_token(value.strip())
     if scheme == "basic":
@@ -157,10 +157,26 @@ def count_request(account: str = "") -> None:
     Raises:
         TooManyRequests: the client has sent too many.
     """
-    if not rates().are_limited or request.path in API_CHECKS:
-        return
-    client = client_of(account, client_address())
-    rates().take(client, periods=2 if request.method in _UNREPEATED else 1)
+    if rates().are_limited and request.path not in API_CHECKS:
+        rates().take(client_of(account, client_address()), periods=_periods())
+
+
+def _anonymous() -> Grant:
+    """Return what clients without credentials may do, unless this one has sent too many requests.
+
+    Rules are rows: those who are refused in any case are refused before these are looked up.
+
+    Raises:
+        TooManyRequests.
+    """
+    if rates().are_limited and request.path not in API_CHECKS:
+        rates().check(client_of("", client_address()), periods=_periods())
+    return authority().anonymous()
+
+
+def _periods() -> int:
+    """Return by how many periods the client may be ahead of its rate with this request."""
+    return 2 if request.method in _UNREPEATED else 1
 
 
 def _credentials() -> tuple[str, str]:

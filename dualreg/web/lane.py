@@ -24,8 +24,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from werkzeug.wsgi import ClosingIterator
 
+from dualreg.errors import TooManyRequests
 from dualreg.web.context import Parts, parts_in
-from dualreg.web.identified import ADDRESS, answering, identify, keep_facts
+from dualreg.web.identified import ACCOUNT, ADDRESS, answering, identify, keep_facts
 from dualreg.web.rates import client_of
 from dualreg.web.repeatable import REPEATED_AT_ONCE, Asker, Environ, Repeat, take_repeat
 from dualreg.web.responses import API_CHECKS, FILE, ROUTE
@@ -54,6 +55,8 @@ _REPEATED = ("200", "206", "304")
 #: Bytes of the answers and of the grants that a process keeps, of what one takes besides texts and body, and
 #: of what each access of a grant takes.
 _ANSWERS, _GRANTS, _OVERHEAD, _ACCESS = 32 << 20, 8 << 20, 4 << 10, 400
+#: Bytes of the names of accounts that have sent too many requests, and what one takes.
+_REFUSED, _NAME = 1 << 20, 500
 #: The largest body that is kept, in bytes.
 _BODY_LIMIT = 1 << 20
 #: The paths whose handlers may call ``repeatable``.
@@ -145,6 +148,8 @@ class Lane:
         self._kind_of_agent = lru_cache(_AGENTS)(kind_of_agent)
         self._answers = _Memory[_Answer](_ANSWERS)
         self._grants = _Memory[Asker](_GRANTS)
+        # The accounts of credentials with which too many requests were sent.
+        self._refused = _Memory[str](_REFUSED)
 
     @property
     def _parts(self) -> Parts:
@@ -188,11 +193,12 @@ class Lane:
             return None
 
     def _visit(self, environ: Environ, *, wait: bool) -> _Visit | None:
-        """Return what a request depends on; None: its answer is not repeated, or its version takes a wait."""
+        """Return what a request depends on; None: its answer is not repeated, or its version takes a wait.
+
+        The rows are looked at last, which on PostgreSQL is a round trip.
+        """
         path = environ["PATH_INFO"]
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD") or not PATHS.fullmatch(path):
-            return None
-        if (version := self._version(path, wait=wait)) is None:
             return None
         get, agent = environ.get, environ.get("HTTP_USER_AGENT", "")
         address = environ[ADDRESS]
@@ -202,7 +208,27 @@ class Lane:
         cookie = get("HTTP_COOKIE", "") if dialect == "/v1/" else ""
         asked = (*map(get, ASKED), self._kind_of_agent(agent))
         fingerprint = self._fingerprint(dialect, credentials, cookie, whose)
-        return _Visit(version, fingerprint, asked, address, agent)
+        if self._has_sent_too_many(path, credentials, fingerprint, address):
+            return None
+        version = self._version(path, wait=wait)
+        return None if version is None else _Visit(version, fingerprint, asked, address, agent)
+
+    def _has_sent_too_many(self, path: str, credentials: str, fingerprint: bytes, address: str) -> bool:
+        """Return whether the client is likely to be refused for its rate, which needs no look at rows.
+
+        Flask decides. A request with credentials counts for whom it did when those were refused before.
+        """
+        if not self._parts.rates.are_limited or path in API_CHECKS:
+            return False
+        is_anonymous = not credentials or self._parts.authority.is_open
+        account = "" if is_anonymous else self._refused.find((), fingerprint)
+        if account is None:
+            return False
+        try:
+            self._parts.rates.check(client_of(account, address))
+        except TooManyRequests:
+            return True
+        return False
 
     def _needs_rows(self, path: str) -> bool:
         """Return whether an answer depends on rows: checks of open registries never wait for the database."""
@@ -291,6 +317,8 @@ class Lane:
                 repeat, asker = taken
                 route = environ.get(ROUTE, "")
                 self._keep(visit, asker, _Answer(status, tuple(headers), _length(headers), repeat, route))
+            if status.startswith("429"):
+                self._refused.keep((), visit.credentials, environ.get(ACCOUNT, ""), _NAME)
             return start_response(status, headers, *more)
 
         return self.application(environ, keep)

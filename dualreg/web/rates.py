@@ -70,14 +70,28 @@ class Rates:
         """
         if not self._interval:
             return
-        key = hash(client) & 0xFFFF_FFFF_FFFF_FFFF  # salted by Python, once for all forks
-        now = round(self._clock() * _SECOND)
         with self._lock:
-            slot = self._slot(key)
-            due = max(self._halves[slot + 1] if self._halves[slot] == key else now, now) + self._interval
-            if (wait := due - now - self._period * periods) > 0:
-                raise TooManyRequests(retry_after=math.ceil(wait / _SECOND))
+            slot, key, due = self._check(client, periods)
             self._halves[slot], self._halves[slot + 1] = key, due
+
+    def check(self, client: str, *, periods: int = 1) -> None:
+        """Refuse a request that ``take`` would refuse, without counting it."""
+        if self._interval:
+            with self._lock:
+                self._check(client, periods)
+
+    def _check(self, client: str, periods: int) -> tuple[int, int, int]:
+        """Return the slot and the key of a client, and when its requests are due if it sends one more.
+
+        Raises:
+            TooManyRequests.
+        """
+        key = hash(client) & 0xFFFF_FFFF_FFFF_FFFF  # salted by Python, once for all forks
+        now, slot = round(self._clock() * _SECOND), self._slot(key)
+        due = max(self._halves[slot + 1] if self._halves[slot] == key else now, now) + self._interval
+        if (wait := due - now - self._period * periods) > 0:
+            raise TooManyRequests(retry_after=math.ceil(wait / _SECOND))
+        return slot, key, due
 
     def _slot(self, key: int) -> int:
         """Return where the client is, or else that of its places whose client sent least lately."""
