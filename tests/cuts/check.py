@@ -58,7 +58,7 @@ def check(
         _check_rebuilt(root / "rebuilt", image, allowed)
     write(root, image)
     with _started(root) as (registry, wire):
-        _check_promises(wire, allowed)
+        check_promises(wire, allowed)
         check_sound(registry)
         _check_files(root / "data", allowed)
         STORIES[story].repeat(Scene(root, Pusher(wire)))
@@ -66,16 +66,17 @@ def check(
         _check_debris(root / "data", registry)
         if rebuilt:
             found, known = rebuilt_rows(registry.state.store, root), known_rows(registry.state.catalog)
-            assert _timeless(found) == _timeless(known), "a rebuilt catalog differs"
+            assert timeless(found) == timeless(known), "a rebuilt catalog differs"
 
 
-def _check_promises(wire: Wire, allowed: Mapping[Key, set[Value]]) -> None:
+def check_promises(wire: Wire, allowed: Mapping[Key, set[Value]]) -> None:
+    """Test everything that was promised; uploads are finished by that."""
     for key, values in allowed.items():
         found = _FIND[key[0]](wire, key)
         assert found in values, f"{key} is {found}, promised was {values}"
 
 
-def _timeless(rows: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[str]]:
+def timeless(rows: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[str]]:
     """Return rows as texts, without times, which a disk of the model does not keep, and keys of ours."""
     return {
         table: sorted(repr([(name, row[name]) for name in row if name not in _TIMES]) for row in each)
@@ -96,7 +97,7 @@ def _check_rebuilt(root: Path, image: Image, allowed: Mapping[Key, set[Value]]) 
         assert rebuild.run().complete
     with _started(root) as (registry, wire):
         check_sound(registry)
-        _check_promises(wire, {key: values for key, values in allowed.items() if key[0] != "upload"})
+        check_promises(wire, {key: values for key, values in allowed.items() if key[0] != "upload"})
 
 
 def write(root: Path, image: Image) -> None:

@@ -72,7 +72,7 @@ class Pusher:
         """Begin the upload of a blob; return its path."""
         begun = self.wire.send("POST", f"/v2/{repository}/blobs/uploads/")
         need(begun, 202, "POST upload")
-        path = begun.headers["location"].removeprefix("http://localhost")
+        path = begun.headers["location"].removeprefix(f"http://{self.wire.host}")
         with self.asking({("upload", path, str(digest)): 0}):
             pass
         return path
