@@ -149,12 +149,15 @@ def memory(pid: int, which: str = "VmHWM") -> int:
 
 
 def until(condition: Callable[[], object], seconds: float = 20) -> bool:
-    """Wait until *condition* holds; tell whether it ever did."""
+    """Wait until *condition* holds; return whether it ever did.
+
+    Between two looks, at least as long passes as the first took: what is waited for needs the processor, too.
+    """
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while (began := time.monotonic()) < deadline:
         if condition():
             return True
-        time.sleep(0.01)
+        time.sleep(max(0.01, time.monotonic() - began))
     return False
 
 

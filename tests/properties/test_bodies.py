@@ -178,15 +178,20 @@ def test_bodies_are_what_gunicorn_makes_of_them(
     compare(sent, packets, steps, collected=collected)
 
 
+#: How many bytes a packet has; small ones take long, so only some forms of lines come in them.
+_ONE_PACKET, _SMALL_PACKETS = 1 << 20, (0, 3)
+
+
 @pytest.mark.parametrize(
-    "packet",
+    ("form", "packet"),
     [
-        pytest.param(0, id="bytes", marks=pytest.mark.slow),
-        pytest.param(3, id="small packets", marks=pytest.mark.slow),
-        pytest.param(1 << 20, id="one packet"),
+        *product(_FORMS, [_ONE_PACKET]),
+        *(
+            pytest.param(form, packet, marks=pytest.mark.slow)
+            for form, packet in product(short_or_long(_FORMS[:2], _FORMS), _SMALL_PACKETS)
+        ),
     ],
 )
-@pytest.mark.parametrize("form", _FORMS)
 def test_lines_of_chunks(form: str, packet: int) -> None:
     """Each way to write the line of a chunk, at each place, with each end of the line or of the content."""
     ends_of_each = [("\r\n", end) for end in _ENDS] + [(end, "\r\n") for end in _ENDS]
