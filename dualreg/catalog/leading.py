@@ -29,6 +29,12 @@ from dualreg.catalog.notes import Note
 _SILENCE, _BEAT = 60, 15
 _LIMIT = text(f"SET LOCAL idle_in_transaction_session_timeout = '{_SILENCE}s'")
 _LOCK, _ALIVE = text("SELECT pg_try_advisory_xact_lock(:key)"), text("SELECT 1")
+#: Source: PostgreSQL, "pg_locks": the halves of a key of 64 bits.
+_HELD = text(
+    "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
+    "AND (classid::bigint << 32 | objid::bigint) = :key "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+)
 
 
 class Duty(StrEnum):
@@ -88,6 +94,22 @@ def lead(catalog: Catalog, duty: Duty) -> Iterator[Lead | None]:
         yield Lead(catalog, duty) if is_mine else None
 
 
+def is_led(catalog: Catalog, duty: Duty) -> bool:
+    """Return whether a process leads some work now, without keeping one from it."""
+    file = file_of(catalog.engine.url.render_as_string(hide_password=False))
+    if file is None:
+        with catalog.read() as tx:
+            return bool(tx.connection.scalar(_HELD, {"key": lock_key(f"dualreg {duty}")}))
+    try:
+        descriptor = os.open(_lock_file(file, duty), os.O_RDONLY)
+    except OSError:  # no process has ever led it, or this one may not know
+        return False
+    try:
+        return not _try_lock(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def _locked(catalog: Catalog, duty: Duty) -> Iterator[bool]:
     """Hold the lock of the database for the block; yield whether it was free."""
@@ -128,16 +150,20 @@ def _beating(connection: Connection, *, on: bool) -> Iterator[None]:
 @contextmanager
 def _file_locked(file: Path, duty: Duty) -> Iterator[bool]:
     """Do the same with a file beside that of an SQLite database, whose own locks would end with this one."""
-    descriptor = os.open(file.with_name(f"{file.name}-{duty}"), os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(_lock_file(file, duty), os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        yield _try_lock(descriptor)
+        yield _try_lock(descriptor, fcntl.LOCK_EX)
     finally:
         os.close(descriptor)
 
 
-def _try_lock(descriptor: int) -> bool:
+def _lock_file(file: Path, duty: Duty) -> Path:
+    return file.with_name(f"{file.name}-{duty}")
+
+
+def _try_lock(descriptor: int, kind: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

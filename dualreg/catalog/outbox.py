@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, exists, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, exists, func, select, text, tuple_, update
 from sqlalchemy.orm import InstrumentedAttribute
 
 from dualreg.catalog.dialects import batches, insert
@@ -28,6 +28,8 @@ _WRITERS = text(
     "AND relation = 'tag_history'::regclass AND mode = 'RowExclusiveLock' "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
+#: How events are listed. Those that wait are by number: PostgreSQL reads them from the index only by both.
+_IN_ORDER = (WebhookEvents.dead_at, WebhookEvents.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,24 @@ class QueuedEvent(NamedTuple):
     error: str
 
 
+class EventPlace(NamedTuple):
+    """Where an event is in a list: after those that were given up before it, and have lower numbers.
+
+    Attributes:
+        dead_at: When it was given up; None: it waits.
+    """
+
+    dead_at: datetime | None
+    id: int
+
+
 class Backlog(NamedTuple):
     """What a webhook has not got.
 
     Attributes:
         pending, dead: Events that wait, and that were given up.
         unread: Moves of tags that were not looked at for it yet.
-        oldest: When the oldest of them happened that was not given up; None: there is none.
+        oldest: When the first of them happened that was not given up; None: there is none.
     """
 
     pending: int = 0
@@ -126,7 +139,8 @@ class OutboxQueries:
     def pending(self, webhook: str, repository: RepositoryName, limit: int) -> Sequence[HistoryRow]:
         """Return up to *limit* events of a repository that wait for a webhook, in order."""
         query = _events().where(_waiting(webhook), WebhookEvents.repository == repository)
-        return [*map(HistoryRow.of, self.connection.execute(query.order_by(WebhookEvents.id).limit(limit)))]
+        query = query.order_by(*_IN_ORDER).limit(limit)
+        return [*map(HistoryRow.of, self.connection.execute(query))]
 
     def forget(self, webhook: str, ids: Collection[int]) -> None:
         """Delete events, which a webhook has got."""
@@ -182,20 +196,26 @@ class OutboxQueries:
             update(WebhookQueues).where(WebhookQueues.webhook == webhook).values(due_at=self.now)
         )
 
-    def list(self, webhook: str, *, dead: bool, after: int, limit: int) -> Sequence[QueuedEvent]:
-        """Return up to *limit* events of a webhook with numbers above *after*, in order.
+    def list(
+        self, webhook: str, *, dead: bool, after: EventPlace | None = None, limit: int
+    ) -> Sequence[QueuedEvent]:
+        """Return up to *limit* events of a webhook: those that wait, by number.
 
         Args:
-            dead: Those that were given up, or those that wait.
+            dead: Those that were given up, in that order.
+            after: The last event of the page before.
         """
-        chosen = (WebhookEvents.webhook == webhook) & (WebhookEvents.id > after)
-        chosen &= WebhookEvents.dead_at.is_not(None) if dead else WebhookEvents.dead_at.is_(None)
+        chosen = _given_up(webhook) if dead else _waiting(webhook)
+        if after and after.dead_at:
+            chosen &= tuple_(*_IN_ORDER) > tuple_(*after, types=[each.type for each in _IN_ORDER])
+        elif after:
+            chosen &= WebhookEvents.id > after.id
         of = (WebhookQueues.webhook == WebhookEvents.webhook) & (
             WebhookQueues.repository == WebhookEvents.repository
         )
         error = func.coalesce(func.nullif(WebhookEvents.error, ""), WebhookQueues.error, "")
         query = _events(WebhookQueues.due_at, WebhookEvents.dead_at, error)
-        query = query.outerjoin(WebhookQueues, of).where(chosen).order_by(WebhookEvents.id).limit(limit)
+        query = query.outerjoin(WebhookQueues, of).where(chosen).order_by(*_IN_ORDER).limit(limit)
         return [
             QueuedEvent(webhook, HistoryRow.of(row), None if dead_at else due_at, dead_at, reason)
             for *row, due_at, dead_at, reason in self.connection.execute(query)
@@ -212,29 +232,37 @@ class OutboxQueries:
                 found |= {row[0]: HistoryRow.of(row) for row in self.connection.execute(query)}
         return [found[each] for each in sorted(found)]
 
-    def backlogs(self) -> Mapping[str, Backlog]:
-        """Return what each webhook has not got, by name; it counts rows."""
-        counted = select(
-            WebhookEvents.webhook,
-            WebhookEvents.dead_at.is_not(None),
-            func.count(),
-            func.min(WebhookEvents.at, type_=WebhookEvents.at.type),
-        ).group_by(WebhookEvents.webhook, WebhookEvents.dead_at.is_not(None))
-        waiting = {
-            (name, bool(dead)): (count, at) for name, dead, count, at in self.connection.execute(counted)
-        }
-        found = dict[str, Backlog]()
-        for name, position in self.connection.execute(select(WebhookStates.webhook, WebhookStates.position)):
-            (pending, oldest), (dead, _) = (waiting.get((name, each), (0, None)) for each in (False, True))
-            unread, first = self._unread(position)
-            times = [at for at in (oldest, first) if at]
-            found[name] = Backlog(pending, dead, unread, min(times, default=None))
-        return found
+    def backlogs(self, limit: int | None) -> Mapping[str, Backlog]:
+        """Return what each webhook has not got, by name.
 
-    def _unread(self, position: int) -> tuple[int, datetime | None]:
-        query = select(func.count(), func.min(TagHistory.at, type_=TagHistory.at.type))
-        count, first = self.connection.execute(query.where(TagHistory.id > position)).one()
-        return int(count), first
+        Args:
+            limit: Up to which number events are counted, of each kind; None: all of them, however many.
+        """
+        states = select(WebhookStates.webhook, WebhookStates.position)
+        return {name: self.backlog(name, at, limit) for name, at in self.connection.execute(states)}
+
+    def backlog(self, webhook: str, position: int, limit: int | None) -> Backlog:
+        """Return what a webhook has not got that is at *position*; *limit* as ``backlogs``."""
+        events, unread = WebhookEvents, TagHistory.id > position
+        waiting, dead = _waiting(webhook), _given_up(webhook)
+        firsts = (
+            select(events.at).where(waiting).order_by(*_IN_ORDER),
+            select(TagHistory.at).where(unread).order_by(TagHistory.id),
+        )
+        oldest = [self.connection.scalar(each.limit(1)) for each in firsts]
+        return Backlog(
+            self._count(select(events.id).where(waiting), _IN_ORDER, limit),
+            self._count(select(events.id).where(dead), _IN_ORDER, limit),
+            self._count(select(TagHistory.id).where(unread), (TagHistory.id,), limit),
+            min((at for at in oldest if at), default=None),
+        )
+
+    def _count(
+        self, rows: Select[int], order: Collection[InstrumentedAttribute[Any]], limit: int | None
+    ) -> int:
+        if limit is not None:  # in order: otherwise PostgreSQL would read the table until it has as many
+            rows = rows.order_by(*order).limit(limit)
+        return int(self.connection.scalar(select(func.count()).select_from(rows.subquery())) or 0)
 
     def trim(self, webhook: str, before: datetime, limit: int) -> int:
         """Delete up to *limit* events that were given up at *before* or earlier; return how many."""
@@ -253,6 +281,10 @@ class OutboxQueries:
 
 def _waiting(webhook: str) -> ColumnElement[bool]:
     return (WebhookEvents.webhook == webhook) & WebhookEvents.dead_at.is_(None)
+
+
+def _given_up(webhook: str) -> ColumnElement[bool]:
+    return (WebhookEvents.webhook == webhook) & WebhookEvents.dead_at.is_not(None)
 
 
 def _queue(webhook: str, repository: RepositoryName) -> ColumnElement[bool]:

@@ -1,30 +1,21 @@
 """The process beside the server that delivers events to webhooks, and what starts it.
 
-Webhooks are rows of the catalog, which the server does not look at. So a file in the data directory says that
-there are some, and the process is started when it appears; on other instances, minutes later. It ends when
-there are none.
+A file in the data directory says that there are webhooks (``webhooks.mark``). The process is started when it
+appears; on other instances, minutes later. It ends when there are no webhooks.
 """
 
 import os
 import time
-from contextlib import suppress
 
 from dualreg.cli.background import Child, start_child, stop_child
 from dualreg.cli.output import echo
 from dualreg.settings import Settings
+from dualreg.webhooks.mark import marked_at
 
-#: The name of the file.
-MARK = "webhooks"
 #: Settings that the process gets besides those that all have.
 _SETTINGS = ("public_url", "webhook_networks", "webhook_give_up")
 #: Seconds until the first look at whether there are webhooks, between two later ones, and after a failure.
 _FIRST, _LATER, _AFTER_FAILURE = 60.0, 600.0, 3.0
-
-
-def mark(settings: Settings) -> None:
-    """Have the server of this machine start to deliver, if it does not."""
-    with suppress(OSError):  # then it finds out later
-        (settings.data / MARK).touch()
 
 
 class BackgroundDelivery:
@@ -42,7 +33,7 @@ class BackgroundDelivery:
 
     def keep_running(self) -> None:
         """Start the process if there may be webhooks; to be called about every second."""
-        changed = self._changed()
+        changed = marked_at(self._settings.data)
         if self._process and self._process.poll() is not None:
             # gunicorn waits for all children, so its status may be lost; the file is gone if it is done.
             if changed is not None:
@@ -57,12 +48,6 @@ class BackgroundDelivery:
             self._process = start_child(self._settings, *command, also=_SETTINGS)
         except OSError as error:  # such as for lack of memory, which must not end the server
             echo(f"cannot start the delivery to webhooks: {error}", err=True)
-
-    def _changed(self) -> int | None:
-        """Return when the file was last marked; None: it is not there."""
-        with suppress(OSError):
-            return (self._settings.data / MARK).stat().st_mtime_ns
-        return None
 
     def stop(self) -> None:
         """Stop the process; what it is sending then may be sent again later."""

@@ -1,6 +1,5 @@
 """Delivering: what the process beside the server does that delivers events to webhooks."""
 
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -10,12 +9,12 @@ import click
 from dualreg.catalog.leading import Duty
 from dualreg.cli.admin import prepared_registry
 from dualreg.cli.background import end_with
-from dualreg.cli.background_delivery import MARK, mark
 from dualreg.cli.migrate.following import alone
 from dualreg.cli.progress import stoppable
 from dualreg.registry.outbox import Outbox
 from dualreg.settings import Settings
 from dualreg.webhooks.delivery import Delivery
+from dualreg.webhooks.mark import mark, unmark
 from dualreg.webhooks.sending import parse_networks
 
 
@@ -51,9 +50,8 @@ def _deliver(settings: Settings, outbox: Outbox, stop: Event) -> None:
 def _is_over(settings: Settings, outbox: Outbox) -> bool:
     """Return whether there are no webhooks, and have the file say so."""
     if not outbox.webhooks():
-        with suppress(OSError):
-            (settings.data / MARK).unlink()
+        unmark(settings.data)
         if not outbox.webhooks():  # what adds one after this look makes the file again
             return True
-    mark(settings)
+    mark(settings.data)
     return False

@@ -19,6 +19,11 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
 
 
+def capped(count: int, limit: int) -> str:
+    """Return a number that was counted up to a limit: ``10000+`` if there may be more."""
+    return f"{count}+" if count >= limit else f"{count}"
+
+
 def amount(blobs: int, size: int) -> str:
     """Return ``2 blobs (1.5 MiB)``, given bytes."""
     return f"{counted(blobs, 'blob')} ({size / _MIB:,.1f} MiB)"

@@ -20,7 +20,7 @@ from dualreg.cli.failures import FAILURES, reason_of
 from dualreg.cli.mirror.copying import Copying
 from dualreg.cli.mirror.schedule import due_at
 from dualreg.cli.options import json_option, load_settings, settings_options
-from dualreg.cli.output import counted, echo, echo_json, minute, sized, table
+from dualreg.cli.output import capped, counted, echo, echo_json, minute, sized, table
 from dualreg.cli.progress import stoppable
 from dualreg.cli.readonly import require_changeable
 from dualreg.cli.turns import Task, next_start, run_now
@@ -29,7 +29,7 @@ from dualreg.operations.control import ListedTask
 from dualreg.operations.table import Administration
 from dualreg.registry import Registry
 from dualreg.registry.tasks import is_running
-from dualreg.registry.webhooks import ListedWebhook
+from dualreg.registry.webhooks import COUNTED, ListedWebhook
 from dualreg.settings import Settings
 
 #: Those that one process does for all instances.
@@ -208,8 +208,8 @@ def _scrubbing(listed: ListedTask, registry: Registry, settings: Settings) -> Li
 def _webhook(each: ListedWebhook) -> ListedTask:
     """Return the delivery to a webhook: its last attempt."""
     state, backlog = each.progress, each.backlog
-    waiting = backlog.pending + backlog.unread
-    result = f"{state.delivered} delivered, {waiting} waiting, {backlog.dead} given up"
+    waiting, dead = (capped(count, COUNTED) for count in (each.waiting, backlog.dead))
+    result = f"{state.delivered} delivered, {waiting} waiting, {dead} given up"
     return ListedTask(
         f"{_WEBHOOK}{each.webhook.name}",
         "at once",
@@ -217,8 +217,8 @@ def _webhook(each: ListedWebhook) -> ListedTask:
         state.attempted_at,
         state.attempted_at,
         None,
-        ": ".join(filter(None, (result, state.error))),
-        state.due_at if waiting else None,
+        ": ".join(filter(None, (result, each.stopped, state.error))),
+        state.due_at if each.waiting else None,
     )
 
 

@@ -1,31 +1,23 @@
 """``dualreg webhook``: receivers of events, and what they have not got."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from itertools import islice
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from uuid import uuid4
 
 import click
 
-from dualreg.catalog.outbox import QueuedEvent
 from dualreg.catalog.webhooks import WebhookRow
-from dualreg.cli.admin import Record, audited_registry, prepared_registry
-from dualreg.cli.background_delivery import mark
+from dualreg.cli.administration import administration, chosen_server
 from dualreg.cli.delivering import deliver_all
 from dualreg.cli.options import json_option, parse_time, settings_options
-from dualreg.cli.output import Columns, counted, echo, echo_json, minute, second, table
-from dualreg.cli.paging import print_pages
-from dualreg.registry import Registry
-from dualreg.registry.webhooks import Action, Format, ListedWebhook, action_of
-from dualreg.remote.endpoint import redact
-from dualreg.settings import Settings
-from dualreg.webhooks.documents import ping_document
-from dualreg.webhooks.sending import Attempt, Sender, parse_networks
+from dualreg.cli.output import Columns, capped, counted, echo, echo_json, minute, records, second, table
+from dualreg.cli.paging import listed, print_pages
+from dualreg.operations.webhooks import AddedWebhook, ShownEvent, ShownWebhook
+from dualreg.registry.webhooks import COUNTED, Action, Format
 
+#: Options of ``add`` that name files.
+_FILES = ("secret_file", "authorization_file", "ca")
 _HEADINGS = ("NAME", "URL", "EVENTS", "STATE", "WAITING", "DEAD", "LAST DELIVERY")
-#: Events that are printed together.
-_PAGE = 100
 
 
 @click.group()
@@ -35,24 +27,6 @@ def webhook() -> None:
     A webhook gets an event for each push and deletion of a tag, by an HTTP POST: at least once, and in order
     for each repository. See docs/webhooks.md.
     """
-
-
-@contextmanager
-def _changing(data: Path | None, config: Path | None) -> Iterator[tuple[Registry, Settings, Record]]:
-    """Open the registry for a block that changes webhooks.
-
-    Raises:
-        click.ClickException: that fails.
-    """
-    try:
-        with audited_registry(data, config, alone=True) as opened:
-            yield opened
-    except ValueError as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _file(text: str | None) -> str:
-    return str(Path(text).expanduser().absolute()) if text else ""
 
 
 @webhook.command()
@@ -73,49 +47,75 @@ def _file(text: str | None) -> str:
 @click.option("--secret-file", metavar="PATH", help="Sign with the secret in PATH.")
 @click.option("--authorization-file", metavar="PATH", help="Send the Authorization header in PATH.")
 @click.option("--ca", metavar="PATH", help="Trust the certificate authorities in PATH, in PEM.")
+@json_option
 @settings_options
 def add(
     name: str, url: str, data: Path | None, config: Path | None, *, patterns: tuple[str, ...],
-    actions: tuple[str, ...], form: str, **files: str | None,
+    actions: tuple[str, ...], as_json: bool, **others: str | None,
 ) -> None:  # fmt: skip
     """Add the webhook NAME, which gets what happens from now on at URL.
 
     Safe while the registry is serving. Each instance that may deliver needs the files at the same paths; they
-    are read again when they change.
+    are read again when they change. On a server (--server), no files can be named.
     """
-    secret, authorization, ca = (_file(files[key]) for key in ("secret_file", "authorization_file", "ca"))
-    chosen = patterns or ("*",), actions or (*map(str, Action),)
-    row = WebhookRow(name, url, form, *chosen, secret, authorization, ca)
-    try:
-        with _changing(data, config) as (registry, settings, record):
-            Sender(row).prepare()
-            registry.webhooks.add(row)
-            facts = {"url": redact(url), "format": form, "patterns": row.patterns, "actions": row.actions}
-            record("webhook add", name=name, **facts)
-            mark(settings)
-    except OSError as error:
-        raise click.ClickException(str(error)) from error
-    echo(f"Added the webhook {name}.")
-    if not row.secret_file:
+    form = Format(others.pop("form") or "")
+    chosen = patterns or ("*",), (*map(Action, actions or Action),)
+    files = {option: _absolute(path) for option, path in others.items() if path}
+    with administration(data, config, changes=True, alone=True) as admin:
+        if files:
+            _require_here(next(iter(files)))
+            secret, authorization, ca = (files.get(option, "") for option in _FILES)
+            row = WebhookRow(name, url, form, *chosen, secret, authorization, ca)
+            added = admin.webhooks.add_row(row)
+        else:
+            added = admin.webhooks.add(name, url, *chosen, form)
+    if as_json:
+        echo_json(added)
+    else:
+        _print_added(added)
+
+
+def _require_here(option: str) -> None:
+    """Refuse an option that names a file, if that would be on another machine.
+
+    Raises:
+        ValueError: the command runs on a server.
+    """
+    if chosen_server().url:
+        flag = option.replace("_", "-")
+        raise ValueError(f"--{flag} names a file of the machine of the registry; add the webhook there")
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+def _print_added(added: AddedWebhook) -> None:
+    echo(f"Added the webhook {added.webhook}.")
+    if not added.signed:
         echo("Warning: without --secret-file, receivers cannot know who sends the events.", err=True)
-    echo(f"Try it:  dualreg webhook test {name}")
+    echo(f"Try it:  dualreg webhook test {added.webhook}")
 
 
 @webhook.command()
 @click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Only print what would be forgotten.")
+@json_option
 @settings_options
-def remove(name: str, data: Path | None, config: Path | None, *, dry_run: bool) -> None:
+def remove(name: str, data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool) -> None:
     """Remove the webhook NAME, and forget the events that it has not got."""
-    with _changing(data, config) as (registry, _, record):
-        if dry_run:
-            backlog = registry.webhooks.backlog(name)
-        else:
-            backlog = registry.webhooks.remove(name)
-            record("webhook remove", name=name, waiting=backlog.pending, dead=backlog.dead)
+    with administration(data, config, changes=True, alone=True) as admin:
+        removed = admin.webhooks.remove(name, dry_run=dry_run)
+    if as_json:
+        echo_json(removed)
+        return
     echo(f"{'Would remove' if dry_run else 'Removed'} the webhook {name}.")
-    echo(f"{counted(backlog.pending + backlog.dead, 'event')} that it has not got "
+    echo(f"{_events(removed.waiting + removed.dead)} that it has not got "
          f"{'would be' if dry_run else 'were'} forgotten.")  # fmt: skip
+
+
+def _events(count: int) -> str:
+    return counted(count, "event") if count < COUNTED else f"{capped(count, COUNTED)} events"
 
 
 @webhook.command("list")
@@ -123,15 +123,17 @@ def remove(name: str, data: Path | None, config: Path | None, *, dry_run: bool) 
 @settings_options
 def list_webhooks(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the webhooks: whether they work, what waits for them, and what was given up."""
-    with prepared_registry(data, config, alone=True) as (registry, _):
-        found = registry.webhooks.list()
+    with administration(data, config, alone=True) as admin:
+        found = admin.webhooks.list()
     if as_json:
-        echo_json([*map(document, found)])
+        records(found)
         return
     table(_HEADINGS, [*map(_cells, found)])
     for each in found:
-        if each.progress.error:
-            echo(f"{each.webhook.name}: {each.progress.error}")
+        if each.error:
+            echo(f"{each.name}: {each.error}")
+    for line in dict.fromkeys(each.stopped for each in found if each.stopped):
+        echo(f"Events wait: {line}.")
     echo(
         f"{counted(len(found), 'webhook')}."
         if found
@@ -139,42 +141,14 @@ def list_webhooks(data: Path | None, config: Path | None, *, as_json: bool) -> N
     )
 
 
-def document(each: ListedWebhook) -> Mapping[str, object]:
-    """Return a webhook for programs: its URL without what may be a secret."""
-    row, state, backlog = each.webhook, each.progress, each.backlog
-    return {
-        "name": row.name,
-        "url": redact(row.url),
-        "format": row.format,
-        "patterns": row.patterns,
-        "actions": row.actions,
-        "secret_file": row.secret_file,
-        "authorization_file": row.authorization_file,
-        "ca": row.ca,
-        "added_at": row.added_at,
-        "waiting": backlog.pending,
-        "dead": backlog.dead,
-        "unread": backlog.unread,
-        "oldest": backlog.oldest,
-        "delivered": state.delivered,
-        "failed": state.failed,
-        "given_up": state.given_up,
-        "failing_since": state.failing_since,
-        "next_attempt": state.due_at,
-        "last_attempt": state.attempted_at,
-        "last_delivery": state.delivered_at,
-        "error": state.error,
-    }
-
-
-def _cells(each: ListedWebhook) -> tuple[str, ...]:
-    row, state, backlog = each.webhook, each.progress, each.backlog
-    health = f"failing since {minute(state.failing_since)}" if state.failing_since else "working"
-    health = health if state.attempted_at else "not used yet"
-    what = f"{'+'.join(row.actions)} of {' '.join(row.patterns)}"
-    last = minute(state.delivered_at) if state.delivered_at else "-"
-    counts = (str(backlog.pending + backlog.unread), str(backlog.dead))
-    return (row.name, redact(row.url), what, health, *counts, last)
+def _cells(each: ShownWebhook) -> tuple[str, ...]:
+    health = f"failing since {minute(each.failing_since)}" if each.failing_since else "working"
+    health = health if each.last_attempt else "not used yet"
+    what = f"{'+'.join(each.actions)} of {' '.join(each.patterns)}"
+    last = minute(each.last_delivery) if each.last_delivery else "-"
+    waiting = min(each.waiting + each.unread, COUNTED)
+    counts = (capped(waiting, COUNTED), capped(each.dead, COUNTED))
+    return (each.name, each.url, what, health, *counts, last)
 
 
 @webhook.command()
@@ -186,31 +160,16 @@ def test(name: str, data: Path | None, config: Path | None, *, as_json: bool) ->
 
     Exit status: 0 if the receiver takes it, 1 otherwise.
     """
-    try:
-        with prepared_registry(data, config, alone=True) as (registry, settings):
-            row = registry.webhooks.find(name)
-            ping = ping_document(row.format, settings.public_url, f"ping-{uuid4()}", registry.now())
-    except ValueError as error:
-        raise click.ClickException(str(error)) from error
-    attempt = Sender(row, parse_networks(settings.webhook_networks)).send(ping)
+    with administration(data, config, alone=True) as admin:
+        answer = admin.webhooks.test(name)
     if as_json:
-        echo_json(_attempt(attempt))
-    elif attempt.status is not None:
-        echo(f"{attempt.status} after {attempt.seconds:.2f} s{f': {attempt.body}' if attempt.body else ''}")
-    if attempt.failure:
+        echo_json(answer)
+    elif answer.status is not None:
+        echo(f"{answer.status} after {answer.seconds:.2f} s{f': {answer.body}' if answer.body else ''}")
+    if not answer.delivered:
         if not as_json:
-            echo(attempt.failure.reason, err=True)
+            echo(answer.error, err=True)
         raise SystemExit(1)
-
-
-def _attempt(attempt: Attempt) -> Mapping[str, object]:
-    return {
-        "delivered": attempt.failure is None,
-        "status": attempt.status,
-        "seconds": round(attempt.seconds, 3),
-        "error": attempt.failure.reason if attempt.failure else "",
-        "body": attempt.body,
-    }
 
 
 @webhook.command()
@@ -227,36 +186,19 @@ def events(
     With --json, each event is one line.
     """
     columns = Columns("ID", "AT", "ACTION", "TAG", "GAVE UP" if dead else "NEXT ATTEMPT", "ERROR")
-    try:
-        with prepared_registry(data, config, alone=True) as (registry, _):
-            found = islice(registry.webhooks.events(name, dead=dead), limit)
-            pages = iter(lambda: [*islice(found, _PAGE)], [])
-            print_pages(pages, columns, _event_cells, _event, as_json=as_json)
-    except ValueError as error:
-        raise click.ClickException(str(error)) from error
+    with administration(data, config, alone=True) as admin:
+        pages = listed(lambda n, after: admin.webhooks.events(name, dead=dead, n=n, after=after), limit)
+        print_pages(pages, columns, _event_cells, _event_members, as_json=as_json)
 
 
-def _event_cells(each: QueuedEvent) -> tuple[str, ...]:
-    event, at = each.event, each.dead_at or each.due_at
-    name = f"{event.repository}:{event.tag}"
-    action = str(action_of(event))
-    return (str(event.id), second(event.at), action, name, second(at) if at else "-", each.error or "-")
+def _event_cells(each: ShownEvent) -> tuple[str, ...]:
+    at = each.given_up_at or each.next_attempt
+    what = (str(each.action), f"{each.repository}:{each.tag}")
+    return (str(each.id), second(each.at), *what, second(at) if at else "-", each.error or "-")
 
 
-def _event(each: QueuedEvent) -> Mapping[str, object]:
-    event = each.event
-    return {
-        "id": event.id,
-        "at": event.at,
-        "action": action_of(event),
-        "repository": event.repository,
-        "tag": event.tag,
-        "digest": event.new,
-        "previous_digest": event.old,
-        "next_attempt": each.due_at,
-        "given_up_at": each.dead_at,
-        "error": each.error,
-    }
+def _event_members(each: ShownEvent) -> Mapping[str, object]:
+    return {field.name: getattr(each, field.name) for field in fields(each)}
 
 
 @webhook.command()
@@ -279,29 +221,28 @@ def replay(
     """
     if ids and since:
         raise click.UsageError("give events or --since, not both")
-    with _changing(data, config) as (registry, settings, record):
+    with administration(data, config, changes=True, alone=True) as admin:
         at = parse_time(since) if since else None
-        count = registry.webhooks.replay(name, ids=ids, since=at, dry_run=dry_run)
-        if not dry_run:
-            facts = {"events": count, "ids": ids or None, "since": at.isoformat() if at else None}
-            record("webhook replay", name=name, **facts)
-            mark(settings)
+        replayed = admin.webhooks.replay(name, ids, at, dry_run=dry_run)
     if as_json:
-        echo_json({"webhook": name, "events": count, "dry_run": dry_run})
+        echo_json(replayed)
     else:
-        echo(f"{counted(count, 'event')} {'would be' if dry_run else 'will be'} sent again.")
+        count = counted(replayed.events, "event")
+        echo(f"{count} {'would be' if dry_run else 'will be'} sent again.")
 
 
 @webhook.command()
 @click.argument("name")
+@json_option
 @settings_options
-def retry(name: str, data: Path | None, config: Path | None) -> None:
+def retry(name: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Send what waits for the webhook NAME now, not at the next attempt."""
-    with _changing(data, config) as (registry, settings, record):
-        count = registry.webhooks.hasten(name)
-        record("webhook retry", name=name, events=count)
-        mark(settings)
-    echo(f"{counted(count, 'event')} will be sent now.")
+    with administration(data, config, changes=True, alone=True) as admin:
+        retried = admin.webhooks.retry(name)
+    if as_json:
+        echo_json(retried)
+    else:
+        echo(f"{_events(retried.events)} will be sent now.")
 
 
 @webhook.command()

@@ -28,7 +28,7 @@ LOCAL: Mapping[str, str] = {
     "images": _LONG,
     "gc": f"{_LONG}, or run `dualreg tasks run gc`",
     "retention run": f"{_LONG}, or run `dualreg tasks run retention`",
-    "webhook": _FILES,
+    "webhook deliver": "it delivers for as long as it runs; a server does so by itself",
 }
 
 

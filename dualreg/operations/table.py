@@ -21,6 +21,7 @@ from dualreg.operations.session import Session
 from dualreg.operations.tags import TagChanges
 from dualreg.operations.tasks import TaskRuns
 from dualreg.operations.usage import Usages
+from dualreg.operations.webhooks import WebhookChanges
 
 OPERATIONS = (
     Operation("tag list", "GET", "/tags", TagChanges.list, Action.PULL),
@@ -69,6 +70,13 @@ OPERATIONS = (
     Operation("access grant", "POST", "/access", AccessRules.grant),
     Operation("access revoke", "DELETE", "/access", AccessRules.revoke),
     Operation("access explain", "GET", "/access/explain", AccessRules.explain),
+    Operation("webhook list", "GET", "/webhooks", WebhookChanges.list),
+    Operation("webhook add", "POST", "/webhooks", WebhookChanges.add),
+    Operation("webhook remove", "DELETE", "/webhooks", WebhookChanges.remove),
+    Operation("webhook test", "POST", "/webhooks/test", WebhookChanges.test),
+    Operation("webhook events", "GET", "/webhooks/events", WebhookChanges.events),
+    Operation("webhook replay", "POST", "/webhooks/replay", WebhookChanges.replay),
+    Operation("webhook retry", "POST", "/webhooks/retry", WebhookChanges.retry),
     Operation("tasks", "GET", "/tasks", TaskRuns.list),
     Operation("tasks run", "POST", "/tasks", TaskRuns.start),
     Operation("audit", "GET", "/audit", AuditLog.read),
@@ -97,6 +105,7 @@ class Administration:
     keys: ApiKeys
     tokens: Tokens
     access: AccessRules
+    webhooks: WebhookChanges
     tasks: TaskRuns
     service: Service
     audit: AuditLog

@@ -52,6 +52,6 @@ def _webhooks(tx: Transaction) -> Mapping[str, Mapping[str, float]]:
             "failed": states[name].failed,
             "given_up": states[name].given_up,
         }
-        for name, each in tx.webhooks.outbox.backlogs().items()
+        for name, each in tx.webhooks.outbox.backlogs(None).items()
         if name in states
     }

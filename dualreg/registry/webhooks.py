@@ -11,16 +11,24 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from dualreg.catalog.database import Catalog, Transaction
+from dualreg.catalog.leading import Duty, is_led
 from dualreg.catalog.moves import HistoryRow
-from dualreg.catalog.outbox import Backlog, QueuedEvent
+from dualreg.catalog.outbox import Backlog, EventPlace, QueuedEvent
 from dualreg.catalog.webhooks import WebhookRow, WebhookState
 from dualreg.patterns import matches
 from dualreg.registry.retention import parse_patterns
 
 #: Names are labels of metrics, and parts of messages.
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+#: Characters of the longest URL, and the most patterns.
+_LONGEST_URL, _MOST_PATTERNS = 2000, 100
 #: Events that are read at a time.
 _PAGE = 500
+#: Up to which number events are counted, of each kind.
+COUNTED = 10_000
+#: How long the oldest event has waited when it is said that no process delivers: one may be about to start.
+_GRACE = timedelta(seconds=10)
+_NOBODY = "no server delivers; run `dualreg serve`, or `dualreg webhook deliver` beside another gunicorn"
 
 
 class Format(StrEnum):
@@ -40,11 +48,22 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ListedWebhook:
-    """A webhook, how far it is, and what it has not got."""
+    """A webhook, how far it is, and what it has not got.
+
+    Attributes:
+        backlog: Of each kind, ``COUNTED`` means as many or more.
+        stopped: Why nothing is delivered of what waits; empty: it is, or nothing waits.
+    """
 
     webhook: WebhookRow
     progress: WebhookState
     backlog: Backlog
+    stopped: str = ""
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait, or were not looked at yet; ``COUNTED`` means as many or more."""
+        return min(self.backlog.pending + self.backlog.unread, COUNTED)
 
 
 def action_of(event: HistoryRow) -> Action:
@@ -67,17 +86,21 @@ class Webhooks:
     catalog: Catalog
 
     def list(self) -> Sequence[ListedWebhook]:
-        """Return all webhooks, by name; it counts what waits for them."""
+        """Return all webhooks, by name."""
         with self.catalog.read() as tx:
-            states, backlogs = tx.webhooks.states(), tx.webhooks.outbox.backlogs()
-            return [
-                ListedWebhook(
-                    each,
-                    states.get(each.name, WebhookState(each.name, 0)),
-                    backlogs.get(each.name, Backlog()),
-                )
-                for each in tx.webhooks.list()
-            ]
+            states, backlogs = tx.webhooks.states(), tx.webhooks.outbox.backlogs(COUNTED)
+            rows, old = tx.webhooks.list(), tx.now - _GRACE
+        waiting = {name for name, each in backlogs.items() if each.oldest and each.oldest <= old}
+        stopped = _NOBODY if waiting and not is_led(self.catalog, Duty.WEBHOOKS) else ""
+        return [
+            ListedWebhook(
+                each,
+                states.get(each.name, WebhookState(each.name, 0)),
+                backlogs.get(each.name, Backlog()),
+                stopped if each.name in waiting else "",
+            )
+            for each in rows
+        ]
 
     def find(self, name: str) -> WebhookRow:
         """Return a webhook.
@@ -102,14 +125,15 @@ class Webhooks:
                 )
 
     def backlog(self, name: str) -> Backlog:
-        """Return what a webhook has not got.
+        """Return what a webhook has not got; of each kind, ``COUNTED`` means as many or more.
 
         Raises:
             ValueError: there is none of that name.
         """
         with self.catalog.read() as tx:
             _found(tx, name)
-            return tx.webhooks.outbox.backlogs().get(name, Backlog())
+            state = tx.webhooks.states().get(name)
+            return tx.webhooks.outbox.backlog(name, state.position, COUNTED) if state else Backlog()
 
     def remove(self, name: str) -> Backlog:
         """Remove a webhook; return what it has not got, which is forgotten.
@@ -126,32 +150,31 @@ class Webhooks:
             tx.webhooks.remove(name)
         return backlog
 
-    def events(self, name: str, *, dead: bool = False) -> Iterator[QueuedEvent]:
-        """Yield the events that wait for a webhook, in order.
+    def events(
+        self, name: str, *, dead: bool = False, after: EventPlace | None = None, limit: int = _PAGE
+    ) -> Sequence[QueuedEvent]:
+        """Return a page of the events that wait for a webhook, in order.
 
         Args:
-            dead: Yield those that were given up.
+            dead: Those that were given up, in that order.
+            after: The last event of the page before.
 
         Raises:
             ValueError: there is no webhook of that name.
         """
-        self.find(name)
-        after, page = -1, list[QueuedEvent]()
-        while after < 0 or len(page) == _PAGE:
-            with self.catalog.read() as tx:
-                page = [*tx.webhooks.outbox.list(name, dead=dead, after=after, limit=_PAGE)]
-            yield from page
-            after = page[-1].event.id if page else 0
+        with self.catalog.read() as tx:
+            _found(tx, name)
+            return tx.webhooks.outbox.list(name, dead=dead, after=after, limit=limit)
 
     def hasten(self, name: str) -> int:
         """Have all that waits for a webhook be sent now, however often that has failed; return how much does.
 
+        ``COUNTED`` means as many or more.
+
         Raises:
             ValueError: there is no webhook of that name.
         """
-        with self.catalog.read() as tx:  # pushes on SQLite do not wait while it counts
-            _found(tx, name)
-            waiting = tx.webhooks.outbox.backlogs().get(name, Backlog()).pending
+        waiting = self.backlog(name).pending  # before: pushes on SQLite do not wait while it counts
         self._hasten(name)
         return waiting
 
@@ -204,7 +227,7 @@ class Webhooks:
         Raises:
             ValueError: one of *ids* is unknown.
         """
-        after = 0
+        after, last = 0, None
         if ids:
             with self.catalog.read() as tx:
                 found = tx.webhooks.outbox.find(webhook.name, ids)
@@ -217,8 +240,9 @@ class Webhooks:
                 if since:
                     page = outbox.moves(after, position, _PAGE, since=since)
                 else:
-                    dead = outbox.list(webhook.name, dead=True, after=after, limit=_PAGE)
+                    dead = outbox.list(webhook.name, dead=True, after=last, limit=_PAGE)
                     page = [each.event for each in dead]
+                    last = EventPlace(dead[-1].dead_at, dead[-1].event.id) if dead else None
             yield [event for event in page if wants(webhook, event)] if since else page
             if len(page) < _PAGE:
                 return
@@ -261,8 +285,8 @@ def _check(webhook: WebhookRow) -> None:
     _check_url(webhook.url)
     for pattern in webhook.patterns:
         parse_patterns(pattern)
-    if not webhook.patterns or not webhook.actions:
-        raise ValueError("a webhook needs a pattern and an action")
+    if not 1 <= len(webhook.patterns) <= _MOST_PATTERNS or not webhook.actions:
+        raise ValueError(f"a webhook needs an action, and 1 to {_MOST_PATTERNS} patterns")
     for kind, given in ((Format, (webhook.format,)), (Action, webhook.actions)):
         for each in given:
             if each not in [*kind]:
@@ -270,6 +294,8 @@ def _check(webhook: WebhookRow) -> None:
 
 
 def _check_url(url: str) -> None:
+    if len(url) > _LONGEST_URL:
+        raise ValueError(f"the URL is longer than {_LONGEST_URL} characters")
     try:
         parts = urlsplit(url)
         is_complete = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0

@@ -13,10 +13,11 @@ from dualreg import __version__
 from dualreg.catalog.webhooks import WebhookRow
 from dualreg.messages import safe_line
 from dualreg.registry.outbox import Failure
-from dualreg.remote.endpoint import endpoint_of, redact
+from dualreg.remote.endpoint import endpoint_of
 from dualreg.remote.reach import PublicReach
 from dualreg.remote.transport import Authorization, Effort, HttpTransport, Request
 from dualreg.webhooks.documents import Document
+from dualreg.webhooks.showing import hide, shown_url
 from dualreg.webhooks.signing import Credentials
 
 #: An attempt takes 5 seconds to connect to each address, 10 for the head of the answer, and 5 for its body.
@@ -92,7 +93,8 @@ class Sender:
             return self._send(document, began)
         except (OSError, ValueError) as error:  # RemoteError is one, too
             seconds = time.monotonic() - began
-            return Attempt(None, seconds, Failure(safe_line(error)[:300], is_down=True))
+            reason = hide(safe_line(error), self.webhook.url)[:300]
+            return Attempt(None, seconds, Failure(reason, is_down=True))
 
     def _send(self, document: Document, began: float) -> Attempt:
         assert self._credentials is not None  # noqa: S101 -- prepared
@@ -111,7 +113,7 @@ class Sender:
 def _failure(url: str, status: int, retry_after: str) -> Failure | None:
     if status // 100 == _SUCCESS:
         return None
-    reason = f"POST {redact(url)}: {status}"
+    reason = f"POST {shown_url(url)}: {status}"
     if status // 100 == _REDIRECT:
         reason += "; redirects are not followed: add the webhook with its final URL"
     return Failure(reason, status in _DOWN, _seconds(retry_after))

@@ -45,7 +45,8 @@ LAYERS: dict[str, set[str]] = {
     "registry": {"errors", "image", "storage", "catalog", "patterns", "messages", "networks"}
     | {"waiting", "reloading"},
     "monitoring": {"catalog", ""},
-    "operations": {"errors", "image", "catalog", "registry", "auth", "settings", "patterns", "remote"},
+    "operations": {"errors", "image", "catalog", "registry", "auth", "settings", "patterns", "remote"}
+    | {"webhooks"},
     "maintenance": {"errors", "image", "storage", "catalog", "registry", "ownership"},
     "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns", "transports"}
     | {"acting", "ownership", "messages"},

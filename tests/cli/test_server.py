@@ -87,6 +87,17 @@ LINES = [
     "access explain none team/app pull --json", "access revoke alice team/* push",
     "access revoke alice team/* --json", "access revoke alice team/*",
     "account remove alice --dry-run", "account remove alice --json", "account remove alice",
+    "webhook list", "webhook add ci https://ci.example.com/hook?token=x --repository team/* --repository x",
+    "webhook add ci https://ci.example.com/", "webhook add B http://x/", "webhook add a ftp://x/",
+    "webhook add a http://user:pw@x/", "webhook add a http://x/ --repository Team",
+    "webhook add all https://127.0.0.1:9/ --action delete --format docker --json", "webhook list",
+    "webhook list --json", "webhook test all", "webhook test none", "webhook events ci",
+    "webhook events ci --dead --json", "webhook events none", "webhook replay ci", "webhook replay none",
+    "webhook replay ci --since 2020-01-01T00:00Z --dry-run", "webhook replay ci 999999",
+    "webhook replay ci --since 2020-01-01T00:00Z --dry-run --json", "webhook replay ci --since x",
+    "webhook replay ci 1 --since 2020-01-01", "webhook retry ci", "webhook retry ci --json",
+    "webhook retry none", "webhook remove ci --dry-run", "webhook remove ci --dry-run --json",
+    "webhook remove ci", "webhook remove all --json", "webhook remove ci",
 ]  # fmt: skip
 
 

@@ -3,27 +3,34 @@
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from dualreg.acting import Api, acting
-from dualreg.assembly import open_registry, prepare
+from dualreg.assembly import accounts_of, open_registry, prepare
+from dualreg.catalog.leading import Duty, lead
 from dualreg.catalog.webhooks import WebhookRow
-from dualreg.cli import main
+from dualreg.cli import main, paging
+from dualreg.cli import tasks as tasks_commands
+from dualreg.cli import webhook as webhook_commands
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
+from dualreg.registry import webhooks as webhooks_module
 from dualreg.registry.outbox import Failure, Outbox
 from dualreg.settings import Settings
 from dualreg.webhooks.documents import event_document
 from tests.builders import image, layer, v1_chain
-from tests.programs import unannounced
+from tests.programs import dualreg_server, unannounced, until
 from tests.properties.registries import push_v1, push_v2
 from tests.webhooks.receiver import Receiver, receiving
 
 APP, OLD = RepositoryName("team/app"), RepositoryName("library/old")
 LAYER = layer({"f": b"1"})
+#: What the path of a URL has that lets anybody post who knows it.
+TOKEN = "T0kenT0kenT0kenT0kenT0ken"
 
 
 @pytest.fixture
@@ -122,6 +129,95 @@ def test_webhooks_are_managed(data: Path, opened: Registry, receiver: Receiver, 
     commands = [json.loads(line)["command"] for line in audit.splitlines()]
     assert {"webhook add", "webhook remove", "webhook replay", "webhook retry"} <= {*commands}
     assert "hidden" not in audit
+
+
+def test_what_waits_without_a_sender_is_said(
+    data: Path, opened: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line, once events have waited for a while, and no process delivers; how many, up to a limit."""
+    monkeypatch.setattr(webhooks_module, "_GRACE", timedelta(0))
+    for module in (webhooks_module, webhook_commands, tasks_commands):
+        monkeypatch.setattr(module, "COUNTED", 2)
+    run(data, "webhook add a http://a/")
+    run(data, "webhook add b http://b/ --json")
+    assert "no server delivers" not in run(data, "webhook list") + run(data, "tasks")
+    for tag in ("1", "2", "3"):
+        push_v2(opened, APP, Tag(tag), image(LAYER))
+    with lead(opened.state.catalog, Duty.WEBHOOKS) as led:
+        assert led
+        assert "no server delivers" not in run(data, "webhook list") + run(data, "tasks")
+        Outbox(opened.state.catalog).collect()
+    listed = run(data, "webhook list")
+    assert listed.count("Events wait: no server delivers; run `dualreg serve`, or `dualreg webhook") == 1
+    assert listed.count(" 2+ ") == 2
+    assert run(data, "tasks").count("0 delivered, 2+ waiting, 0 given up: no server delivers; run") == 2
+    assert [each["stopped"] == "" for each in json.loads(run(data, "webhook list --json"))] == [False] * 2
+    assert "2+ events will be sent now" in run(data, "webhook retry a")
+    assert json.loads(run(data, "webhook remove a --dry-run --json")) == {
+        "webhook": "a", "waiting": 2, "dead": 0, "dry_run": True
+    }  # fmt: skip
+
+
+def test_webhooks_of_a_server(data: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An administrator manages them from anywhere, sees the same, and has no file of the machine read."""
+    monkeypatch.setattr(paging, "_SIZE", 1)
+    settings = Settings(data=data, auth="accounts")
+    with (
+        closing(open_registry(settings)) as opened,
+        dualreg_server(data, auth="accounts", webhook_networks="127.0.0.0/8") as host,
+    ):
+        accounts = accounts_of(opened)
+        accounts.add("root", "correct horse")
+        accounts.grant("root", "*", "admin,manage")
+        key = f"root:{accounts.add_key('root', limits='', note='').text}"
+
+        def there(line: str, code: int = 0) -> str:
+            env = {"DUALREG_SERVER_KEY": key, "DUALREG_CONFIG": None}
+            options = ["--server", f"http://{host}", *line.split()]
+            result = unannounced(CliRunner().invoke(main, options, env=env))
+            assert result.exit_code == code, result.output
+            return result.output
+
+        with lead(opened.state.catalog, Duty.WEBHOOKS) as led:  # instead of the server
+            assert led
+            refused = there(f"webhook add a {receiver.url} --authorization-file /etc/hostname", code=1)
+            assert "--authorization-file names a file of the machine of the registry" in refused
+            added = json.loads(there(f"webhook add a {receiver.url}/{TOKEN}?key=hidden --json"))
+            assert added == {
+                "webhook": "a", "url": f"{receiver.url}/***", "format": "cloudevents", "patterns": ["*"],
+                "actions": ["push", "delete"], "signed": False
+            }  # fmt: skip
+            assert there("webhook test a").startswith("204 after 0.")
+            assert receiver.seen == [f"/hook/{TOKEN}?key=hidden"]
+            for tag in ("1", "2", "3"):
+                push_v2(opened, APP, Tag(tag), image(LAYER))
+                push_v2(opened, OLD, Tag(tag), image(LAYER))
+            outbox = Outbox(opened.state.catalog)
+            outbox.collect()
+            with opened.state.catalog.begin() as tx:
+                assert tx.webhooks.outbox.give_up("a", OLD, tx.now, "too old") == 3
+            (queue,) = outbox.due("a", (), 9)
+            outbox.record("a", queue, (), Failure("full", is_down=True, retry_after=3600))
+            lines = ("webhook list", "webhook list --json", "webhook events a", "webhook events a --json")
+            for line in (*lines, "webhook events a --dead", "webhook events a --dead --limit 2", "tasks"):
+                shown = there(line)
+                assert shown == run(data, line)
+                assert TOKEN not in shown
+                assert "hidden" not in shown
+            assert [json.loads(line)["tag"] for line in there(lines[-1]).splitlines()] == ["1", "2", "3"]
+            assert there("webhook events a --dead").count("too old") == 3
+        assert json.loads(there("webhook replay a --json")) == {
+            "webhook": "a", "events": 3, "dry_run": False
+        }  # fmt: skip
+        assert until(lambda: json.loads(there("webhook list --json"))[0]["waiting"] == 0, 60)
+        assert len({each.id for each in receiver.taken}) == 7
+        assert "0 events" in there("webhook remove a")
+    audit = (data / "audit.jsonl").read_text()
+    assert "hidden" not in audit
+    assert TOKEN not in audit
+    commands = [(line["event"], line.get("command")) for line in map(json.loads, audit.splitlines())]
+    for command in ("add", "replay", "remove"):
+        assert ("write", f"webhook {command}") in commands
 
 
 def test_events_of_all_generations(opened: Registry) -> None:

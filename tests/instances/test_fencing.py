@@ -17,7 +17,7 @@ from dualreg.auth.accounts import Accounts
 from dualreg.auth.passwords import Passwords
 from dualreg.auth.sealed import Sealed
 from dualreg.catalog.database import Catalog, DatabaseFailure, Transaction
-from dualreg.catalog.leading import Duty, LeadLost, lead, lead_when_free
+from dualreg.catalog.leading import Duty, LeadLost, is_led, lead, lead_when_free
 from dualreg.catalog.notes import Note
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
@@ -65,10 +65,13 @@ def cut(catalog: Catalog) -> None:
 def test_one_process_leads(url: str) -> None:
     """Each duty by itself; the next one leads when it has ended."""
     with closing(Catalog(url)) as first, closing(Catalog(url)) as second:
+        assert not is_led(second, Duty.COLLECTION)
         with lead(first, Duty.COLLECTION) as led:
             assert led
+            assert [is_led(second, duty) for duty in (Duty.COLLECTION, Duty.IMPORT)] == [True, False]
             with lead(second, Duty.COLLECTION) as other, lead(second, Duty.IMPORT) as another:
                 assert (other, bool(another)) == (None, True)
+        assert not is_led(first, Duty.COLLECTION)
         with lead(second, Duty.COLLECTION) as led:
             assert led
 

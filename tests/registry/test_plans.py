@@ -19,6 +19,7 @@ from sqlalchemy import event, insert
 
 from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.outbox import Backlog, EventPlace
 from dualreg.catalog.retention import RetentionRule
 from dualreg.catalog.tables import (
     Blobs,
@@ -28,14 +29,19 @@ from dualreg.catalog.tables import (
     TagHistory,
     Tags,
     V1Images,
+    WebhookEvents,
+    WebhookQueues,
 )
 from dualreg.catalog.upgrade import upgrade
+from dualreg.catalog.webhooks import WebhookRow
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.maintenance.gc import Collection
 from dualreg.maintenance.retention import Retained, RetentionRun
 from dualreg.registry import Registry
+from dualreg.registry import webhooks as webhooks_module
+from dualreg.registry.outbox import Outbox
 from dualreg.registry.state import Retention
 from dualreg.storage.base import StoredBlob
 from dualreg.storage.memory import MemoryStore
@@ -395,6 +401,47 @@ class Work:
 
 #: Tags, and repositories, of the large catalog; a million of each takes minutes and gigabytes.
 LARGE = int(os.environ.get("LARGE_CATALOG", short_or_long("30000", "300000")))
+
+
+def test_webhooks_cost_the_same_whatever_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their list counts up to a limit; pages of events, and the next ones to send, come from an index."""
+    monkeypatch.setattr(webhooks_module, "COUNTED", 100)
+    costs = []
+    for size in (300, 6_000):
+        catalog = Catalog(f"sqlite:///{tmp_path / f'{size}.sqlite3'}")
+        with closing(catalog):
+            upgrade(catalog)
+            wait_for_webhook(catalog, size)
+            webhooks, work = webhooks_module.Webhooks(catalog), Work(catalog)
+            (listed,) = webhooks.list()
+            assert (listed.waiting, listed.backlog) == (100, Backlog(100, 100, 100, EPOCH))
+            waits, dead = EventPlace(None, size // 2), EventPlace(EPOCH + timedelta(seconds=size), size + 9)
+            calls = (
+                webhooks.list,
+                partial(webhooks.events, "a", after=waits, limit=50),
+                partial(webhooks.events, "a", dead=True, after=dead, limit=50),
+                partial(Outbox(catalog).pending, "a", RepositoryName("x"), 50),
+                partial(Outbox(catalog).due, "a", (), 4),
+            )
+            assert [len(call()) for call in calls] == [1, 50, 50, 50, 1]
+            costs.append([work.of_call(call) for call in calls])
+    for small, large in zip(*costs, strict=True):
+        assert 0 < large < 1.05 * small
+
+
+def wait_for_webhook(catalog: Catalog, size: int) -> None:
+    """Have so many events wait for a webhook, as many be given up, and as many moves not be looked at."""
+    move: dict[str, Any] = {"repository": "x", "tag": "t", "actor": "", "api": "v2", "origin": "v2"}
+    move |= {"media_type": "", "size": 2, "at": EPOCH}
+    ids = range(1, size + 1)
+    events = [move | {"webhook": "a", "id": id_, "queued_at": EPOCH} for id_ in ids]
+    dead = [each | {"id": each["id"] + size, "dead_at": EPOCH + timedelta(seconds=size)} for each in events]
+    with catalog.begin() as tx:
+        tx.webhooks.add(WebhookRow("a", "http://a", "docker", ("*",), ("push",)))
+        tx.connection.execute(insert(WebhookEvents), [each | {"dead_at": None} for each in events] + dead)
+        tx.connection.execute(insert(TagHistory), [move for _ in ids])
+        queue = {"webhook": "a", "repository": "x", "due_at": EPOCH}
+        tx.connection.execute(insert(WebhookQueues), [queue])
 
 
 @pytest.mark.slow
