@@ -18,6 +18,8 @@ from dualreg.errors import RequestInvalid
 _NAME = re.compile(r"[a-z0-9]+(?:[._@+-]+[a-z0-9]+)*", re.ASCII)
 _GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _NAME_LIMIT = 64
+#: Characters of a name of another backend, such as an htpasswd file.
+_FOREIGN_LIMIT = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,10 @@ class Accounts:
     def add(self, name: str, password: str | None) -> None:
         """Create an account; without a password, a robot, which can only have keys."""
         if not is_account_name(name):
-            raise ValueError(f"invalid account name {name!r}; use a-z, 0-9, and ._@+- between them")
+            raise ValueError(
+                f"invalid account name {name[:80]!r};"
+                f" use up to {_NAME_LIMIT} of a-z, 0-9, and ._@+- between them"
+            )
         hash_ = None if password is None else self.passwords.hash(password)
         with self.catalog.begin() as tx:
             if not tx.accounts.add(name, hash_):
@@ -157,7 +162,11 @@ class Accounts:
     def join(self, group: str, name: str) -> None:
         """Add an account to a group; the account may be in another backend, such as an htpasswd file."""
         if _GROUP.fullmatch(group) is None:
-            raise ValueError(f"invalid group name {group!r}; use letters, digits and ._-")
+            raise ValueError(f"invalid group name {group[:80]!r}; use up to 64 letters, digits and ._-")
+        if not 0 < len(name) <= _FOREIGN_LIMIT or not name.isprintable():
+            raise ValueError(
+                f"invalid account name {name[:80]!r}; use 1 to {_FOREIGN_LIMIT} printable characters"
+            )
         with self.catalog.begin() as tx:
             tx.accounts.join(group, name)
 

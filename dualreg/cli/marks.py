@@ -8,6 +8,7 @@ import click
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import echo, echo_json, minute
+from dualreg.registry.marks import check_reason
 
 
 @click.group()
@@ -26,8 +27,10 @@ def on(reason: str, data: Path | None, config: Path | None) -> None:
 
     Requests that have begun are finished.
     """
-    if not reason.strip() or not reason.isprintable():
-        raise click.UsageError("--reason: expected printable characters")
+    try:
+        check_reason(reason)
+    except ValueError as error:
+        raise click.UsageError(f"--reason: {error}") from error
     with administration(data, config, changes=True, unopened=True) as admin:
         admin.service.set_readonly(reason)
     echo("The registry is read-only. To end that, run `dualreg readonly off`.")

@@ -194,7 +194,7 @@ class GroupMembers(Group):
         """Add an account to a group, which is created if necessary.
 
         Raises:
-            ValueError: the name of the group is invalid.
+            ValueError: the name of the group, or that of the account, is invalid.
         """
         self.session.accounts().join(group, account)
         self.session.record("group add", group=group, who=account)

@@ -8,6 +8,7 @@ from dualreg.catalog.clock import utc_now
 from dualreg.catalog.rows import ClientRow, UpstreamCount
 from dualreg.image.digest import Digest
 from dualreg.operations.session import Group, Listing, page_size
+from dualreg.registry.marks import check_reason
 
 #: No registry is older; the calendar has no instant before that.
 _LONGEST = timedelta(days=100 * 365)
@@ -100,13 +101,12 @@ class Service(Group):
         """Refuse pushes, deletes, and imports, in all processes. Requests that have begun are finished.
 
         Args:
-            reason: Printable text, which clients are shown.
+            reason: Up to 500 printable characters, which clients are shown.
 
         Raises:
-            ValueError: the reason is not printable.
+            ValueError: the reason is not printable, or too long.
         """
-        if not reason.strip() or not reason.isprintable():
-            raise ValueError("invalid reason; expected printable characters")
+        check_reason(reason)
         self._require_own()
         self.session.writes().set_mark(reason, utc_now())
         self.session.record("readonly on", reason=reason)

@@ -19,6 +19,8 @@ from dualreg.storage import durable
 
 #: The name of the file.
 MARK = "readonly.json"
+#: Characters of a reason: clients print it with each push that is refused.
+_REASON_LIMIT = 500
 #: Seconds for which a note that was read counts.
 _FRESH = 1.0
 
@@ -45,6 +47,16 @@ class Mark(NamedTuple):
 
 #: The mark of a file that was made without the command.
 UNEXPLAINED = Mark("the operator has made it read-only", "")
+
+
+def check_reason(reason: str) -> None:
+    """Check that clients can be shown a reason.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if not reason.strip() or not reason.isprintable() or len(reason) > _REASON_LIMIT:
+        raise ValueError(f"invalid reason; expected 1 to {_REASON_LIMIT} printable characters")
 
 
 class Marker(Protocol):

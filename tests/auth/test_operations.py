@@ -233,6 +233,27 @@ def test_no_quota_is_negative(own: Guarded, limits: dict[str, int]) -> None:
     assert own.client.get(f"{PREFIX}/quotas", headers=basic("root")).json == []
 
 
+@pytest.mark.parametrize(
+    ("path", "member", "others", "limit"),
+    [
+        ("readonly", "reason", {}, 500),
+        ("groups", "account", {"group": "dev"}, 255),
+        ("groups", "group", {"account": "alice"}, 64),
+    ],
+)
+def test_texts_have_a_limit(
+    own: Guarded, tmp_path: Path, path: str, member: str, *, others: dict[str, str], limit: int
+) -> None:
+    """Which the answer names, without repeating what was too long; nor may they be empty."""
+    app = create_app(own.settings.model_copy(update={"data": tmp_path, "audit": "off"}), own.registry)
+    client = app.test_client(use_cookies=False)
+    for text, status in (("x" * limit, 200), ("x" * (limit + 1), 400), ("x" * 65_000, 400), ("", 400)):
+        given = {member: text, **others}
+        answer = client.post(f"{PREFIX}/{path}", json=given, headers=basic("root"))
+        assert answer.status_code == status, text[:9]
+        assert (str(limit) in answer.text, len(answer.text) < 1000) == (status == 400, True)
+
+
 def test_all_time_is_looked_back(own: Guarded) -> None:
     """Also before the first day of the calendar."""
     answer = own.client.get(f"{PREFIX}/clients?since=999999d", headers=basic("root"))
