@@ -108,8 +108,9 @@ class _Session:
     def __init__(self, timeout: float | None, clock: DatabaseClock) -> None:
         self._clock = clock
         self._limit = timeout + _GRACE if timeout else math.inf
-        #: In milliseconds; 0 is no limit.
+        #: In milliseconds; 0 is no limit. Compiling a query would take much longer than our queries do.
         self._settings = {
+            "jit": 0,
             "statement_timeout": int((timeout or 0) * 1000),
             "lock_timeout": int((timeout or PATIENCE) * 1000),
             "idle_in_transaction_session_timeout": (_IDLE if timeout else _IDLE_COMMAND) * 1000,

@@ -8,10 +8,21 @@ from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam, case, exists, func, or_, select
+from sqlalchemy import (
+    CTE,
+    BindParameter,
+    Connection,
+    Select,
+    bindparam,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.orm import aliased
 
-from dualreg.catalog.columns import DigestColumn
 from dualreg.catalog.rows import Origin
 from dualreg.catalog.tables import (
     Blobs,
@@ -73,52 +84,53 @@ def tags_of(connection: Connection, names: Sequence[str]) -> dict[str, Repositor
 def sizes_of(
     connection: Connection, repository_id: int, manifests: Collection[Digest]
 ) -> dict[Digest, TagSize]:
-    """Return how many bytes a tag needs that points at one of *manifests*, by digest."""
-    found = {}
-    for manifest in {*manifests}:
-        row = connection.execute(_size(), {"repository": repository_id, "manifest": manifest}).one()
-        found[manifest] = TagSize(*map(int, row))  # PostgreSQL's sums are decimals
-    return found
+    """Return how many bytes a tag needs that points at one of *manifests*, by digest, in one query."""
+    rows = connection.execute(_sizes(), {"repository": repository_id, "manifests": [*{*manifests}]})
+    found = {row[0]: TagSize(*map(int, row[1:])) for row in rows}  # PostgreSQL's sums are decimals
+    return {manifest: found.get(manifest, TagSize(0, 0)) for manifest in manifests}
 
 
 @cache
-def _size() -> Select[*tuple[Any, ...]]:
-    """Return the query of the bytes that a manifest needs, and of those that nothing else does.
-
-    ``held`` is what others in the repository need, too. What was made of the manifest is no other.
-    """
+def _sizes() -> Select[*tuple[Any, ...]]:
+    """Return the query of the bytes that manifests need, and of those that nothing else does."""
     here: BindParameter[int] = bindparam("repository")
-    child = ManifestChildren
-    root = Manifests.digest == bindparam("manifest")
-    first = select(Manifests.digest).where(Manifests.repository_id == here, root)
-    needed = first.cte("needed", recursive=True)
-    needed = needed.union(
-        select(child.child).where(child.repository_id == here, child.manifest == needed.c.digest)
+    needed = _needed(here)
+    held, link = _held(needed, here), RepositoryBlobs
+    elsewhere = exists().where(link.digest == Blobs.digest, link.repository_id != here)
+    is_held = tuple_(needed.c.root, needed.c.digest).in_(select(held.c.root, held.c.digest))
+    sums = (Blobs.size, case((or_(is_held, elsewhere), 0), else_=Blobs.size))
+    query = select(needed.c.root, *(func.coalesce(func.sum(each), 0) for each in sums))
+    return query.join(Blobs, Blobs.digest == needed.c.digest).group_by(needed.c.root)
+
+
+def _needed(here: BindParameter[int]) -> CTE:
+    """Return what each manifest, its ``root``, needs."""
+    child, first = ManifestChildren, Manifests.digest
+    start = select(first.label("root"), first).where(
+        Manifests.repository_id == here, first.in_(bindparam("manifests", expanding=True))
     )
-    views = ManifestViews
-    made = select(views.view).where(views.repository_id == here, views.kind != V1, views.view.is_not(None))
-    made = made.where(views.manifest.in_(select(needed.c.digest)))
-    above, others = aliased(child), aliased(Tags)
-    tagged = select(func.count()).select_from(
-        select(others.name)
-        .where(others.repository_id == here, others.manifest == needed.c.digest)
-        .limit(2)
-        .correlate(needed)
-        .subquery()
-    )
-    own_tag = case((needed.c.digest == bindparam("manifest", type_=DigestColumn), 1), else_=0)
+    needed = start.cte("needed", recursive=True)
+    below = select(needed.c.root, child.child)
+    return needed.union(below.where(child.repository_id == here, child.manifest == needed.c.digest))
+
+
+def _held(needed: CTE, here: BindParameter[int]) -> CTE:
+    """Return what others in the repository need of that, too; what was made of a manifest is no other."""
+    child, above, others = ManifestChildren, aliased(ManifestChildren), aliased(Tags)
+    views, source = ManifestViews, needed.alias("source")
+    made = select(source.c.root, views.view).join(source, views.manifest == source.c.digest)
+    made = made.where(views.repository_id == here, views.kind != V1, views.view.is_not(None))
+    tags = select(others.name).where(others.repository_id == here, others.manifest == needed.c.digest)
+    tagged = select(func.count()).select_from(tags.limit(2).correlate(needed).subquery())
+    own_tag = case((needed.c.digest == needed.c.root, 1), else_=0)
+    parent = tuple_(needed.c.root, above.manifest)
     named = exists().where(
         above.repository_id == here,
         above.child == needed.c.digest,
-        above.manifest.not_in(select(needed.c.digest).correlate(None)),
-        above.manifest.not_in(made.correlate(None)),
+        parent.not_in(select(needed.c.root, needed.c.digest).correlate(None)),
+        parent.not_in(made.correlate(None)),
     )
-    directly = select(needed.c.digest).where(or_(tagged.scalar_subquery() > own_tag, named))
-    held = directly.cte("held", recursive=True)
-    held = held.union(select(child.child).where(child.repository_id == here, child.manifest == held.c.digest))
-    link = RepositoryBlobs
-    elsewhere = exists().where(link.digest == Blobs.digest, link.repository_id != here)
-    shared = or_(Blobs.digest.in_(select(held.c.digest)), elsewhere)
-    sums = (Blobs.size, case((shared, 0), else_=Blobs.size))
-    query = select(*(func.coalesce(func.sum(each), 0) for each in sums))
-    return query.where(Blobs.digest.in_(select(needed.c.digest)))
+    directly = select(needed.c.root, needed.c.digest)
+    held = directly.where(or_(tagged.scalar_subquery() > own_tag, named)).cte("held", recursive=True)
+    below = select(held.c.root, child.child)
+    return held.union(below.where(child.repository_id == here, child.manifest == held.c.digest))

@@ -1,10 +1,12 @@
 """Sizes of tags, and lists of repositories, compared with a walk over every manifest."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from dualreg.catalog.rows import Origin
 from dualreg.catalog.sizes import TagSize
@@ -129,6 +131,26 @@ def test_what_was_made_here_is_no_other(registry: Registry) -> None:
     assert made.digest != row.digest
     registry.bridge.images(name)
     assert registry.usage.sizes(name, registry.tags.describe(name, limit=9).rows) == before
+
+
+def test_sizes_of_a_page_take_one_query(registry: Registry) -> None:
+    """However many tags it has, and also of manifests that were deleted meanwhile."""
+    for number in range(20):
+        push_v2(registry, NAMES[0], Tag(f"t{number}"), builders.image(builders.layer({f"{number}": b"x"})))
+    rows = registry.tags.describe(NAMES[0], limit=30).rows
+    gone = replace(rows[0], digest=Digest.of(b"gone"))
+    seen, engine = list[str](), registry.state.catalog.engine
+
+    def note(*event_: Any) -> None:
+        seen.append(event_[2])
+
+    event.listen(engine, "before_cursor_execute", note)
+    found = registry.usage.sizes(NAMES[0], [*rows, gone])
+    event.remove(engine, "before_cursor_execute", note)
+    assert (len(found), found[gone.digest]) == (21, TagSize(0, 0))
+    assert all(found[row.digest].own for row in rows)
+    assert sum("needed" in statement for statement in seen) == 1
+    assert len(seen) <= 4
 
 
 def test_repositories_are_listed(registry: Registry) -> None:
