@@ -121,6 +121,8 @@ class Rebuild:
                 tx.notes.remove(Note.REBUILD)
                 tx.notes.remove(Note.SWEEP)
                 tx.notes.write(Note.LINKS, COMPLETE)
+                for each in tx.webhooks.list():  # now: what happens before a server delivers is for them
+                    tx.webhooks.begin(each.name)
             self.catalog.settle()
             self.result.complete = True
         return self.result

@@ -22,6 +22,7 @@ from dualreg.registry import webhooks as webhooks_module
 from dualreg.registry.outbox import Failure, Outbox
 from dualreg.settings import Settings
 from dualreg.webhooks.documents import event_document
+from dualreg.webhooks.mark import MARK
 from tests.builders import image, layer, v1_chain
 from tests.programs import dualreg_server, unannounced, until
 from tests.properties.registries import push_v1, push_v2
@@ -156,6 +157,24 @@ def test_what_waits_without_a_sender_is_said(
     assert json.loads(run(data, "webhook remove a --dry-run --json")) == {
         "webhook": "a", "waiting": 2, "dead": 0, "dry_run": True
     }  # fmt: skip
+
+
+@pytest.mark.sqlite
+def test_webhooks_begin_with_the_end_of_a_rebuild(data: Path) -> None:
+    """Whenever a server delivers: what is pushed before that is an event."""
+    run(data, "webhook add a http://a/")
+    for tag in ("before", "after"):
+        with closing(open_registry(Settings(data=data))) as registry:
+            push_v2(registry, APP, Tag(tag), image(LAYER))
+        if tag == "before":
+            for file in data.glob("catalog.sqlite3*"):
+                file.unlink()
+            (data / MARK).unlink()
+            run(data, "db rebuild")
+    assert (data / MARK).exists()
+    with closing(open_registry(Settings(data=data))) as registry:
+        registry.outbox(timedelta(1)).catch_up()
+        assert [each.event.tag for each in registry.webhooks.events("a")] == ["after"]
 
 
 def test_webhooks_of_a_server(data: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:

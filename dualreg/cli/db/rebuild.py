@@ -24,6 +24,7 @@ from dualreg.registry.recognition import Recognition
 from dualreg.settings import Settings
 from dualreg.storage import open_store
 from dualreg.storage.names import Names
+from dualreg.webhooks.mark import mark
 
 
 @click.command()
@@ -109,7 +110,10 @@ def _rebuild(settings: Settings, catalog: Catalog, *, dry_run: bool, replace: bo
             Sealed(catalog, store).restore()
         except SealedInvalid as error:
             rebuild.find(Damage.ACCESS, NAME, str(error))
-        return rebuild.run()
+        result = rebuild.run()
+    if not dry_run:
+        mark(settings.data)
+    return result
 
 
 def _print(result: Rebuilt, *, as_json: bool) -> None:
