@@ -44,6 +44,7 @@ from dualreg.storage.base import PrivateFiles, keeps
 from dualreg.storage.links import Links
 from dualreg.storage.names import Names
 from dualreg.stores import folder_of
+from dualreg.waiting import Budget
 
 _log = logging.getLogger(__name__)
 #: How long notes of pulls and of V1 clients wait before they are written to the catalog.
@@ -234,11 +235,12 @@ def open_registry(settings: Settings, *, alone: bool = False, serving: bool = Fa
     """
     catalog, store = open_catalog(settings, serving=serving), open_store(*settings.store_urls)
     catalog.read_clock()
-    upstream: Upstream = NoUpstream()
+    upstream, budget = None, Budget(settings.threads)
     if (settings.legacy_source or settings.upstreams) and not alone:
-        require = writes_of(settings, catalog).require_import
-        upstream = upstream_of(settings, build_registry(catalog, store, settings), require)
-    registry = build_registry(catalog, store, settings, write_delay=_WRITE_DELAY, upstream=upstream)
+        require, own = writes_of(settings, catalog).require_import, build_registry(catalog, store, settings)
+        upstream = upstream_of(settings, own, require, budget)
+    build = partial(build_registry, catalog, store, settings, write_delay=_WRITE_DELAY)
+    registry = build(upstream=upstream, budget=budget)
     return registry.requiring(signing_policies(settings)) if serving and settings.signatures else registry
 
 
@@ -249,12 +251,13 @@ def build_registry(
     *,
     write_delay: timedelta | None = None,
     upstream: Upstream | None = None,
+    budget: Budget | None = None,
 ) -> Registry:
     """Return a registry over *catalog* and *store*, with the rules that *settings* choose.
 
     Args:
         settings: None: the defaults.
-        write_delay: As ``Rules.write_delay``.
+        write_delay, budget: As in ``Rules``.
         upstream: Where content is loaded from that this registry does not have; None: nowhere.
     """
     settings = settings or Settings()
@@ -266,16 +269,14 @@ def build_registry(
         write_delay,
         _PATIENCE if write_delay else None,
         _HEALTH_INTERVAL if write_delay else 0.0,
-        _nothing if settings.follow else writes_of(settings, catalog).require_import,
+        # A follower adds to its own store only.
+        (lambda: None) if settings.follow else writes_of(settings, catalog).require_import,
+        budget=budget,
     )
     times = settings.gc_grace, settings.gc_untagged, settings.history_keep, settings.undelete_grace
-    retention = Retention(*times)
-    registry = Registry.build(State(catalog, store, Links(store), upstream or NoUpstream(), retention), rules)
+    state = State(catalog, store, Links(store), upstream or NoUpstream(), Retention(*times))
+    registry = Registry.build(state, rules)
     return registry.without_links() if settings.follow else registry
-
-
-def _nothing() -> None:
-    """Require nothing: a follower adds to its own store only."""
 
 
 def writes_of(settings: Settings, catalog: Catalog | None = None) -> Writes:

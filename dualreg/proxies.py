@@ -28,7 +28,7 @@ from dualreg.upstreams.proxy import Proxy
 from dualreg.upstreams.remote import Remote
 from dualreg.upstreams.routes import Route
 from dualreg.upstreams.v1_proxy import V1Proxy
-from dualreg.waiting import Turns
+from dualreg.waiting import Budget, Turns
 
 #: How long counts wait before they are written to the catalog.
 _WRITE_DELAY = timedelta(seconds=10)
@@ -36,19 +36,23 @@ _WRITE_DELAY = timedelta(seconds=10)
 _PATIENCE = 3.0
 
 
-def upstream_of(settings: Settings, registry: Registry, require: Callable[[], None]) -> Composite:
+def upstream_of(
+    settings: Settings, registry: Registry, require: Callable[[], None], budget: Budget
+) -> Composite:
     """Return what services consult for content that they do not have.
 
     Args:
         registry: Where content is stored; it has no upstream itself.
         require: Raises OSError if nothing may be stored now.
+        budget: The threads that may wait.
 
     Raises:
         ValueError: a file with a password cannot be read.
     """
-    imported = _imported(settings, registry, require) if settings.legacy_source else None
+    imported = _imported(settings, registry, require, budget) if settings.legacy_source else None
     traffic = registry.traffic(_WRITE_DELAY)
-    return Composite(registry, _routed(settings, registry, require, traffic), imported, traffic.close)
+    routed = _routed(settings, registry, require, traffic, budget)
+    return Composite(registry, routed, imported, traffic.close)
 
 
 def check_passwords(settings: Settings) -> None:
@@ -61,7 +65,9 @@ def check_passwords(settings: Settings) -> None:
         _password(each.password_file)
 
 
-def _imported(settings: Settings, registry: Registry, require: Callable[[], None]) -> TreeUpstream:
+def _imported(
+    settings: Settings, registry: Registry, require: Callable[[], None], budget: Budget
+) -> TreeUpstream:
     """Return the source that imports into *registry*, by a quarter of the threads of each worker.
 
     The other threads stay free for requests that need no import. The source is opened on first use.
@@ -79,21 +85,16 @@ def _imported(settings: Settings, registry: Registry, require: Callable[[], None
         at_once=max(1, settings.threads // 4),
         on_import=on_import,
         require=require,
+        budget=budget,
     )
     return TreeUpstream(loader, partial(open_on_demand, name))
 
 
 def _routed(
-    settings: Settings, registry: Registry, require: Callable[[], None], traffic: Traffic
+    settings: Settings, registry: Registry, require: Callable[[], None], traffic: Traffic, budget: Budget
 ) -> list[tuple[Route, Content]]:
-    """Return the routes with the content of each, those of longer prefixes first.
-
-    At most three quarters of the threads wait for upstreams; others may wait for their turn for a moment. An
-    eighth, one at least, is for what is here as soon as upstreams are slow.
-    """
-    slots = max(1, settings.threads * 3 // 4)
-    left = settings.threads - slots - max(1, settings.threads // 8)
-    waiting = Turns(slots, _PATIENCE, UpstreamBusy, patient=max(0, left))
+    """Return the routes with the content of each, those of longer prefixes first."""
+    waiting = Turns(budget.waiting, _PATIENCE, UpstreamBusy, budget=budget)
     routed = list[tuple[Route, Content]]()
     for pattern, each in settings.upstreams.items():
         route, remote = _route(pattern, each), _remote(each, settings.threads)
@@ -112,7 +113,9 @@ def _routed(
             continue
         limits = Limits(each.connections or max(1, settings.threads // 2), each.rate)
         claim = partial(registry.loaded.claim, upstream=each.url)
-        downloads = Downloads(registry.incoming, each.url, limits, require, common["count"], claim)
+        downloads = Downloads(
+            registry.incoming, each.url, limits, require, common["count"], claim, waiting.slot
+        )
         peers = Peers([_peer(url, each, settings.threads) for url in settings.peers])
         routed.append((route, Proxy(downloads=downloads, peers=peers, **common)))
     return sorted(routed, key=lambda each: len(each[0].prefix), reverse=True)

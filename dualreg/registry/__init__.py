@@ -115,14 +115,14 @@ class Registry:
         manifests = Manifests(state, documents, integrity, signatures, rules.manifests, rules.visibility)
         inflating, repairs = InflatingSlots(), V1Repairs(state, documents, integrity, uploads)
         v1_images = V1Images(state, documents, uploads, repairs, SentLayers(state, documents, inflating))
-        transcoding = Transcoding(state, uploads, rules.transcoding_patience, rules.require_room)
+        patience, room = rules.transcoding_patience, rules.require_room
+        transcoding = Transcoding(state, uploads, patience, room, rules.budget)
         layers = Layers(state.store, uploads, transcoding, inflating)
         chains = Chains(manifests, layers, V1Layers(transcoding))
         views = V1Views(state, manifests, chains, v1_images)
         bridge = Bridge(state, uploads, manifests, v1_images, chains, views, rules.visibility)
-        editions = Editions(manifests, IndexEntries(manifests), transcoding)
-        schema1 = Schema1Editions(manifests, bridge, editions, Keys(state.catalog), rules.require_room)
-        platforms = PlatformEditions(editions)
+        platforms = PlatformEditions(editions := Editions(manifests, IndexEntries(manifests), transcoding))
+        schema1 = Schema1Editions(manifests, bridge, editions, Keys(state.catalog), room)
         derived = Derived(state, bridge, editions, platforms, schema1)
         integrity.restore = derived.restore
         return cls(

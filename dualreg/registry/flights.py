@@ -12,6 +12,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from threading import Event, Lock, Thread
 
+from dualreg.waiting import work_in_background
+
 #: What is added to the nice value of its threads.
 _NICE = 10
 #: For how many seconds work may go on that is to end: what it waits for may be another server.
@@ -66,6 +68,7 @@ class Flights:
             thread.join(max(until - time.monotonic(), 0))
 
     def _run(self) -> None:
+        work_in_background()
         with suppress(OSError):  # of this thread alone
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while True:

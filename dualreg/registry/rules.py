@@ -8,6 +8,7 @@ from dualreg.registry.children import ManifestRules
 from dualreg.registry.signing import SigningPolicies
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.visibility import Visibility
+from dualreg.waiting import Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Rules:
         health_interval: For how many seconds the result of a health check is kept.
         signing: Which images must be signed.
         require_room: Called before layers or schema 1 are made and stored; raises OSError if nothing may be.
+        budget: The threads that may wait; None: any number.
     """
 
     upload_ttl: timedelta = timedelta(hours=24)
@@ -36,6 +38,7 @@ class Rules:
     health_interval: float = 0.0
     require_room: Callable[[], None] = lambda: None
     signing: SigningPolicies = field(default_factory=SigningPolicies)
+    budget: Budget | None = None
 
 
 #: What they are if nothing is chosen.

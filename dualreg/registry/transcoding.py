@@ -33,6 +33,7 @@ from dualreg.registry.processes import has_ended, own_name
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
 from dualreg.storage.base import read_chunks, tee
+from dualreg.waiting import Budget
 
 #: What the bytes of gzip editions depend on: the rules of ``image.layer.regzip``, and the library.
 MADE_BY = f"1 zlib {zlib.ZLIB_RUNTIME_VERSION}"
@@ -61,12 +62,14 @@ class Transcoding:
         patience: How many seconds ``gzipped`` waits for what other threads make; None: the caller's own
             makes it, which takes as long as it takes.
         require_room: Called before something is made; raises OSError if nothing may be stored.
+        budget: The threads that may wait; None: any.
     """
 
     state: State
     uploads: Uploads
     patience: float | None = None
     require_room: Callable[[], None] = lambda: None
+    budget: Budget | None = None
     flights: Flights = field(default_factory=lambda: Flights(_AT_ONCE))
     _places: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(_WAITING))
 
@@ -116,11 +119,14 @@ class Transcoding:
         if self.patience is None:
             yield None
             return
-        waits = self._places.acquire(blocking=False)
+        has_place = self._places.acquire(blocking=False)
+        waits = has_place and (self.budget is None or self.budget.take(waits=True))
         try:
             yield time.monotonic() + (self.patience if waits else 0.0)
         finally:
-            if waits:
+            if waits and self.budget:
+                self.budget.give_back(waits=True)
+            if has_place:
                 self._places.release()
 
     def close(self) -> None:

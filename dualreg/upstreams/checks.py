@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from dualreg.errors import UpstreamBusy
 from dualreg.tracing.spans import carried
+from dualreg.waiting import work_in_background
 
 Result = TypeVar("Result")
 
@@ -84,6 +85,7 @@ class Checks:
         return check
 
     def _run(self, key: Hashable, ask: Callable[[], object], result: "Future[Any]") -> None:
+        work_in_background()
         found, failure = None, None
         try:
             found = ask()

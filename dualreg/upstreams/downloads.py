@@ -4,7 +4,7 @@ import io
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
@@ -183,6 +183,7 @@ class Downloads:
         claim: Called before each download with the repository, for which it records where its content comes
             from; raises if that is from clients.
         count: Counts downloads, those that fail, and their bytes.
+        slot: Returns what a thread holds that waits for the end of one.
     """
 
     incoming: Incoming
@@ -191,6 +192,7 @@ class Downloads:
     require: Callable[[], None] = lambda: None
     count: Counting = count_nothing
     claim: Callable[[RepositoryName], None] = lambda _: None
+    slot: Callable[[], AbstractContextManager[None]] = nullcontext
     _flights: dict[tuple[RepositoryName, Digest], Flight] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
@@ -218,8 +220,12 @@ class Downloads:
         return reader
 
     def fetch(self, repository: RepositoryName, blob: BlobRow, source: BlobSource) -> None:
-        """Wait until the repository has the blob; see ``open``."""
-        with self.open(repository, blob, source) as reader:
+        """Wait until the repository has the blob; see ``open``.
+
+        Raises:
+            ServerBusy: too many threads wait.
+        """
+        with self.slot(), self.open(repository, blob, source) as reader:
             reader.seek(blob.size - 1 if blob.size else 0)
             reader.wait()
 

@@ -43,6 +43,7 @@ from dualreg.registry.negotiation import LOST
 from dualreg.settings import Settings
 from dualreg.settings.values import parse_rate
 from dualreg.tracing.beginning import begin_tracing
+from dualreg.waiting import Budget
 from dualreg.web import accel, address, api, audit, context, cors, token, v1, v2
 from dualreg.web.forwarded import client_address
 from dualreg.web.identified import record_facts
@@ -95,13 +96,13 @@ def create_app(
     if registry is None:
         prepare(settings)
         registry = open_registry(settings, serving=True)
-    log, slots, late = Audit(settings.audit_target), Slots(settings.threads), LateAnswers(settings.threads)
-    followers = Slots(settings.threads, FOLLOWERS)
+    log, threads = Audit(settings.audit_target), settings.threads
+    slots, late = Slots(threads, budget=registry.rules.budget or Budget(threads)), LateAnswers(threads)
     log.ready()
     authority, writes = authority_of(registry, settings), writes_of(settings, catalog_of(registry))
     parts = context.Parts(
-        registry, authority, log, settings, slots, late, writes, rates or rates_of(settings), followers,
-        **_account_parts(registry, authority, settings), tasks=tasks,
+        registry, authority, log, settings, slots, late, writes, rates or rates_of(settings),
+        Slots(threads, FOLLOWERS), **_account_parts(registry, authority, settings), tasks=tasks,
     )  # fmt: skip
     app = _new_app()
     context.install(parts, app.extensions)

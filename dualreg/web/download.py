@@ -21,7 +21,7 @@ from dualreg.registry.upstream import ComingBlob, GrowingFile
 from dualreg.settings.redirects import redirects_of
 from dualreg.storage.base import CHUNK_SIZE
 from dualreg.web.accel import let_remember
-from dualreg.web.context import followers, late, registry, settings
+from dualreg.web.context import followers, late, registry, settings, slots
 from dualreg.web.forwarded import client_address
 from dualreg.web.ranges import Span, requested_spans
 from dualreg.web.repeatable import REPEATED_AT_ONCE, repeat_document, repeatable
@@ -77,7 +77,16 @@ def send_late(known: bytes, find: Callable[[], BlobRow | None], headers: Mapping
         blob = find()
         return _closing(blobs.open_whole(blob, start=sent), blob.size - sent) if blob else None
 
-    return late().send(known, look, {"Content-Type": media_types.OCTET_STREAM, **headers})
+    return late().send(known, look, {"Content-Type": media_types.OCTET_STREAM, **headers}, take_slot)
+
+
+def take_slot() -> Callable[[], None]:
+    """Take a slot for the response to this request, which is not here yet; return what gives it back.
+
+    Raises:
+        ServerBusy: too many clients wait.
+    """
+    return slots().take_for_response(client_address())
 
 
 def send_coming(coming: ComingBlob, headers: Mapping[str, str]) -> Response:
@@ -107,10 +116,13 @@ def send_coming(coming: ComingBlob, headers: Mapping[str, str]) -> Response:
 
 def _take_place() -> Callable[[], None]:
     """Take one of the threads that wait for upstreams; return what gives it back."""
-    try:
-        return followers().take(client_address())
-    except ServerBusy as error:
-        raise UpstreamBusy(retry_after=error.retry_after) from error
+    with ExitStack() as places:
+        try:
+            places.callback(followers().take(client_address()))
+            places.callback(take_slot())
+        except ServerBusy as error:
+            raise UpstreamBusy(retry_after=error.retry_after) from error
+        return places.pop_all().close
 
 
 def _following(

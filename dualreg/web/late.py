@@ -9,11 +9,12 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from threading import BoundedSemaphore
 
 from flask import Response, request
 
-from dualreg.errors import BlobDamaged, BlobMissing, LayersPending, RegistryError
+from dualreg.errors import BlobDamaged, BlobMissing, LayersPending, RegistryError, ServerBusy
 from dualreg.messages import safe_line
 
 _log = logging.getLogger(__name__)
@@ -36,20 +37,30 @@ class LateAnswers:
         """Let half of *threads* wait at most."""
         self._places = BoundedSemaphore(max(threads // 2, 1))
 
-    def send(self, known: bytes, look: Look, headers: Mapping[str, str]) -> Response:
+    def send(
+        self, known: bytes, look: Look, headers: Mapping[str, str], slot: Callable[[], Callable[[], None]]
+    ) -> Response:
         """Return the response to the current request, once it is known that it will take longer.
 
         Args:
             known: The first bytes of the body, at least one.
             look: Called outside of the request, until it returns the rest.
+            slot: Takes a slot for the response, and returns what gives it back.
 
         Raises:
             LayersPending: it is a HEAD, whose answer has no body, or too many wait already.
         """
         if request.method == "HEAD" or not self._places.acquire(blocking=False):
             raise LayersPending(retry_after=_RETRY_AFTER)
+        places = ExitStack()
+        places.callback(self._places.release)
+        try:
+            places.callback(slot())
+        except ServerBusy as error:
+            places.close()
+            raise LayersPending(retry_after=_RETRY_AFTER) from error
         headers = {**headers, "X-Accel-Buffering": "no"}  # nginx would wait for more
-        body = _Waiting(_body(known, look, safe_line(request.path)), self._places.release)
+        body = _Waiting(_body(known, look, safe_line(request.path)), places.close)
         return Response(body, headers=headers, direct_passthrough=True)  # it has no length yet
 
 

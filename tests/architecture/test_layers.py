@@ -49,7 +49,7 @@ LAYERS: dict[str, set[str]] = {
     | {"webhooks"},
     "maintenance": {"errors", "image", "storage", "catalog", "registry", "ownership"},
     "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns", "transports"}
-    | {"acting", "ownership", "messages"},
+    | {"acting", "ownership", "messages", "waiting"},
     "upstreams": {"errors", "image", "catalog", "registry", "remote", "migrate", "patterns", "messages"}
     | {"acting", "waiting", "tracing"},
     "webhooks": {"catalog", "registry", "remote", "reloading", "messages", ""},
@@ -75,9 +75,10 @@ LAYERS: dict[str, set[str]] = {
         "settings",
         "stores",
         "proxies",
+        "waiting",
     },
     "web": {"errors", "image", "storage", "catalog", "registry", "auth", "settings", "patterns"}
-    | {"acting", "messages", "networks", "logs", "operations", "tracing", ""},
+    | {"acting", "messages", "networks", "logs", "operations", "tracing", "waiting", ""},
     "cli": {"errors", "image", "remote", "storage", "catalog", "registry", "auth", "maintenance", "migrate"}
     | {"settings", "stores", "transports", "web", "assembly", "patterns", "proxies", "monitoring"}
     | {"acting", "reloading", "messages", "logs", "operations", "tracing", "webhooks", ""},

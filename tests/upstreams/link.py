@@ -22,6 +22,7 @@ class Link:
         status: What it answers itself to requests for blobs; None: it passes them.
         rate: Bytes in a second of each response; 0: any number.
         stall_at: After how many bytes of a blob it sends nothing until ``flow`` is set; None: never.
+        delay: Seconds that all other answers take, unless ``flow`` is set before.
         cut_at: After how many bytes of a blob it breaks off, once.
         damaged: Whether the first byte of blobs is another one.
         transfers: How often each path of a blob was requested.
@@ -33,6 +34,7 @@ class Link:
     status: int | None = None
     rate: int = 0
     stall_at: int | None = None
+    delay: float = 0
     cut_at: int | None = None
     damaged: bool = False
     flow: Event = field(default_factory=Event)
@@ -48,6 +50,8 @@ class Link:
             handler.send_header("Content-Length", "0")
             handler.end_headers()
             return
+        if self.delay and not (is_blob and handler.command == "GET"):
+            self.flow.wait(self.delay)
         headers = {name: value for name, value in handler.headers.items() if name.lower() != "host"}
         with closing(http.client.HTTPConnection(self.host, timeout=20)) as connection:
             connection.request(handler.command, handler.path, headers=headers)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
@@ -24,6 +24,7 @@ from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.stopping import Stop
 from dualreg.migrate.transfer import is_output_error
 from dualreg.registry import Registry
+from dualreg.waiting import Budget
 
 _log = logging.getLogger(__name__)
 #: How many seconds a failed import is not tried again, and how many failures are remembered.
@@ -46,6 +47,7 @@ class Loader:
         at_once: How many requests may import an image, or wait for one that another request imports.
         require: Called before and during each import; raises OSError if nothing may be added.
         on_import: Called with the facts of each imported image, for the audit log.
+        budget: The threads that may do so, of which other work has some; None: any.
     """
 
     registry: Registry
@@ -54,6 +56,7 @@ class Loader:
     at_once: int = 1
     on_import: Callable[..., None] = lambda **_: None
     require: Callable[[], None] = lambda: None
+    budget: Budget | None = None
     _journal: Journal | None = None
     # A set that forgets, not the results of a function, so cachedmethod does not fit.
     _failed: TTLCache[tuple[str, str], bool] = field(
@@ -153,12 +156,15 @@ class Loader:
         Raises:
             SourceBusy: none is free. Waiting would take threads from clients that need no import.
         """
-        if not self._slots.acquire(blocking=False):
-            raise SourceBusy(retry_after=_RETRY_AFTER)
-        try:
+        with ExitStack() as held:
+            if not self._slots.acquire(blocking=False):
+                raise SourceBusy(retry_after=_RETRY_AFTER)
+            held.callback(self._slots.release)
+            if self.budget:
+                if not self.budget.take(waits=True):
+                    raise SourceBusy(retry_after=_RETRY_AFTER)
+                held.callback(self.budget.give_back, waits=True)
             yield
-        finally:
-            self._slots.release()
 
     def _failed_recently(self, name: tuple[str, str]) -> bool:
         with self._lock:

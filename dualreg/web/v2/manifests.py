@@ -22,6 +22,7 @@ from dualreg.web.accel import let_remember
 from dualreg.web.body import read_limited
 from dualreg.web.context import late, registry, require_deletes
 from dualreg.web.credentials import grant
+from dualreg.web.download import take_slot
 from dualreg.web.guard import another_may_do, requires
 from dualreg.web.repeatable import note_repeats, repeat_document
 from dualreg.web.responses import add_stale, add_warnings, empty_response
@@ -140,7 +141,7 @@ def _send_late(name: RepositoryName, reference: Tag | Digest, expected: Outline)
         return iter([body[sent:]])
 
     headers = {"Content-Type": expected.media_type, "Vary": _VARY[type(reference)]}
-    response = late().send(expected.known, look, headers)
+    response = late().send(expected.known, look, headers, take_slot)
     freshness = services.freshness(name, reference)
     add_stale(response, freshness.stale if freshness else "")
     return response
