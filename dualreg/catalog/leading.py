@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from threading import Event, Thread
+from time import sleep
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,17 +25,20 @@ from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.dialects import lock_key
 from dualreg.catalog.integrity import file_of
 from dualreg.catalog.notes import Note
+from dualreg.ownership import inherit_owner
 
 #: Seconds after which the server ends the transaction of a leader that says nothing, and between two beats.
 _SILENCE, _BEAT = 60, 15
 _LIMIT = text(f"SET LOCAL idle_in_transaction_session_timeout = '{_SILENCE}s'")
 _LOCK, _ALIVE = text("SELECT pg_try_advisory_xact_lock(:key)"), text("SELECT 1")
-#: Source: PostgreSQL, "pg_locks": the halves of a key of 64 bits.
-_HELD = text(
-    "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
-    "AND (classid::bigint << 32 | objid::bigint) = :key "
-    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+#: Whether a session of this database holds a lock. Source: PostgreSQL, "pg_locks", of keys of 64 bits.
+_IS_LOCKED = text(
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+    " AND (classid::bigint << 32 | objid::bigint) = :key"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
+#: Seconds after which a file is tried again: it may only have been looked at.
+_GLANCE = 0.05
 
 
 class Duty(StrEnum):
@@ -89,33 +93,51 @@ def lead(catalog: Catalog, duty: Duty) -> Iterator[Lead | None]:
     On PostgreSQL, a leader has one connection more than the catalog has: requests and the work may need all
     of those.
     """
-    file = file_of(catalog.engine.url.render_as_string(hide_password=False))
-    with _file_locked(file, duty) if file else _locked(catalog, duty) as is_mine:
+    with held(catalog, duty) as is_mine:
         yield Lead(catalog, duty) if is_mine else None
 
 
-def is_led(catalog: Catalog, duty: Duty) -> bool:
-    """Return whether a process leads some work now, without keeping one from it."""
-    file = file_of(catalog.engine.url.render_as_string(hide_password=False))
-    if file is None:
-        with catalog.read() as tx:
-            return bool(tx.connection.scalar(_HELD, {"key": lock_key(f"dualreg {duty}")}))
-    try:
-        descriptor = os.open(_lock_file(file, duty), os.O_RDONLY)
-    except OSError:  # no process has ever led it, or this one may not know
-        return False
-    try:
-        return not _try_lock(descriptor, fcntl.LOCK_SH)
-    finally:
-        os.close(descriptor)
+@contextmanager
+def held(catalog: Catalog, work: str) -> Iterator[bool]:
+    """Hold the lock of some work for the block; yield whether it was free.
+
+    A process that loses it does not know that: ``Lead.fenced`` is for what must not be done twice.
+
+    Args:
+        work: A duty, or another name that is part of a file's.
+    """
+    file = _file_of(catalog)
+    with _file_locked(_beside(file, work)) if file else _locked(catalog, work) as is_mine:
+        yield is_mine
+
+
+def is_held(catalog: Catalog, work: str) -> bool:
+    """Return whether a process holds the lock of some work. No other one is kept from it by that."""
+    if file := _file_of(catalog):
+        return _is_locked(_beside(file, work))
+    with catalog.read() as tx:
+        return bool(tx.connection.scalar(_IS_LOCKED, {"key": _key(work)}))
+
+
+def _file_of(catalog: Catalog) -> Path | None:
+    return file_of(catalog.engine.url.render_as_string(hide_password=False))
+
+
+def _beside(file: Path, work: str) -> Path:
+    """Return the file to lock, beside that of an SQLite database, whose own locks would end with this one."""
+    return file.with_name(f"{file.name}-{work}")
+
+
+def _key(work: str) -> int:
+    return lock_key(f"dualreg {work}")
 
 
 @contextmanager
-def _locked(catalog: Catalog, duty: Duty) -> Iterator[bool]:
+def _locked(catalog: Catalog, work: str) -> Iterator[bool]:
     """Hold the lock of the database for the block; yield whether it was free."""
     with catalog.engine.connect() as connection:
         connection.execute(_LIMIT)
-        is_mine = bool(connection.scalar(_LOCK, {"key": lock_key(f"dualreg {duty}")}))
+        is_mine = bool(connection.scalar(_LOCK, {"key": _key(work)}))
         if is_mine:
             connection.detach()
         try:
@@ -148,20 +170,32 @@ def _beating(connection: Connection, *, on: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _file_locked(file: Path, duty: Duty) -> Iterator[bool]:
-    """Do the same with a file beside that of an SQLite database, whose own locks would end with this one."""
-    descriptor = os.open(_lock_file(file, duty), os.O_RDWR | os.O_CREAT, 0o600)
+def _file_locked(path: Path) -> Iterator[bool]:
+    """Do the same with a file."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        yield _try_lock(descriptor, fcntl.LOCK_EX)
+        inherit_owner(path)
+        is_mine = _try_lock(descriptor)
+        if not is_mine:
+            sleep(_GLANCE)
+            is_mine = _try_lock(descriptor)
+        yield is_mine
     finally:
         os.close(descriptor)
 
 
-def _lock_file(file: Path, duty: Duty) -> Path:
-    return file.with_name(f"{file.name}-{duty}")
+def _is_locked(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _try_lock(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
 
 
-def _try_lock(descriptor: int, kind: int) -> bool:
+def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:

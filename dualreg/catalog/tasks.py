@@ -52,7 +52,8 @@ class TaskQueries:
 
     def find(self, name: str) -> TaskRow | None:
         """Return the last run of a task; None: it never ran."""
-        return next((each for each in self.list() if each.name == name), None)
+        row = self.connection.execute(select(Tasks.__table__).where(Tasks.name == name)).one_or_none()
+        return TaskRow(**row._asdict()) if row else None
 
     def list(self) -> Sequence[TaskRow]:
         """Return the last run of each task, by name."""

@@ -64,7 +64,18 @@ _JUMP = 60.0
 Child = subprocess.Popen[bytes]
 
 
-class BackgroundCommand:
+class Beside:
+    """A child of the server, in whose main process gunicorn takes the status of every child that exits."""
+
+    _process: Child | None = None
+
+    def reap(self) -> None:
+        """Take the status of the child if it has exited; to be called before gunicorn takes it."""
+        if self._process:
+            self._process.poll()
+
+
+class BackgroundCommand(Beside):
     """Keeps a low-priority child running that runs a command of ours."""
 
     def __init__(self, settings: Settings, what: str, *command: str) -> None:
@@ -74,7 +85,6 @@ class BackgroundCommand:
             what: What messages call it.
         """
         self._settings, self._what, self._command = settings, what, command
-        self._process: Child | None = None
         self._restart_at = 0.0
 
     def start(self) -> None:
@@ -87,7 +97,7 @@ class BackgroundCommand:
         if self._process is None or self._process.poll() is None:
             return
         if not self._restart_at:
-            echo(f"{self._what} exited; restarting", err=True)
+            echo(f"the {self._what} {how_ended(self._process.returncode)}; restarting", err=True)
             self._restart_at = time.monotonic() + _RESTART_DELAY
         elif time.monotonic() >= self._restart_at:
             self._restart_at = 0.0
@@ -178,7 +188,7 @@ class Schedule:
         return jump > _JUMP
 
 
-class BackgroundTask:
+class BackgroundTask(Beside):
     """Runs a command whenever it may be due, one at a time; the command finds out whether it is."""
 
     def __init__(
@@ -191,7 +201,6 @@ class BackgroundTask:
         """
         self._settings, self._what, self._schedule, self._command = settings, what, schedule, command
         self._also = also
-        self._process: Child | None = None
 
     def start(self) -> None:
         """Do nothing: it is not due yet."""
@@ -202,8 +211,8 @@ class BackgroundTask:
             echo(f"the clock was set forward; no {self._what} for the time of gc_grace", err=True)
             self.stop()
         if self._process and (status := self._process.poll()) is not None:
-            if status > 0:
-                echo(f"the {self._what} failed with status {status}", err=True)
+            if status:
+                echo(f"the {self._what} {how_ended(status)}", err=True)
             self._process = None
         if self._process is None and self._schedule.is_due():
             try:
@@ -233,6 +242,13 @@ def background_tasks(settings: Settings) -> tuple[BackgroundTask, ...]:
             settings, "retention", retention, "retention", "run", "--scheduled", also=["legacy_source"]
         ),
     )
+
+
+def how_ended(status: int) -> str:
+    """Return in words how a child ended, by its status as ``subprocess`` has it."""
+    if status < 0:
+        return f"was killed by signal {-status}"
+    return f"failed with status {status}" if status else "ended"
 
 
 def start_beside(settings: Settings, *command: str) -> Thread:

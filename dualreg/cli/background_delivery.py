@@ -7,7 +7,7 @@ appears; on other instances, minutes later. It ends when there are no webhooks.
 import os
 import time
 
-from dualreg.cli.background import Child, start_child, stop_child
+from dualreg.cli.background import Beside, how_ended, start_child, stop_child
 from dualreg.cli.output import echo
 from dualreg.settings import Settings
 from dualreg.webhooks.mark import marked_at
@@ -18,13 +18,12 @@ _SETTINGS = ("public_url", "webhook_networks", "webhook_give_up")
 _FIRST, _LATER, _AFTER_FAILURE = 60.0, 600.0, 3.0
 
 
-class BackgroundDelivery:
+class BackgroundDelivery(Beside):
     """Runs the process of a server while there are webhooks."""
 
     def __init__(self, settings: Settings) -> None:
         """Run it with what the server has of *settings*."""
         self._settings = settings
-        self._process: Child | None = None
         self._due = time.monotonic() + _FIRST
         self._seen: int | None = None
 
@@ -34,10 +33,9 @@ class BackgroundDelivery:
     def keep_running(self) -> None:
         """Start the process if there may be webhooks; to be called about every second."""
         changed = marked_at(self._settings.data)
-        if self._process and self._process.poll() is not None:
-            # gunicorn waits for all children, so its status may be lost; the file is gone if it is done.
-            if changed is not None:
-                echo("the delivery to webhooks exited; restarting", err=True)
+        if self._process and (status := self._process.poll()) is not None:
+            if changed is not None:  # the file is gone if it is done
+                echo(f"the delivery to webhooks {how_ended(status)}; restarting", err=True)
             self._due = time.monotonic() + (_LATER if changed is None else _AFTER_FAILURE)
             self._seen, self._process = changed, None
         if self._process or not (changed not in (None, self._seen) or time.monotonic() >= self._due):

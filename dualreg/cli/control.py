@@ -21,8 +21,8 @@ class ServedTasks:
         self._registry, self._settings = registry, settings
         self._started, self._lock = dict[str, Thread](), Lock()
 
-    def list(self) -> Sequence[ListedTask]:
-        return self._control().list()
+    def list(self, name: str | None = None) -> Sequence[ListedTask]:
+        return self._control().list(name)
 
     def start(self, name: str) -> None:
         self._control().start(name)

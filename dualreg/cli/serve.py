@@ -265,6 +265,12 @@ class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn is untyped
         super().reload()
         notify_service_manager("READY=1")
 
+    def reap_workers(self) -> None:
+        """Take the status of each child that has exited; of those that are no workers, gunicorn loses it."""
+        for each in self._background:
+            each.reap()
+        super().reap_workers()
+
     def manage_workers(self) -> None:
         """Start what is missing; gunicorn calls this about every second, and whenever a child exits."""
         notify_watchdog()

@@ -1,7 +1,7 @@
 """``dualreg tasks``: what the service does by itself, when it did so last, and when it does so next."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 
 from dualreg.assembly import catalog_of
-from dualreg.catalog.leading import lead
 from dualreg.catalog.tasks import TaskRow
 from dualreg.cli import garbage, retention, scrub
 from dualreg.cli.admin import audited_registry
@@ -28,7 +27,6 @@ from dualreg.migrate.mirrored import Mirrored, MirrorNotes
 from dualreg.operations.control import ListedTask
 from dualreg.operations.table import Administration
 from dualreg.registry import Registry
-from dualreg.registry.tasks import is_running
 from dualreg.registry.webhooks import COUNTED, ListedWebhook
 from dualreg.settings import Settings
 
@@ -52,21 +50,24 @@ class Control:
         """Start tasks by *start*, given their name; None: it is not to start any."""
         self._registry, self._settings, self._start = registry, settings, start
 
-    def list(self) -> Sequence[ListedTask]:
-        return [*_listed(self._registry, self._settings)]
+    def list(self, name: str | None = None) -> Sequence[ListedTask]:
+        return [*_listed(self._registry, self._settings, name)]
 
     def start(self, name: str) -> None:
         require_task(name, self._settings)
-        row = self._registry.task_runs.find(name)
-        if row and is_running(row) and self._is_led(name):
-            raise ValueError(f"{name} is being run by {row.instance}; `dualreg tasks` shows when it ends")
+        if who := self._busy(name):
+            raise ValueError(f"{name} is being run{who}; `dualreg tasks` shows when it ends")
         if self._start:
             self._start(name)
 
-    def _is_led(self, name: str) -> bool:
-        """Return whether a process runs the task: what is known of one of another machine may be old."""
-        with lead(catalog_of(self._registry), TASKS[name].duty) as led:
-            return led is None
+    def _busy(self, name: str) -> str:
+        """Return by whom a task is being run, if it is; else an empty text."""
+        if name not in TASKS:
+            notes = MirrorNotes(catalog_of(self._registry))
+            return " by another process" if notes.is_running(name.removeprefix(_MIRROR)) else ""
+        runs = self._registry.task_runs
+        row, running = runs.settle(row, TASKS[name].duty) if (row := runs.find(name)) else (None, False)
+        return f" by {row.instance}" if row and running else ""
 
 
 def require_task(name: str, settings: Settings) -> None:
@@ -139,7 +140,7 @@ def _run_there(admin: Administration, name: str) -> str:
     before, began = admin.tasks.start(name).before, time.monotonic()
     while True:
         time.sleep(_POLL)
-        found = next(each for each in admin.tasks.list() if each.name == name)
+        (found,) = admin.tasks.list(name)
         if found.started_at != before and (found.ended_at or found.status == "interrupted"):
             break
         if found.started_at == before and time.monotonic() > began + _BEGINNING:
@@ -164,22 +165,30 @@ def _mirror(name: str, data: Path | None, config: Path | None) -> str:
     return f"{counted(len(copied.outcomes), 'tag')} looked at, {copied.same} of all the same"
 
 
-def _listed(registry: Registry, settings: Settings) -> Iterator[ListedTask]:
-    rows, now = {row.name: row for row in registry.task_runs.list()}, registry.now().astimezone()
-    for task in TASKS.values():
-        listed = _listed_task(task, settings, rows.get(task.name), now)
+def _listed(registry: Registry, settings: Settings, name: str | None) -> Iterator[ListedTask]:
+    """Yield all tasks, or only the one of a name."""
+    now, runs = registry.now().astimezone(), registry.task_runs
+    chosen = [task for task in TASKS.values() if name in (None, task.name)]
+    rows = {row.name: row for row in (runs.list() if chosen else ())}
+    for task in chosen:
+        row, running = runs.settle(row, task.duty) if (row := rows.get(task.name)) else (None, False)
+        listed = _listed_task(task, settings, row, now, running=running)
         yield _scrubbing(listed, registry, settings) if task is scrub.TASK else listed
-    yield from map(_webhook, registry.webhooks.list())
-    yield from _mirrors(settings, MirrorNotes(catalog_of(registry)).read(), now)
+    if name is None or name.startswith(_WEBHOOK):
+        webhooks = map(_webhook, registry.webhooks.list())
+        yield from (each for each in webhooks if name in (None, each.name))
+    if name is None or name.startswith(_MIRROR):
+        yield from _mirrors(registry, settings, name, now)
 
 
-def _listed_task(task: Task, settings: Settings, row: TaskRow | None, now: datetime) -> ListedTask:
+def _listed_task(
+    task: Task, settings: Settings, row: TaskRow | None, now: datetime, *, running: bool
+) -> ListedTask:
     timing = task.timing(settings)
     schedule = " in ".join(filter(None, (timing.schedule, timing.window))) or "never"
     due = next_start(timing, row, now)
     if row is None:
         return ListedTask(task.name, schedule, "never", next=due)
-    running = is_running(row)
     status = "running" if running else "interrupted"
     if row.ended_at:
         status = "failed" if row.failed else "done"
@@ -222,15 +231,21 @@ def _webhook(each: ListedWebhook) -> ListedTask:
     )
 
 
-def _mirrors(settings: Settings, notes: Mapping[str, Mirrored], now: datetime) -> Iterator[ListedTask]:
+def _mirrors(
+    registry: Registry, settings: Settings, wanted: str | None, now: datetime
+) -> Iterator[ListedTask]:
+    notes = MirrorNotes(catalog_of(registry))
+    known = notes.read()
     for name, rule in settings.mirrors.items():
-        done = notes.get(name, Mirrored())
+        if wanted not in (None, f"{_MIRROR}{name}"):
+            continue
+        done, running = notes.settle(name, known.get(name, Mirrored()))
         status = "failed" if done.error else "done"
         ended = None
         with suppress(ValueError):
             ended = datetime.fromisoformat(done.ended)
         if done.is_unfinished:
-            status, ended = "running or interrupted", None
+            status, ended = "running" if running else "interrupted", None
         yield ListedTask(
             f"{_MIRROR}{name}",
             rule.schedule or "never",
@@ -239,7 +254,7 @@ def _mirrors(settings: Settings, notes: Mapping[str, Mirrored], now: datetime) -
             ended,
             (ended - done.begun).total_seconds() if ended and done.begun else None,
             done.error,
-            due_at(rule, done, now),
+            None if running else due_at(rule, done, now),
         )
 
 

@@ -2,12 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.leading import held, is_held
 from dualreg.catalog.notes import Note
 from dualreg.migrate import journal
 from dualreg.migrate.run import Outcome, Status
@@ -66,6 +68,37 @@ class MirrorNotes:
         """Return what a rule has done."""
         return self.read().get(name, Mirrored())
 
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        """Keep other processes, those of other instances too, from copying by a rule until the block ends.
+
+        Raises:
+            JournalBusy: one does.
+        """
+        with held(self.catalog, _lock(name)) as is_mine:
+            if not is_mine:
+                raise journal.JournalBusy(f"another process copies by the mirror rule {name}")
+            yield
+
+    def is_running(self, name: str) -> bool:
+        """Return whether a process copies by a rule."""
+        return is_held(self.catalog, _lock(name))
+
+    def settle(self, name: str, done: Mirrored) -> tuple[Mirrored, bool]:
+        """Return what a rule has done by now, and whether a process copies by it.
+
+        If none does, a run that has not ended was interrupted.
+
+        Args:
+            done: As it was when it was read.
+        """
+        while done.is_unfinished and not self.is_running(name):
+            now = self.of(name)
+            if now == done:
+                return done, False
+            done = now  # it ended meanwhile, or another run has begun
+        return done, done.is_unfinished
+
     def begin(self, name: str) -> None:
         """Note that a rule is run now."""
         self._change(name, began=self._now(), runs=1)
@@ -106,6 +139,10 @@ class MirrorNotes:
             old = asdict(Mirrored()) | known.get(name, {})
             new = {key: old[key] + each if isinstance(each, int) else each for key, each in facts.items()}
             tx.notes.write(Note.MIRRORS, json.dumps(known | {name: old | new}))
+
+
+def _lock(name: str) -> str:
+    return f"mirror-{name}"
 
 
 def _parse(text: str) -> Mapping[str, Mirrored]:

@@ -35,8 +35,8 @@ class ListedTask:
 class TaskControl(Protocol):
     """Lists tasks, and starts them in processes beside the server."""
 
-    def list(self) -> Sequence[ListedTask]:
-        """Return all tasks, with their last and next runs."""
+    def list(self, name: str | None = None) -> Sequence[ListedTask]:
+        """Return all tasks, or the one of this name if there is, with their last and next runs."""
 
     def start(self, name: str) -> None:
         """Start a task now, without waiting for its end.

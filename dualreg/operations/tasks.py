@@ -24,9 +24,13 @@ class StartedTask:
 class TaskRuns(Group):
     """Tasks."""
 
-    def list(self) -> Sequence[ListedTask]:
-        """List the tasks of the service: when each was run last and is run next, and what came of it."""
-        return self._control().list()
+    def list(self, name: str | None = None) -> Sequence[ListedTask]:
+        """List the tasks of the service: when each was run last and is run next, and what came of it.
+
+        Args:
+            name: Only the task of this name.
+        """
+        return self._control().list(name)
 
     def start(self, name: str) -> StartedTask:
         """Start a task now, and return at once; the list of tasks shows when it has ended, and its result.
@@ -40,7 +44,7 @@ class TaskRuns(Group):
             ValueError: there is no such task, or it is being run.
         """
         control = self._control()
-        before = next((each.started_at for each in control.list() if each.name == name), None)
+        before = next((each.started_at for each in control.list(name)), None)
         control.start(name)
         self.session.record("tasks run", task=name)
         return StartedTask(name, before)

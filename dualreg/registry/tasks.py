@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from dualreg.catalog.database import Catalog, DatabaseFailure
+from dualreg.catalog.leading import Duty, is_held
 from dualreg.catalog.tasks import TaskRow
 from dualreg.messages import safe_line
 from dualreg.registry.processes import has_ended, own_name
@@ -34,6 +35,25 @@ class Tasks:
         with self.catalog.read() as tx:
             return tx.tasks.find(name)
 
+    def settle(self, row: TaskRow, duty: Duty) -> tuple[TaskRow, bool]:
+        """Return the last run of a task as it is now, and whether it goes on.
+
+        One that has not ended and does not go on was interrupted: nobody leads its duty, or its process has
+        ended. Of other machines and containers, only the former is known.
+
+        Args:
+            row: As it was when it was read.
+            duty: What the process that runs the task leads.
+        """
+        while row.ended_at is None:
+            if not has_ended(row.process) and is_held(self.catalog, duty):
+                return row, True
+            now = self.find(row.name) or row
+            if now == row:
+                break
+            row = now  # it ended meanwhile, or another run has begun
+        return row, False
+
     @contextmanager
     def run(self, name: str) -> Iterator[TaskRun]:
         """Record that a task runs in the block and, at its end, what came of it.
@@ -55,8 +75,3 @@ class Tasks:
     def _end(self, name: str, process: str, result: str, *, failed: bool) -> None:
         with self.catalog.begin() as tx:
             tx.tasks.end(name, process, result, failed=failed)
-
-
-def is_running(row: TaskRow) -> bool:
-    """Return whether a run has not ended, as far as is known: that of another machine may be interrupted."""
-    return row.ended_at is None and not has_ended(row.process)

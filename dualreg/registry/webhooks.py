@@ -11,7 +11,7 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from dualreg.catalog.database import Catalog, Transaction
-from dualreg.catalog.leading import Duty, is_led
+from dualreg.catalog.leading import Duty, is_held
 from dualreg.catalog.moves import HistoryRow
 from dualreg.catalog.outbox import Backlog, EventPlace, QueuedEvent
 from dualreg.catalog.webhooks import WebhookRow, WebhookState
@@ -91,7 +91,7 @@ class Webhooks:
             states, backlogs = tx.webhooks.states(), tx.webhooks.outbox.backlogs(COUNTED)
             rows, old = tx.webhooks.list(), tx.now - _GRACE
         waiting = {name for name, each in backlogs.items() if each.oldest and each.oldest <= old}
-        stopped = _NOBODY if waiting and not is_led(self.catalog, Duty.WEBHOOKS) else ""
+        stopped = _NOBODY if waiting and not is_held(self.catalog, Duty.WEBHOOKS) else ""
         return [
             ListedWebhook(
                 each,

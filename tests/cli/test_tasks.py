@@ -29,6 +29,7 @@ from dualreg.cli.tasks import Control
 from dualreg.image.names import RepositoryName
 from dualreg.maintenance.retention import RetentionRun
 from dualreg.maintenance.scrubbing import RUN_AGE
+from dualreg.migrate.mirrored import MirrorNotes
 from dualreg.operations.tasks import StartedTask
 from dualreg.registry import processes
 from dualreg.settings import Settings
@@ -165,16 +166,53 @@ def test_a_server_starts_a_task_once(settings: Settings, monkeypatch: pytest.Mon
 
 
 def test_a_run_of_a_machine_that_is_gone_is_in_nobodys_way(settings: Settings) -> None:
-    """Whether it goes on is not known there; the lease tells."""
+    """Whether its process goes on is not known here, as of a container that died; the lease tells."""
     started = list[str]()
     with closing(open_registry(settings)) as registry:
         with registry.state.catalog.begin() as tx:
             tx.tasks.begin("retention", "there", "another-boot 1 1 1")
         control = Control(registry, settings, started.append)
-        with lead(registry.state.catalog, Duty.RETENTION), pytest.raises(ValueError, match="run by there"):
-            control.start("retention")
+        with lead(registry.state.catalog, Duty.RETENTION):
+            assert (task(settings)["status"], task(settings)["next"]) == ("running", None)
+            with pytest.raises(ValueError, match="run by there"):
+                control.start("retention")
+        listed = task(settings)
+        assert (listed["status"], listed["instance"]) == ("interrupted", "there")
+        assert _time(listed["next"]) <= utc_now()
         control.start("retention")
     assert started == ["retention"]
+
+
+def test_a_run_that_ends_while_it_is_looked_at_was_not_interrupted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was unfinished when it was read, and nobody leads any longer."""
+    with closing(open_registry(settings)) as registry:
+        runs = registry.task_runs
+        with registry.state.catalog.begin() as tx:
+            tx.tasks.begin("retention", "there", "another-boot 1 1 1")
+
+        def end(*_: object) -> bool:
+            with registry.state.catalog.begin() as tx:
+                tx.tasks.end("retention", "another-boot 1 1 1", "all well", failed=False)
+            return False
+
+        monkeypatch.setattr("dualreg.registry.tasks.is_held", end)
+        row, running = runs.settle(runs.list()[0], Duty.RETENTION)
+        assert (row.result, running) == ("all well", False)
+        assert row == runs.find("retention")
+        assert runs.find("gc") is None
+
+
+def test_what_root_locks_stays_the_services(tmp_path: Path) -> None:
+    """A server under another account has to lock it, too."""
+    settings = Settings(data=tmp_path / "data")
+    prepare(settings)
+    if os.geteuid() == 0:
+        os.chown(settings.data, 65534, 65534)
+    run(settings, "tasks run gc")
+    owners = {path.stat().st_uid for path in settings.data.glob("*-collection")}
+    assert owners == {settings.data.stat().st_uid}
 
 
 def test_nobody_waits_for_the_end_of_a_run_that_was_interrupted(
@@ -279,7 +317,28 @@ def test_mirror_rules_are_tasks(tmp_path: Path) -> None:
     listed = task(settings, "mirror/stock", **chosen)
     assert (listed["status"], listed["schedule"], listed["result"]) == ("done", "6h", "")
     assert utc_now() + timedelta(hours=5) < _time(listed["next"]) < utc_now() + timedelta(hours=6)
+    _check_that_one_process_copies(settings, chosen)
     assert "unknown task" in run(settings, "tasks run mirror/none", code=1, **chosen).output
+
+
+def _check_that_one_process_copies(settings: Settings, chosen: Mapping[str, str]) -> None:
+    """Check that a rule is run by one process at a time, of whichever instance, and listed so."""
+    here = Settings.from_env({**chosen, "DUALREG_DATA": str(settings.data)})
+    with closing(open_registry(here)) as other:
+        notes, control = MirrorNotes(other.state.catalog), Control(other, here, lambda _: None)
+        with notes.exclusive("stock"):
+            notes.begin("stock")
+            listed = task(settings, "mirror/stock", **chosen)
+            assert (listed["status"], listed["next"]) == ("running", None)
+            refused = run(settings, "tasks run mirror/stock", code=1, **chosen)
+            assert "another process copies by the mirror rule stock" in refused.output
+            with pytest.raises(ValueError, match="is being run by another process"):
+                control.start("mirror/stock")
+        control.start("mirror/stock")
+        assert [each.status for each in control.list("mirror/stock")] == ["interrupted"]
+        assert control.list("mirror/none") == []
+    run(settings, "tasks run mirror/stock", **chosen)
+    assert task(settings, "mirror/stock", **chosen)["status"] == "done"
 
 
 def test_verifying_is_a_task(tmp_path: Path) -> None:
@@ -306,12 +365,20 @@ def test_verifying_is_a_task(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_server_runs_tasks(tmp_path: Path) -> None:
-    """Those that are due, beside its workers; also one that a rule of an operator makes useful later."""
+    """Those that are due, beside its workers; also one that a rule of an operator makes useful later.
+
+    One that fails is in the log, whichever part of the server waits for its end.
+    """
     settings = Settings(data=tmp_path / "data")
     prepare(settings)
     with closing(open_registry(settings)) as registry, registry.state.catalog.begin() as tx:
         push(tx, NAME, "a", "b")
-    with dualreg_process(tmp_path / "data", retention_schedule="1s", gc_interval="1s"):
+    with dualreg_process(tmp_path / "data", retention_schedule="1s", gc_interval="1s") as serving:
         assert until(lambda: task(settings, "gc")["status"] == task(settings)["status"] == "done", 60)
         run(settings, "retention add * --newest 1")
         assert until(lambda: tags(settings) == 1, 60)
+        assert "failed" not in serving.log.read_text()
+        with closing(open_catalog(settings)) as catalog, catalog.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE tasks RENAME TO lost")
+        said = "the garbage collection failed with status 1\n"
+        assert until(lambda: said in serving.log.read_text(), 60)

@@ -4,9 +4,11 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from dualreg.auth.accounts import Accounts
 from dualreg.auth.passwords import Passwords
 from dualreg.auth.sealed import Sealed
 from dualreg.catalog.database import Catalog, DatabaseFailure, Transaction
-from dualreg.catalog.leading import Duty, LeadLost, is_led, lead, lead_when_free
+from dualreg.catalog.leading import Duty, LeadLost, is_held, lead, lead_when_free
 from dualreg.catalog.notes import Note
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
@@ -65,15 +67,40 @@ def cut(catalog: Catalog) -> None:
 def test_one_process_leads(url: str) -> None:
     """Each duty by itself; the next one leads when it has ended."""
     with closing(Catalog(url)) as first, closing(Catalog(url)) as second:
-        assert not is_led(second, Duty.COLLECTION)
         with lead(first, Duty.COLLECTION) as led:
             assert led
-            assert [is_led(second, duty) for duty in (Duty.COLLECTION, Duty.IMPORT)] == [True, False]
             with lead(second, Duty.COLLECTION) as other, lead(second, Duty.IMPORT) as another:
                 assert (other, bool(another)) == (None, True)
-        assert not is_led(first, Duty.COLLECTION)
         with lead(second, Duty.COLLECTION) as led:
             assert led
+
+
+def test_others_see_that_a_process_leads(url: str) -> None:
+    """Without taking the lead themselves, of any duty or database; looks keep nobody from it."""
+    with closing(Catalog(url)) as first, closing(Catalog(url)) as second:
+        assert not is_held(second, Duty.COLLECTION)
+        with lead(first, Duty.COLLECTION) as led:
+            assert led
+            assert is_held(second, Duty.COLLECTION)
+            assert is_held(first, Duty.COLLECTION)
+            assert not is_held(second, Duty.IMPORT)
+        assert not is_held(second, Duty.COLLECTION)
+        done = Event()
+
+        def look() -> int:
+            count = 0
+            while not done.is_set():
+                is_held(second, Duty.IMPORT)
+                count += 1
+            return count
+
+        with ThreadPoolExecutor(1) as pool:
+            looks = pool.submit(look)
+            for _ in range(50):
+                with lead(first, Duty.IMPORT) as led:
+                    assert led
+            done.set()
+            assert looks.result(60)
 
 
 def test_a_leader_is_waited_for(url: str) -> None:

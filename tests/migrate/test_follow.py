@@ -196,7 +196,7 @@ def test_a_child_that_is_killed_is_restarted(tmp_path: Path, data: Path) -> None
     assert process.returncode == 0
     assert not alive(second)
     text = log.read_text()
-    assert text.count("background import exited; restarting") == 1
+    assert text.count("the background import was killed by signal 9; restarting") == 1
     assert "Run again" not in text
     assert "MiB" not in text
     assert "Worker" not in text

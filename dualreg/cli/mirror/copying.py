@@ -161,7 +161,7 @@ class Copying:
             Exception: as of ``plan_copy`` and ``Copy.run``; it is noted.
         """
         notes, folder = MirrorNotes(catalog_of(self.registry)), self.settings.mirror_journals(name)
-        with exclusive(folder):
+        with notes.exclusive(name), exclusive(folder):
             notes.begin(name)
             try:
                 planned = plan_copy(name, rule, self.settings, self.registry)
