@@ -6,21 +6,27 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dualreg.assembly import open_registry, prepare
+from dualreg.catalog.webhooks import WebhookRow
+from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.monitoring.names import PREFIX
+from dualreg.settings import Settings
 from tests.builders import image, layer, v1_chain
 from tests.programs import DUALREG, Serving, children, dualreg_process, free_port, require, running, until
+from tests.prometheus import prometheus
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.v2 import V2Client
 from tests.protocol.clients.wire import Wire
 from tests.test_silence import connect, head
-from tests.unit.test_metrics import samples, total
+from tests.unit.test_metrics import expressions, samples, total
 
 pytestmark = pytest.mark.slow
 
@@ -180,12 +186,42 @@ def test_promtool_finds_nothing(monitored: tuple[Serving, str]) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
+def _fill(data: Path) -> None:
+    """Make a registry that has what not every one has: a webhook, and traffic of an upstream."""
+    prepare(settings := Settings(data=data))
+    with closing(open_registry(settings)) as registry:
+        registry.webhooks.add(WebhookRow("ci", "https://ci.example/hook", "cloudevents", ("*",), ("push",)))
+        with closing(registry.traffic()) as traffic:
+            traffic.count("https://hub.example", hits=1)
+
+
+def _check_expressions(evaluate: Callable[[str], Sequence[Any]]) -> None:
+    """Check that Prometheus evaluates each rule, and finds something for each query of the dashboard."""
+    asked = expressions()
+    queries = {where: each for where, each in asked.items() if where.startswith("panel ")}
+    assert len(queries) > 50
+
+    def missing() -> list[str]:
+        return [where for where, each in queries.items() if not evaluate(each)]
+
+    until(lambda: not missing(), 60)
+    assert missing() == []
+    assert [where for where, each in asked.items() if evaluate(each) is None] == []
+
+
 def test_garbage_and_storage_are_counted(tmp_path: Path) -> None:
-    """Collections add to totals in the catalog, a failing store to its failures; a stop removes the files."""
+    """Collections add to totals in the catalog, a failing store to its failures; a stop removes the files.
+
+    The dashboard shows all there is.
+    """
     bind, digest = f"127.0.0.1:{free_port()}", Digest.of(b"content")
+    _fill(tmp_path / "data")
     with dualreg_process(tmp_path / "data", workers=1, monitoring_bind=bind, gc_grace="1s") as serving:
         wire = Wire(serving.host)
         assert wire.send("POST", f"/v2/a/blobs/uploads/?digest={digest}", {}, b"content").status == 201
+        V2Client(serving.host).push("team/app", "1", image(layer({"a": b"1"}), oci=True))
+        accept = {"Accept": media_types.DOCKER_MANIFEST}
+        assert wire.send("GET", "/v2/team/app/manifests/1", accept).status == 200
         env = {"DUALREG_DATA": str(tmp_path / "data"), "DUALREG_GC_GRACE": "0s", "DUALREG_UPLOAD_TTL": "0s"}
         for _ in range(3):
             with running([DUALREG, "gc", "--full"], tmp_path / "gc.log", env) as process:
@@ -201,7 +237,10 @@ def test_garbage_and_storage_are_counted(tmp_path: Path) -> None:
         uploads.write_bytes(b"")
         assert until(lambda: total(page(bind), "failing", component="storage") == 1)
         assert total(page(bind), "ready") == 0
+        assert wire.send("GET", "/_status").status == 503
         assert total(page(bind), "store_failures_total", driver="file") > 0
+        with prometheus(tmp_path, bind) as evaluate:
+            _check_expressions(evaluate)
         folders = {each for each in Path("/dev/shm").glob("dualreg-metrics-*")
                    if (each / f"counter_{children(serving.process.pid)[0]}.db").exists()}  # fmt: skip
         assert len(folders) == 1

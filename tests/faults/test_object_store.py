@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +16,9 @@ import pytest
 from tests import builders
 from tests.contracts.radosgw import s3_bucket, settings_of
 from tests.contracts.s3_faults import Faults, faulty
-from tests.programs import children, dualreg_process, until
+from tests.programs import children, dualreg_process, free_port, require, until
 from tests.protocol.clients.v2 import V2Client
+from tests.unit.test_metrics import total
 
 pytestmark = [pytest.mark.s3, pytest.mark.slow]
 
@@ -118,13 +120,37 @@ def suppressed(act: Callable[[], object]) -> None:
         act()
 
 
+def _metrics(address: str) -> bytes:
+    """Return what a server counts."""
+    with closing(HTTPConnection(address, timeout=20)) as connection:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read()
+
+
+def _check_metrics(found: bytes, before: bytes) -> None:
+    """Check what was counted while the object store failed: failures, and times that are not without end."""
+    require("promtool", package="prometheus")
+    done = subprocess.run(["promtool", "check", "metrics"], input=found, check=False, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert total(found, "store_failures_total", driver="s3") > 0
+    name, labels = "store_operation_duration_seconds", {"driver": "s3"}
+    count = total(found, f"{name}_count", **labels)
+    assert count > total(before, f"{name}_count", **labels)
+    assert 0 < total(found, f"{name}_sum", **labels) < count * LAST
+    assert total(found, f"{name}_bucket", le="+Inf", **labels) == count
+
+
 @pytest.mark.parametrize("kind", ["hanging", "hanging answer", "refused"])
 def test_what_needs_no_object_store_goes_on(tmp_path: Path, kind: str) -> None:
     """However many clients want what needs it: each is answered in time, later ones at once."""
     image = builders.image(builders.layer({"a": os.urandom(3 << 20)}))
     blob = f"/v2/team/app/blobs/{max(image.blobs, key=lambda each: len(image.blobs[each]))}"
-    with registry(tmp_path) as (host, proxy, log):
+    monitoring = f"127.0.0.1:{free_port()}"
+    with registry(tmp_path, monitoring_bind=monitoring) as (host, proxy, log):
         V2Client(host).push("team/app", "1", image)
+        before = _metrics(monitoring)
+        assert total(before, "store_operation_duration_seconds_count", driver="s3", operation="publish") >= 3
+        assert total(before, "store_failures_total") == 0
         manifest = ("GET", "/v2/team/app/manifests/1", {"Accept": image.media_type})
         free = [("GET", "/v2/"), ("GET", "/v2/team/app/tags/list"), manifest]
         assert timed(host, "GET", "/_status")[0] == 200
@@ -153,6 +179,7 @@ def test_what_needs_no_object_store_goes_on(tmp_path: Path, kind: str) -> None:
         assert until(lambda: timed(host, "GET", blob)[0] == 200, BACK)
         assert until(lambda: timed(host, "GET", "/_status")[0] == 200, BACK)
         V2Client(host).push("team/app", "2", builders.image(builders.layer({"b": b"2"})))
+        _check_metrics(_metrics(monitoring), before)
         assert ("the object store answers again" in log.read_text()) is (kind != "refused")
         assert ("an answer broke off" in log.read_text()) is (kind == "hanging answer")
         assert "Traceback" not in log.read_text()
