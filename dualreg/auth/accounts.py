@@ -125,6 +125,11 @@ class Accounts:
             if tx.accounts.find(name) is None:
                 raise _unknown(name)
 
+    def is_here(self, name: str) -> bool:
+        """Return whether the account is in the catalog, and not elsewhere."""
+        with self.catalog.read() as tx:
+            return tx.accounts.find(name) is not None
+
     def is_robot(self, name: str) -> bool:
         """Return whether there is a robot with this name."""
         with self.catalog.read() as tx:
@@ -217,6 +222,29 @@ class Accounts:
         """Return the API keys of an account, without their texts, the oldest first."""
         with self.catalog.read() as tx:
             return tx.secrets.of(name, SecretKind.KEY)
+
+    def logins_of(self, name: str) -> Sequence[SecretRow]:
+        """Return what an account can log in with beside its password, without the texts, the oldest first.
+
+        That is its API keys, refresh tokens, and sessions of browsers which have not expired.
+        """
+        with self.catalog.read() as tx:
+            rows, now = tx.secrets.of(name, *SecretKind), tx.now
+        return [row for row in rows if row.expires_at is None or row.expires_at > now]
+
+    def log_out(self, name: str, *, keys: bool) -> bool:
+        """End all refresh tokens and sessions of an account, and its tokens within a minute.
+
+        Args:
+            keys: Its API keys, too.
+
+        Returns:
+            Whether its tokens end: those of an account that is elsewhere stay until they expire.
+        """
+        with self.catalog.begin() as tx:
+            for kind in (SecretKind.REFRESH, SecretKind.SESSION, *([SecretKind.KEY] if keys else ())):
+                tx.secrets.remove_all(name, kind)
+            return tx.accounts.end_tokens(name)
 
     def secrets(self, kind: SecretKind) -> Sequence[SecretRow]:
         """Return all keys or refresh tokens, without their texts, the oldest first."""

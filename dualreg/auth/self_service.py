@@ -1,4 +1,4 @@
-"""Self-service: what people change of their own account, its password and its API keys.
+"""Self-service: what people change of their own account, its password, API keys and logins.
 
 Who has a password may do all of that. Who has an API key sees, makes and revokes only keys that allow no more
 than it does; those that it makes end with it. So a key that was stolen gives nothing that lasts longer.
@@ -13,7 +13,7 @@ from dualreg.auth.accounts import Accounts
 from dualreg.auth.logins import Logins
 from dualreg.auth.secrets import Secret, SecretKind
 from dualreg.catalog.rows import SecretRow
-from dualreg.errors import KeyUnknown, NotAllowed, RequestInvalid, Unauthenticated
+from dualreg.errors import KeyUnknown, LoginUnknown, NotAllowed, RequestInvalid, Unauthenticated
 from dualreg.patterns import within
 
 #: Keys of one account that it makes itself.
@@ -87,6 +87,29 @@ class SelfService:
         except ValueError as error:
             raise RequestInvalid(reason=str(error)) from error
         return secret, min(ends, default=None)
+
+    def lasting_logins(self, identity: Identity) -> Sequence[SecretRow]:
+        """Return the refresh tokens and sessions of browsers of the account, the oldest first.
+
+        None, if the identity is that of a limited key: they allow all that the account may do.
+        """
+        if identity.limits is not None:
+            return []
+        return [row for row in self.accounts.logins_of(identity.account) if row.kind != SecretKind.KEY]
+
+    def revoke_login(self, identity: Identity, id_: str) -> SecretRow:
+        """Revoke a refresh token, or end a session of a browser, and return it.
+
+        Raises:
+            LoginUnknown: the account has no such login, or the identity is that of a limited key.
+        """
+        row = next((row for row in self.lasting_logins(identity) if row.id == id_), None)
+        if row is None:
+            raise LoginUnknown(id=id_[:64])
+        try:
+            return self.accounts.revoke(SecretKind(row.kind), id_)
+        except ValueError as error:  # another request was faster
+            raise LoginUnknown(id=id_[:64]) from error
 
     def revoke_key(self, identity: Identity, id_: str) -> SecretRow:
         """Revoke a key of the account, and return it.

@@ -38,6 +38,14 @@ class AccountQueries:
         changed = update(Accounts).where(Accounts.name == name)
         self.connection.execute(changed.values(password_hash=password_hash, password_changed_at=self.now))
 
+    def end_tokens(self, name: str) -> bool:
+        """Let no token count that was issued before now, as if the password had changed.
+
+        Return whether the account is here.
+        """
+        ended = update(Accounts).where(Accounts.name == name).values(password_changed_at=self.now)
+        return self.connection.execute(ended).rowcount > 0
+
     def disable(self, name: str) -> None:
         """Note that the account is disabled from now on; one that is stays disabled since then."""
         enabled = (Accounts.name == name) & Accounts.disabled_at.is_(None)

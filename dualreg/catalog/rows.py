@@ -293,7 +293,8 @@ class AccountRow:
     Attributes:
         password_hash: A bcrypt hash; None for a robot, and for an account of an issuer.
         disabled_at: Since when it is disabled; None: it is not.
-        password_changed_at: When the password last changed; None: it is the first one, or that is not known.
+        password_changed_at: When the password last changed, or all logins were ended; None: never, as far
+            as is known.
         login_ends_at: Until when its issuer has vouched for it; None: it is an account of ours.
     """
 

@@ -38,9 +38,9 @@ class SecretQueries:
         query = select(Secrets.id).where(Secrets.id == id_).with_for_update()
         return self.connection.execute(query).first() is not None
 
-    def of(self, account: str, kind: str) -> Sequence[SecretRow]:
-        """Return all secrets of an account and kind, oldest first."""
-        query = _secrets().where(Secrets.account == account, Secrets.kind == kind)
+    def of(self, account: str, *kinds: str) -> Sequence[SecretRow]:
+        """Return all secrets of an account and of *kinds*, oldest first."""
+        query = _secrets().where(Secrets.account == account, Secrets.kind.in_(kinds))
         query = query.order_by(Secrets.created_at, Secrets.id)
         return [SecretRow(*row) for row in self.connection.execute(query)]
 

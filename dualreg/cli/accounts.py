@@ -1,6 +1,7 @@
 """``dualreg account`` and ``dualreg group``: who can log in, and which accounts rules name together."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -9,7 +10,8 @@ from dualreg.auth.accounts import AccountState
 from dualreg.auth.passwords import ADVISED
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, echo, echo_json, records, table
+from dualreg.cli.output import counted, echo, echo_json, minute, records, table
+from dualreg.operations.accounts import Login
 
 
 @click.group()
@@ -192,6 +194,56 @@ def unlock_account(
         echo_json({"account": name, "address": address, "failures": failures})
         return
     echo(f"Unlocked {name or address}: forgot {counted(failures, 'failed login')} of the last 15 minutes.")
+
+
+@account.command("logins")
+@click.argument("name")
+@json_option
+@settings_options
+def list_logins(name: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """List the API keys, refresh tokens, and sessions of browsers of the account NAME."""
+    with administration(data, config) as admin:
+        logins = admin.accounts.logins(name)
+    if as_json:
+        records(logins)
+        return
+    table(("KIND", "ID", "CREATED", "EXPIRES", "USED", "SCOPE", "NOTE"), [*map(_login_cells, logins)])
+    echo(f"{counted(len(logins), 'login')}.")
+
+
+def _login_cells(row: Login) -> tuple[str, ...]:
+    expires = minute(row.expires_at) if row.expires_at else "never"
+    used = minute(row.used_at) if row.used_at else "-"
+    return row.kind, row.id, minute(row.created_at), expires, used, row.limits or "-", row.note or "-"
+
+
+@account.command("logout")
+@click.argument("name")
+@click.option("--keys", is_flag=True, help="Revoke the API keys, too.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be ended.")
+@json_option
+@settings_options
+def end_logins(
+    name: str, data: Path | None, config: Path | None, *, keys: bool, dry_run: bool, as_json: bool
+) -> None:
+    """End all logins of the account NAME: refresh tokens, tokens, and sessions of browsers.
+
+    The password stays as it is. To refuse it, too, disable the account.
+    """
+    with administration(data, config, changes=True) as admin:
+        found = admin.accounts.log_out(name, keys=keys, dry_run=dry_run)
+    if as_json:
+        echo_json({**asdict(found), "dry_run": dry_run})
+        return
+    what = f"{counted(found.refresh_tokens, 'refresh token')} and {counted(found.sessions, 'session')}"
+    what = f"{counted(found.keys, 'API key')}, {what}" if keys else what
+    echo(f"{'Would end' if dry_run else 'Ended'} {what} of {name}.")
+    if not dry_run:
+        echo(
+            "Tokens that it has end within a minute."
+            if found.tokens
+            else "Tokens that it has stay until they expire."
+        )
 
 
 def _read_password(*, from_stdin: bool) -> str:

@@ -25,7 +25,7 @@ RegistryError, for the client: the request is refused
 ├── NotRestorable · DeletedForGood                       nor does the history of a tag, or the store
 ├── Unauthenticated · Denied · TooManyAttempts           authentication and authorization
 ├── LoginRefused · IssuerUnavailable                     logins of people by an issuer
-├── NotAllowed · KeyUnknown                              accounts, keys and permission rules
+├── NotAllowed · KeyUnknown · LoginUnknown               accounts, keys and permission rules
 ├── DiskReserved · ReadOnly                              nothing can be added for now
 ├── NamespaceUnknown · RepositoryOwned · UpstreamFailed  content of another registry
 └── Unsupported                                          disabled or not offered
@@ -67,6 +67,7 @@ from dualreg.errors.requests import (
     LayersPending,
     ListTooLong,
     LoginRefused,
+    LoginUnknown,
     NameInvalid,
     NamespaceUnknown,
     NotAllowed,
@@ -129,6 +130,7 @@ __all__ = [
     "LayersPending",
     "ListTooLong",
     "LoginRefused",
+    "LoginUnknown",
     "ManifestInUse",
     "ManifestInvalid",
     "ManifestTooLarge",

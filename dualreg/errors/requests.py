@@ -182,6 +182,14 @@ class KeyUnknown(RegistryError):
     id: str
 
 
+class LoginUnknown(RegistryError):
+    """An account has no such refresh token, or session of a browser."""
+
+    message = "unknown login"
+    details = "you have no login {id}; GET /api/v1/me/logins lists them"
+    id: str
+
+
 class LoginRefused(RegistryError):
     """A login by an issuer comes to nothing, for *reason*."""
 

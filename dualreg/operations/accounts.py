@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from dualreg.auth.accounts import AccountState
 from dualreg.auth.attempts import Limits
 from dualreg.auth.directories import CatalogDirectory
+from dualreg.auth.secrets import SecretKind
 from dualreg.operations.session import Group, Session
 
 
@@ -53,6 +55,45 @@ class Unlocked:
     account: str | None
     address: str | None
     failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What an account can log in with, beside its password.
+
+    Attributes:
+        kind: key, refresh (a refresh token, such as that of docker login), or session (of a browser).
+        expires_at: When it ends; null: not by itself.
+        used_at: When a key was last used, to about five minutes; null: never, or it is no key.
+        limits: The scopes that a key is limited to; empty: it may do what the account may do.
+        note: What a key is for.
+        service: The service for which a refresh token was issued.
+    """
+
+    kind: SecretKind
+    id: str
+    created_at: datetime
+    expires_at: datetime | None
+    used_at: datetime | None
+    limits: str
+    note: str
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOut:
+    """What was ended of an account.
+
+    Attributes:
+        keys, refresh_tokens, sessions: How many.
+        tokens: Whether its tokens end within a minute, too; those of an htpasswd file stay until they expire.
+    """
+
+    account: str
+    keys: int
+    refresh_tokens: int
+    sessions: int
+    tokens: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +194,50 @@ class AccountChanges(Group):
         """
         self.session.accounts().set_password(name, password)
         self.session.record("account password", who=name)
+
+    def logins(self, name: str) -> Sequence[Login]:
+        """List what an account can log in with beside its password, the oldest first.
+
+        That is its API keys, refresh tokens, and sessions of browsers.
+
+        Raises:
+            ValueError: there is no such account.
+        """
+        require_known(self.session, name)
+        return [
+            Login(
+                SecretKind(row.kind), row.id, row.created_at, row.expires_at, row.used_at,
+                row.limits, row.note, row.service,
+            )
+            for row in self.session.accounts().logins_of(name)
+        ]  # fmt: skip
+
+    def log_out(self, name: str, *, keys: bool = False, dry_run: bool = False) -> LoggedOut:
+        """End all refresh tokens and sessions of an account now, and its tokens within a minute.
+
+        Its password stays as it is, and so do its API keys.
+
+        Args:
+            keys: Revoke its API keys, too.
+            dry_run: Only return what would be ended.
+
+        Raises:
+            ValueError: there is no such account.
+        """
+        kinds = [each.kind for each in self.logins(name)]
+        accounts = self.session.accounts()
+        tokens = accounts.is_here(name) if dry_run else accounts.log_out(name, keys=keys)
+        counts = kinds.count(SecretKind.REFRESH), kinds.count(SecretKind.SESSION)
+        found = LoggedOut(name, kinds.count(SecretKind.KEY) if keys else 0, *counts, tokens=tokens)
+        if not dry_run:
+            self.session.record(
+                "account logout",
+                who=name,
+                keys=found.keys,
+                refresh_tokens=found.refresh_tokens,
+                sessions=found.sessions,
+            )
+        return found
 
     def unlock(self, name: str | None = None, address: str | None = None) -> Unlocked:
         """Forget the failed logins of an account, or those from an address.

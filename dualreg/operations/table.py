@@ -57,6 +57,8 @@ OPERATIONS = (
     Operation("account enable", "POST", "/accounts/enable", AccountChanges.enable),
     Operation("account password", "POST", "/accounts/password", AccountChanges.set_password),
     Operation("account unlock", "POST", "/accounts/unlock", AccountChanges.unlock),
+    Operation("account logins", "GET", "/accounts/logins", AccountChanges.logins),
+    Operation("account logout", "POST", "/accounts/logout", AccountChanges.log_out),
     Operation("group list", "GET", "/groups", GroupMembers.list),
     Operation("group add", "POST", "/groups", GroupMembers.add),
     Operation("group remove", "DELETE", "/groups", GroupMembers.remove),

@@ -237,7 +237,7 @@ class Seen:
             "account add bob --robot", "account disable bob", "account enable bob", "account unlock bob",
             "group add team bob", "group remove team bob", "access grant bob x/* pull,manage",
             "access revoke bob x/*", "key add bob --expires 1d", "token rotate --grace 2h",
-            "account remove eve", "account remove bob",
+            "account logins bob", "account logout bob", "account remove eve", "account remove bob",
             "account list", "config show", "group list", "immutable list", "immutable explain team/old:v1",
             "key list", "quota list", "audit --limit 1",
             "repository show team/old", "repository show team/app", "repository list team/one",

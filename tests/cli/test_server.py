@@ -81,6 +81,8 @@ LINES = [
     "group add dev! alice", "group list --json", "group remove dev alice", "group remove dev alice --json",
     "key add alice --note ci --expires 90d --scope repository:team/*:pull", "key add none",
     "key add alice --json", "key add alice --scope x", "key list", "key list --json", "key revoke x",
+    "account logins alice", "account logins alice --json", "account logins none", "account logout none",
+    "account logout alice --dry-run", "account logout alice", "account logout alice --keys --json",
     "token list", "token list --json", "token rotate --grace 1h", "token rotate --json", "token revoke x",
     "access list", "access grant alice team/* pull,push", "access grant @none team/* pull --json",
     "access grant alice team/* fly", "access list --json", "access explain alice team/app push",

@@ -1,4 +1,4 @@
-"""``/api/v1/me/keys``: one's own API keys."""
+"""``/api/v1/me/keys`` and ``/api/v1/me/logins``: one's own API keys, refresh tokens and sessions."""
 
 from datetime import timedelta
 
@@ -19,6 +19,8 @@ def register(blueprint: Blueprint) -> None:
     blueprint.get("/me/keys")(get_keys)
     blueprint.post("/me/keys")(post_key)
     blueprint.delete("/me/keys/<key>")(delete_key)
+    blueprint.get("/me/logins")(get_logins)
+    blueprint.delete("/me/logins/<login>")(delete_login)
 
 
 @requires(Need.ACCOUNT)
@@ -54,6 +56,21 @@ def delete_key(key: str) -> Response:
     return empty_response(204, {})
 
 
+@requires(Need.ACCOUNT)
+def get_logins() -> Response:
+    """Return the refresh tokens and sessions of browsers, the oldest first."""
+    rows = self_service().lasting_logins(grant().identity)
+    return json_response({"logins": [_login_document(row) for row in rows]})
+
+
+@requires(Need.ACCOUNT)
+def delete_login(login: str) -> Response:
+    """Revoke a refresh token, or end a session of a browser."""
+    row = self_service().revoke_login(grant().identity, login)
+    g.facts = {"kind": row.kind, "id": login}
+    return empty_response(204, {})
+
+
 def _lifetime(duration: str) -> timedelta | None:
     """Return a duration such as ``90d``; None: as long as possible."""
     if not duration:
@@ -62,6 +79,16 @@ def _lifetime(duration: str) -> timedelta | None:
         return parse_duration(duration)
     except ValueError as error:
         raise RequestInvalid(reason=f"expires: {error}") from error
+
+
+def _login_document(row: SecretRow) -> dict[str, object]:
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "service": row.service or None,
+        "created_at": row.created_at.isoformat(),
+        "expires_at": row.expires_at.isoformat() if row.expires_at else None,
+    }
 
 
 def _document(row: SecretRow) -> dict[str, object]:

@@ -62,6 +62,7 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.Denied: 403,
     errors.NotAllowed: 403,
     errors.KeyUnknown: 404,
+    errors.LoginUnknown: 404,
     errors.TooManyAttempts: 429,
     errors.SourceBusy: 429,
     errors.ServerBusy: 429,

@@ -71,6 +71,7 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.Denied: Rendering("DENIED", 403),
     errors.NotAllowed: Rendering("DENIED", 403),
     errors.KeyUnknown: Rendering("UNKNOWN", 404),
+    errors.LoginUnknown: Rendering("UNKNOWN", 404),
     errors.TooManyAttempts: Rendering("TOOMANYREQUESTS", 429),
     errors.SourceBusy: Rendering("TOOMANYREQUESTS", 429),
     errors.ServerBusy: Rendering("TOOMANYREQUESTS", 429),
