@@ -73,18 +73,21 @@ class UsageQueries:
 
     def namespace(self, name: str, depth: int, reach: Reach) -> UsageRow:
         """Return the usage of the repositories of *reach* in a namespace: each blob counts once."""
-        is_whole = name.count("/") == depth - 1
-
-        def within_it(column: QueryableAttribute[str]) -> ColumnElement[bool]:
-            return (_below(column, name) if is_whole else column == name) & within(column, reach)
-
         link, holder = RepositoryBlobs, aliased(Repositories)
         inside = select(link.digest).join(Repositories, Repositories.id == link.repository_id)
-        inside = inside.where(within_it(Repositories.name))
+        inside = inside.where(_in_namespace(Repositories.name, name, depth, reach))
         other = select(link.digest).join(holder, holder.id == link.repository_id)
-        other = other.where(link.digest == Blobs.digest, ~within_it(holder.name))
+        other = other.where(link.digest == Blobs.digest, ~_in_namespace(holder.name, name, depth, reach))
         query = select(*_sums(other.exists())).where(Blobs.digest.in_(inside))
         return _row(name, *self.connection.execute(query).one())
+
+    def links(self, name: str, depth: int, reach: Reach, limit: int) -> int:
+        """Return how many links ``namespace`` would look at, but no more than *limit*."""
+        found = select(RepositoryBlobs.repository_id).join(
+            Repositories, Repositories.id == RepositoryBlobs.repository_id
+        )
+        found = found.where(_in_namespace(Repositories.name, name, depth, reach)).limit(limit)
+        return self.connection.scalar(select(func.count()).select_from(found.subquery())) or 0
 
     def total(self) -> UsageRow:
         """Return what all repositories have; of every blob, all bytes are its own."""
@@ -111,6 +114,14 @@ def _sums(shared: ColumnElement[bool]) -> tuple[ColumnElement[int], ...]:
     own = case((shared, 0), else_=Blobs.size)
     sums = (func.coalesce(func.sum(each), 0) for each in (Blobs.size, own))
     return (func.count(Blobs.digest), *sums)
+
+
+def _in_namespace(
+    column: QueryableAttribute[str], name: str, depth: int, reach: Reach
+) -> ColumnElement[bool]:
+    """Return the condition that a repository of *reach* is in a namespace of *depth* components."""
+    is_whole = name.count("/") == depth - 1
+    return (_below(column, name) if is_whole else column == name) & within(column, reach)
 
 
 def _below(column: QueryableAttribute[str], name: str) -> ColumnElement[bool]:

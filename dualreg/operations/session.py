@@ -49,6 +49,10 @@ def _everything(repository: RepositoryName, action: Action) -> bool:
     return True
 
 
+def _always() -> bool:
+    return True
+
+
 def _nothing() -> None:
     """Check nothing."""
 
@@ -66,6 +70,7 @@ class Session:
         require_deletable: Raises unless deletes are offered at all.
         allows: Returns whether an action on a repository is allowed, beyond what the operation requires.
         reach: The repositories that lists show.
+        administers: Returns whether it is an administrator's, for whom no question is too large.
     """
 
     registry: Registry
@@ -80,6 +85,7 @@ class Session:
     require_deletable: Callable[[], None] = _nothing
     allows: Callable[[RepositoryName, Action], bool] = _everything
     reach: Reach = EVERYWHERE
+    administers: Callable[[], bool] = _always
 
 
 @dataclass(frozen=True)

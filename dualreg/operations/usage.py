@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from dualreg.catalog.rows import UsageRow
 from dualreg.operations.session import Group, Listing, Session, page_size
 from dualreg.patterns import Reach, check_pattern
-from dualreg.registry.usage import Total, UsagePage
+from dualreg.registry.usage import NamespaceTooLarge, Total, UsagePage
 
 #: Components of the longest names.
 _DEEPEST = 20
@@ -36,6 +36,9 @@ class Usages(Group):
     ) -> Listing[UsageRow]:
         """Show how many bytes namespaces have, by name. What several repositories have counts once in each.
 
+        Only repositories that the account may pull count. A page that is not the last may have fewer
+        namespaces than wanted, if they are large; one with more than 100,000 blobs is for administrators.
+
         Args:
             depth: How many components of the names of repositories make a namespace, 1 to 20.
             pattern: Only of repositories that it matches; * matches anything.
@@ -43,12 +46,18 @@ class Usages(Group):
             after: Where the page before ended.
 
         Raises:
-            ValueError: the depth or the pattern is invalid.
+            ValueError: the depth or the pattern is invalid, or a namespace is too large for the account.
         """
         if not 1 <= depth <= _DEEPEST:
             raise ValueError(f"invalid depth {depth}; expected 1 to {_DEEPEST}")
         reach, usage = reach_of(self.session, pattern), self.session.registry.usage
-        return _listing(usage.namespaces(depth, after=after, limit=page_size(n), reach=reach))
+        bounded = not self.session.administers()
+        try:
+            page = usage.namespaces(depth, after=after, limit=page_size(n), reach=reach, bounded=bounded)
+        except NamespaceTooLarge as error:
+            hint = "give a pattern, or a greater depth, or ask an administrator"
+            raise ValueError(f"{error}: {hint}") from error
+        return _listing(page)
 
     def total(self) -> Total:
         """Show what all repositories have together; this counts all blobs."""

@@ -12,6 +12,9 @@ from dualreg.image.names import RepositoryName
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.state import State
 
+#: Blobs of repositories that a page of namespaces may look at; of one namespace, more.
+LINKS_LIMIT = 100_000
+
 
 class UsagePage(NamedTuple):
     """Usage by name, in byte order; *after* is where the next page begins, None if there is none."""
@@ -38,6 +41,10 @@ class Total(NamedTuple):
     bytes: int
     garbage: int
     deleted: int = 0
+
+
+class NamespaceTooLarge(ValueError):
+    """A namespace has more blobs than may be looked at for one account's question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +90,38 @@ class Usage:
             row = tx.repositories.find(repository)
             return tx.usage.sizes(row.id, [tag.digest for tag in tags]) if row else {}
 
-    def namespaces(self, depth: int, *, after: str = "", limit: int, reach: Reach = EVERYWHERE) -> UsagePage:
+    def namespaces(
+        self,
+        depth: int,
+        *,
+        after: str = "",
+        limit: int,
+        reach: Reach = EVERYWHERE,
+        bounded: bool = False,
+    ) -> UsagePage:
         """Return the usage of up to *limit* namespaces, each the first *depth* components of names.
 
-        Blobs count once in each, and are shared if repositories outside, or outside *reach*, have them.
+        Blobs count once in each, and are shared if repositories outside, or outside *reach*, have them. A
+        page that is not the last may have fewer, if these have many blobs.
 
         Args:
             after: What the page before gave.
+            bounded: Refuse a namespace that alone has more than a page may look at.
+
+        Raises:
+            NamespaceTooLarge: there is one.
         """
+        rows, left, end = list[UsageRow](), LINKS_LIMIT, after
         with self.state.catalog.read() as tx:
-            found = [*islice(tx.usage.namespaces(after, depth, reach), limit + 1)]
-            rows = [tx.usage.namespace(name, depth, reach) for name, _ in found[:limit]]
-        return UsagePage(rows, found[limit - 1][1] if limit and len(found) > limit else None)
+            for name, following in islice(tx.usage.namespaces(after, depth, reach), limit + 1):
+                links = tx.usage.links(name, depth, reach, LINKS_LIMIT + 1)
+                if len(rows) == limit or (rows and links > left):
+                    return UsagePage(rows, end if rows else None)
+                if bounded and links > LINKS_LIMIT:
+                    raise NamespaceTooLarge(f"{name} has more than {LINKS_LIMIT} blobs in its repositories")
+                rows.append(tx.usage.namespace(name, depth, reach))
+                left, end = left - links, following
+        return UsagePage(rows, None)
 
     def total(self) -> Total:
         """Return what all repositories have together; this counts all blobs."""

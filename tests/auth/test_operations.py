@@ -13,6 +13,7 @@ from dualreg.auth.access import Action
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.operations.operation import PREFIX, Needs, Operation
 from dualreg.operations.table import OPERATIONS
+from dualreg.registry import usage
 from dualreg.web.app import create_app
 from tests import builders
 from tests.auth.conftest import Guarded, basic, bearer
@@ -143,6 +144,21 @@ def test_lists_show_what_one_may_pull(own: Guarded) -> None:
         assert page.headers["Link"].startswith(
             f"<{PREFIX}/tags/history?repository=team%2Fapp&tag=v1&n=1&after="
         )
+
+
+def test_large_namespaces_are_measured_for_administrators(
+    own: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others see what they may pull, and are refused what takes long."""
+    path = f"{PREFIX}/usage/namespaces?depth=1"
+    assert [row["name"] for row in own.client.get(path, headers=basic("puller")).json["rows"]] == ["team"]
+    assert own.client.get(path, headers=basic("nothing")).json["rows"] == []
+    monkeypatch.setattr(usage, "LINKS_LIMIT", 1)
+    answer = own.client.get(path, headers=basic("puller"))
+    assert (answer.status_code, "team has more than 1 blobs" in answer.text) == (400, True)
+    assert own.client.get(path, headers=basic("nothing")).json["rows"] == []
+    page = own.client.get(path, headers=basic("root")).json
+    assert ([row["name"] for row in page["rows"]], page["next"]) == (["secret"], "secret/~")
 
 
 def test_what_keeps_a_blob_anywhere_is_for_administrators(own: Guarded) -> None:

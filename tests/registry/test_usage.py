@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from dualreg.catalog.rows import UsageRow
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import EVERYWHERE, Reach
-from dualreg.registry import Registry
+from dualreg.registry import Registry, usage
 from dualreg.registry.usage import Total
 from tests.properties.registries import fresh_registry
 
@@ -50,14 +51,18 @@ def total(blobs: Iterable[bytes]) -> int:
 
 @settings(max_examples=25, deadline=None)
 @given(
-    contents, st.sampled_from([None, 1, 2, 3]), st.integers(1, 4), st.sampled_from([None, "a*", "*/c", "b/*"])
+    contents,
+    st.sampled_from([None, 1, 2, 3]),
+    st.integers(1, 4),
+    st.sampled_from([None, "a*", "*/c", "b/*"]),
+    st.sampled_from([1, 3, 100]),
 )
 def test_usage_is_what_a_count_finds(
-    content: dict[str, set[bytes]], depth: int | None, limit: int, pattern: str | None
+    content: dict[str, set[bytes]], depth: int | None, limit: int, pattern: str | None, links: int
 ) -> None:
     """Of repositories and namespaces, on pages of any size, of all names and of some."""
     reach = Reach(((pattern,),)) if pattern else EVERYWHERE
-    with fresh_registry() as registry:
+    with fresh_registry() as registry, patch.object(usage, "LINKS_LIMIT", links):
         fill(registry, content)
         found, after = list[UsageRow](), ""
         while True:
@@ -67,6 +72,8 @@ def test_usage_is_what_a_count_finds(
                 else registry.usage.repositories(after=after, limit=limit, reach=reach)
             )
             assert len(page.rows) <= limit
+            assert page.rows or page.after is None
+            assert len(page.rows) < 2 or not depth or sum(row.blobs for row in page.rows) <= links
             found += page.rows
             if page.after is None:
                 break
@@ -76,6 +83,20 @@ def test_usage_is_what_a_count_finds(
         assert len(found) == len(wanted)
         blobs = set[bytes]().union(*content.values())
         assert registry.usage.total() == Total(len(blobs), total(blobs), 0)
+
+
+def test_a_large_namespace_is_refused(registry: Registry) -> None:
+    """Only for those for whom it is bounded, and by what they may pull."""
+    fill(registry, {"a/b": {*BLOBS[:2]}, "a/c": {BLOBS[0]}, "b": {BLOBS[3]}})
+    with patch.object(usage, "LINKS_LIMIT", 2):
+        assert [row.name for row in registry.usage.namespaces(1, limit=9).rows] == ["a"]
+        assert [row.name for row in registry.usage.namespaces(2, limit=9, bounded=True).rows] == ["a/b"]
+        with pytest.raises(usage.NamespaceTooLarge, match="a has more than 2 blobs"):
+            registry.usage.namespaces(1, limit=9, bounded=True)
+        reach = Reach((("a/b", "b"),))
+        assert [
+            row.blobs for row in registry.usage.namespaces(1, limit=9, reach=reach, bounded=True).rows
+        ] == [2]
 
 
 @pytest.mark.parametrize("depth", [1, 2])

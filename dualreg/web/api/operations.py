@@ -104,6 +104,7 @@ def _session() -> Session:
         require_deletable=context.require_deletes,
         allows=granted.allows,
         reach=granted.reach(Action.PULL),
+        administers=lambda: context.delegation().administers(granted.identity),
     )
 
 
