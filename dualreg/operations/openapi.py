@@ -1,17 +1,18 @@
-"""OpenAPI: the description of the operations, made from their table."""
+"""OpenAPI: the description of all requests, made from their tables."""
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
 from dualreg.operations.operation import PREFIX, Operation, Parameter
+from dualreg.operations.own import OWN_REQUESTS, OwnRequest
 from dualreg.operations.table import OPERATIONS
 from dualreg.operations.values import Schemas, encode, schema
 
 _ABOUT = """\
-What operators do by commands, over HTTP. Send the password or an API key of an account as Basic credentials;
-tokens are refused. Bodies are JSON objects, with `Content-Type: application/json`. Lists are pages: give
-`next` as `after` to get the next one. No answer is stored by caches.
+What operators do by commands, and accounts for themselves, over HTTP. Send the password or an API
+key of an account as Basic credentials; tokens are refused. Bodies are JSON objects, with
+`Content-Type: application/json`. Lists are pages: give `next` as `after` to get the next one. No answer is
+stored by caches.
 """
 _ERRORS: dict[str, Any] = {
     "type": "object",
@@ -37,11 +38,11 @@ _ERRORS: dict[str, Any] = {
 
 
 def document(version: str) -> Mapping[str, Any]:
-    """Return the OpenAPI 3.1 description of all operations, as served by a *version* of dualreg."""
+    """Return the OpenAPI 3.1 description of all requests, as served by a *version* of dualreg."""
     named = Schemas()
     named["Errors"] = _ERRORS
     paths: dict[str, dict[str, Any]] = {}
-    for each in OPERATIONS:
+    for each in (*OWN_REQUESTS, *OPERATIONS):
         paths.setdefault(f"{PREFIX}{each.path}", {})[each.method.lower()] = _described(each, named)
     return {
         "openapi": "3.1.0",
@@ -64,11 +65,11 @@ def _content(about: str, name: str) -> dict[str, Any]:
     }
 
 
-def _described(operation: Operation, named: Schemas) -> dict[str, Any]:
+def _described(operation: Operation | OwnRequest, named: Schemas) -> dict[str, Any]:
     about = [
         operation.about,
         f"Requires {operation.required_permission}.",
-        f"The command is `dualreg {operation.command}`.",
+        operation.command and f"The command is `dualreg {operation.command}`.",
     ]
     found: dict[str, Any] = {
         "operationId": operation.name,
@@ -79,7 +80,7 @@ def _described(operation: Operation, named: Schemas) -> dict[str, Any]:
     }
     parameters = operation.parameters.values()
     if operation.in_query:
-        found["parameters"] = [_in_query(each, named) for each in parameters]
+        found["parameters"] = [_in_query(each, operation.path, named) for each in parameters]
     else:
         found["requestBody"] = {
             "required": True,
@@ -88,25 +89,25 @@ def _described(operation: Operation, named: Schemas) -> dict[str, Any]:
     return found
 
 
-def _answer(operation: Operation, named: Schemas) -> dict[str, Any]:
+def _answer(operation: Operation | OwnRequest, named: Schemas) -> dict[str, Any]:
     """Return the responses of success."""
     if not operation.has_answer:
-        return {str(HTTPStatus.NO_CONTENT.value): {"description": "It is done."}}
+        return {str(operation.status): {"description": "It is done."}}
     content = {"application/json": {"schema": schema(operation.answer, named)}}
-    return {str(HTTPStatus.OK.value): {"description": "What was found, or was done.", "content": content}}
+    return {str(operation.status): {"description": "What was found, or was done.", "content": content}}
 
 
-def _in_query(parameter: Parameter, named: Schemas) -> dict[str, Any]:
+def _in_query(parameter: Parameter, path: str, named: Schemas) -> dict[str, Any]:
     found = {
         "name": parameter.name,
-        "in": "query",
+        "in": "path" if f"{{{parameter.name}}}" in path else "query",
         "required": parameter.required,
         "schema": _with_default(parameter, named),
     }
     return found | ({"description": parameter.about} if parameter.about else {})
 
 
-def _body(operation: Operation, named: Schemas) -> dict[str, Any]:
+def _body(operation: Operation | OwnRequest, named: Schemas) -> dict[str, Any]:
     properties = {}
     for each in operation.parameters.values():
         properties[each.name] = _with_default(each, named)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from http import HTTPStatus
 from types import NoneType
 from typing import Any, NamedTuple, get_origin, get_type_hints
 
@@ -17,7 +18,7 @@ from dualreg.operations.values import decode, documented, encode
 #: Where the API is.
 PREFIX = "/api/v1"
 #: Methods whose parameters are in the query.
-_QUERIES = ("GET", "DELETE")
+IN_QUERY = ("GET", "DELETE")
 #: What no text that is stored may contain: half characters, which JSON has, and NUL.
 _UNWRITABLE = re.compile("[\ud800-\udfff\0]")
 #: Headings in docstrings after what is for readers of the API.
@@ -79,7 +80,7 @@ class Operation:
     @property
     def in_query(self) -> bool:
         """Whether parameters are in the query, and not in the body."""
-        return self.method in _QUERIES
+        return self.method in IN_QUERY
 
     @cached_property
     def parameters(self) -> Mapping[str, Parameter]:
@@ -180,6 +181,11 @@ class Operation:
             for name, value in bound.items()
             if name in self.parameters and value != self.parameters[name].default
         }
+
+    @property
+    def status(self) -> int:
+        """The status of success."""
+        return (HTTPStatus.OK if self.has_answer else HTTPStatus.NO_CONTENT).value
 
     @property
     def has_answer(self) -> bool:

@@ -196,7 +196,8 @@ def _object_schema(kind: Any, arguments: tuple[Any, ...], named: Schemas) -> dic
 def _scalar(kind: Any) -> dict[str, Any]:  # noqa: ANN401 -- any type without members
     if isinstance(kind, type) and issubclass(kind, Enum):
         return {"enum": [each.value for each in kind]}
-    return dict(_SCALARS.get(kind, _SCALARS[str]))
+    pattern = getattr(kind, "PATTERN", None)
+    return {"type": "string", "pattern": pattern} if pattern else dict(_SCALARS.get(kind, _SCALARS[str]))
 
 
 def _optional(schemas: Sequence[dict[str, Any]], options: Sequence[Any]) -> dict[str, Any]:

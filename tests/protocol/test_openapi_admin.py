@@ -1,48 +1,55 @@
-"""docs/openapi-admin.yaml describes the API of accounts and permission rules, as test_openapi does for V2."""
+"""What accounts ask about themselves is described as it is answered, as test_openapi has it for V2."""
 
+import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import schemathesis
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
+from dualreg.operations import table as operations
+from dualreg.operations.openapi import document
+from dualreg.operations.operation import PREFIX
+from dualreg.operations.own import OWN_REQUESTS
 from tests.auth import conftest
 from tests.auth.conftest import PASSWORD, Guarded, basic
 from tests.protocol.test_openapi import CHECKS, METHODS, MODES, PLAYING
 
-DESCRIPTION = yaml.safe_load(
-    (Path(__file__).parents[2] / "docs/openapi-admin.yaml").read_text(encoding="utf-8")
-)
+OWN_PATHS = tuple(f"{PREFIX}{path}" for path in ("/me", "/permissions"))
+WHOLE = json.loads(json.dumps(document("1")))
+DESCRIPTION = WHOLE | {
+    "paths": {path: item for path, item in WHOLE["paths"].items() if path.startswith(OWN_PATHS)}
+}
 OPERATIONS = {
     result.ok().label: result.ok()
     for result in schemathesis.openapi.from_dict(DESCRIPTION).get_all_operations()
 }
+WHOLE_NAMES = [each["operationId"] for item in WHOLE["paths"].values() for each in item.values()]
 guard, guarded, clock = conftest.guard, conftest.guarded, conftest.clock
 #: What the schemas cannot say: names that there are.
 KNOWN = {"who": ["alice", "@dev", "authenticated"], "pattern": ["team/app", "team/*", "{account}"]}
 
 
 def test_every_route_is_described(guarded: Guarded) -> None:
-    """With all its methods; and only existing routes are."""
+    """Of the whole API, with all its methods, and all that has a name; and only existing routes are."""
     described = {
-        (key.upper(), path)
-        for path, item in DESCRIPTION["paths"].items()
-        for key in item
-        if key.upper() in METHODS
+        (key.upper(), path) for path, item in WHOLE["paths"].items() for key in item if key.upper() in METHODS
     }
     routes = {
         (method, re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule))
         for rule in guarded.client.application.url_map.iter_rules()
-        if rule.rule.startswith(("/api/v1/me", "/api/v1/permissions"))
+        if rule.rule.startswith(f"{PREFIX}/") and rule.endpoint not in ("api.get_page", "api.get_description")
         for method in rule.methods - {"OPTIONS", "HEAD"}
     }
     assert described == routes
+    for each in OWN_REQUESTS:
+        assert each.summary.endswith(".")
+        assert {name for name, one in each.parameters.items() if not one.about} == set(), each.name
+    assert len({each.name for each in (*OWN_REQUESTS, *operations.OPERATIONS)}) == len(WHOLE_NAMES)
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from typing import Any
 
 from flask import request
@@ -12,17 +13,18 @@ from dualreg.web.body import read_limited
 _BODY_LIMIT = 64 << 10
 
 
-def read_object(*required: str, optional: tuple[str, ...] = ()) -> Mapping[str, Any]:
-    """Return the members of the body; optional ones that are missing or null are left out.
+def read_members(kind: Any) -> Mapping[str, Any]:  # noqa: ANN401 -- a type of ``operations.own``
+    """Return the members of the body, which are the fields of a record; those that are null are left out.
 
     Raises:
-        RequestInvalid: it is no such object, lacks a required member, or has one that is not known.
+        RequestInvalid: it is no such object, lacks a member that has no default, or has an unknown one.
         ManifestTooLarge, BodyTruncated, ServerBusy: see ``read_limited``.
     """
     document = read_any()
-    if unknown := sorted(document.keys() - {*required, *optional}):
+    if unknown := sorted(document.keys() - {each.name for each in fields(kind)}):
         raise RequestInvalid(reason=f"unknown member {unknown[0][:100]!r}")
     members = {name: value for name, value in document.items() if value is not None}
+    required = [each.name for each in fields(kind) if each.default is MISSING]
     if missing := [name for name in required if name not in members]:
         raise RequestInvalid(reason=f"{missing[0]} is missing")
     return members

@@ -6,8 +6,18 @@ from flask import Blueprint, Response, g
 
 from dualreg.catalog.rows import SecretRow
 from dualreg.errors import RequestInvalid
+from dualreg.operations.own import (
+    CreatedKey,
+    OwnKey,
+    OwnKeys,
+    OwnLogin,
+    OwnLogins,
+    SecretId,
+    WantedKey,
+)
+from dualreg.operations.values import encode
 from dualreg.settings import parse_duration
-from dualreg.web.api.bodies import read_object, text
+from dualreg.web.api.bodies import read_members, text
 from dualreg.web.context import self_service
 from dualreg.web.credentials import grant
 from dualreg.web.guard import Need, requires
@@ -26,26 +36,20 @@ def register(blueprint: Blueprint) -> None:
 @requires(Need.ACCOUNT)
 def get_keys() -> Response:
     """Return the keys, the oldest first, with when they expire and when they were last used."""
-    return json_response({"keys": [_document(row) for row in self_service().keys(grant().identity)]})
+    return json_response(encode(OwnKeys([*map(_key, self_service().keys(grant().identity))])))
 
 
 @requires(Need.ACCOUNT)
 def post_key() -> Response:
     """Make a key, and return its text, which is not shown again."""
-    members = read_object(optional=("expires", "note", "scope"))
+    members = read_members(WantedKey)
     note, scope = text(members, "note"), text(members, "scope")
     secret, until = self_service().add_key(
         grant().identity, limits=scope, note=note, lifetime=_lifetime(text(members, "expires"))
     )
     g.facts = {"key": secret.id}
-    document = {
-        "id": secret.id,
-        "note": note,
-        "scope": scope or None,
-        "expires_at": until.isoformat() if until else None,
-        "secret": secret.text,
-    }
-    return json_response(document, status=201)
+    made = CreatedKey(SecretId(secret.id), note, scope or None, until, secret.text)
+    return json_response(encode(made), status=201)
 
 
 @requires(Need.ACCOUNT)
@@ -60,7 +64,7 @@ def delete_key(key: str) -> Response:
 def get_logins() -> Response:
     """Return the refresh tokens and sessions of browsers, the oldest first."""
     rows = self_service().lasting_logins(grant().identity)
-    return json_response({"logins": [_login_document(row) for row in rows]})
+    return json_response(encode(OwnLogins([*map(_login, rows)])))
 
 
 @requires(Need.ACCOUNT)
@@ -81,22 +85,10 @@ def _lifetime(duration: str) -> timedelta | None:
         raise RequestInvalid(reason=f"expires: {error}") from error
 
 
-def _login_document(row: SecretRow) -> dict[str, object]:
-    return {
-        "id": row.id,
-        "kind": row.kind,
-        "service": row.service or None,
-        "created_at": row.created_at.isoformat(),
-        "expires_at": row.expires_at.isoformat() if row.expires_at else None,
-    }
+def _login(row: SecretRow) -> OwnLogin:
+    return OwnLogin(SecretId(row.id), row.kind, row.service or None, row.created_at, row.expires_at)
 
 
-def _document(row: SecretRow) -> dict[str, object]:
-    return {
-        "id": row.id,
-        "note": row.note,
-        "scope": row.limits or None,
-        "created_at": row.created_at.isoformat(),
-        "expires_at": row.expires_at.isoformat() if row.expires_at else None,
-        "used_at": row.used_at.isoformat() if row.used_at else None,
-    }
+def _key(row: SecretRow) -> OwnKey:
+    scope = row.limits or None
+    return OwnKey(SecretId(row.id), row.note, scope, row.created_at, row.expires_at, row.used_at)

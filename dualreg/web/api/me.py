@@ -3,7 +3,9 @@
 from flask import Blueprint, Response, g
 
 from dualreg.errors import TooManyAttempts
-from dualreg.web.api.bodies import read_object, text
+from dualreg.operations.own import Credential, Me, PasswordChange
+from dualreg.operations.values import encode
+from dualreg.web.api.bodies import read_members, text
 from dualreg.web.context import delegation, self_service
 from dualreg.web.credentials import grant
 from dualreg.web.forwarded import client_address
@@ -21,21 +23,21 @@ def register(blueprint: Blueprint) -> None:
 def get_me() -> Response:
     """Return the account of the credentials, its groups, and what it manages."""
     identity = grant().identity
-    document = {
-        "account": identity.account,
-        "groups": sorted(identity.groups),
-        "credential": "password" if identity.password else "key",
-        "key": identity.key or None,
-        "scope": None if identity.limits is None else " ".join(map(str, identity.limits)),
-        "manages": [*delegation().patterns(identity)],
-    }
-    return json_response(document)
+    found = Me(
+        account=identity.account,
+        groups=sorted(identity.groups),
+        credential=Credential.PASSWORD if identity.password else Credential.KEY,
+        key=identity.key or None,
+        scope=None if identity.limits is None else " ".join(map(str, identity.limits)),
+        manages=[*delegation().patterns(identity)],
+    )
+    return json_response(encode(found))
 
 
 @requires(Need.ACCOUNT)
 def put_password() -> Response:
     """Change the password. Logins with the old one end: refresh tokens now, tokens within a minute."""
-    members = read_object("old", "new")
+    members = read_members(PasswordChange)
     old, new = text(members, "old"), text(members, "new")
     try:
         self_service().change_password(grant().identity, old, new, client_address())

@@ -5,7 +5,9 @@ from flask import Blueprint, Response, g, request
 from dualreg.auth.permissions import ACTIONS
 from dualreg.catalog.rows import PermissionRow
 from dualreg.errors import RequestInvalid
-from dualreg.web.api.bodies import read_object, text, texts
+from dualreg.operations.own import AddedActions, ManagedRule, ManagedRules
+from dualreg.operations.values import encode
+from dualreg.web.api.bodies import read_members, text, texts
 from dualreg.web.context import delegation
 from dualreg.web.credentials import grant
 from dualreg.web.guard import Need, requires
@@ -22,17 +24,17 @@ def register(blueprint: Blueprint) -> None:
 @requires(Need.ACCOUNT)
 def get_permissions() -> Response:
     """Return the rules, by who and pattern."""
-    return json_response({"permissions": [_document(rule) for rule in delegation().lines(grant().identity)]})
+    return json_response(encode(ManagedRules([*map(_managed, delegation().lines(grant().identity))])))
 
 
 @requires(Need.ACCOUNT)
 def post_permission() -> Response:
     """Add actions to a rule, or make it; return the whole rule."""
-    members = read_object("who", "pattern", "actions")
+    members = read_members(AddedActions)
     who, pattern, actions = text(members, "who"), text(members, "pattern"), texts(members, "actions")
     rule = delegation().grant(grant().identity, who, pattern, actions)
     g.facts = {"who": who, "pattern": pattern, "actions": ",".join(actions)}
-    return json_response(_document(rule))
+    return json_response(encode(_managed(rule)))
 
 
 @requires(Need.ACCOUNT)
@@ -44,9 +46,8 @@ def delete_permission() -> Response:
     actions = [each for each in request.args.get("actions", "").split(",") if each]
     left = delegation().revoke(grant().identity, who, pattern, actions)
     g.facts = {"who": who, "pattern": pattern, "actions": ",".join(actions) or "all"}
-    return json_response(_document(left or PermissionRow(who, pattern, frozenset())))
+    return json_response(encode(_managed(left or PermissionRow(who, pattern, frozenset()))))
 
 
-def _document(rule: PermissionRow) -> dict[str, object]:
-    actions = [action for action in ACTIONS if action in rule.actions]
-    return {"who": rule.who, "pattern": rule.pattern, "actions": actions}
+def _managed(rule: PermissionRow) -> ManagedRule:
+    return ManagedRule(rule.who, rule.pattern, [action for action in ACTIONS if action in rule.actions])
