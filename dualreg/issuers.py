@@ -26,14 +26,14 @@ def external_logins(settings: Settings, authority: Authority, logins: Logins) ->
         ValueError: the file of a secret cannot be read.
     """
     ways = {name: _way(name, each, settings, logins) for name, each in settings.login_issuers.items()}
-    accounts = ExternalAccounts(logins.catalog)
+    accounts = ExternalAccounts(logins.catalog, authority.rules)
     return ExternalLogins(ways, accounts, logins, authority.keyring, f"dualreg:{authority.service}")
 
 
 def _way(name: str, each: LoginIssuerSettings, settings: Settings, logins: Logins) -> Way:
     rules = ExternalRules(
         each.account_claim, each.account_prefix, each.groups_claim, each.groups,
-        frozenset(each.allowed_groups), frozenset(each.allowed_domains), each.renewal,
+        frozenset(each.allowed_groups), frozenset(each.allowed_domains), each.renewal, each.granted_names,
     )  # fmt: skip
     algorithms = frozenset(entry.strip() for entry in settings.token_algorithms.split(","))
     verifier = Verifier(

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from dualreg.auth.accounts import is_account_name
+from dualreg.auth.permissions import RuleLookup
 from dualreg.catalog.database import Catalog
 from dualreg.errors import LoginRefused
 
@@ -31,6 +32,7 @@ class ExternalRules:
         allowed_groups: Groups of the issuer, of which somebody needs one; empty: none is needed.
         allowed_domains: Domains, in one of which somebody needs a verified e-mail address; likewise.
         renewal: For how long the account is valid after a login.
+        granted_names: Whether a new account may have a name to which something was granted before.
     """
 
     account_claim: str
@@ -40,6 +42,7 @@ class ExternalRules:
     allowed_groups: frozenset[str]
     allowed_domains: frozenset[str]
     renewal: timedelta
+    granted_names: bool = False
 
     @property
     def claims(self) -> frozenset[str]:
@@ -54,9 +57,14 @@ class ExternalRules:
 
 @dataclass(frozen=True)
 class ExternalAccounts:
-    """Finds and makes the accounts of people who have proved to an issuer who they are."""
+    """Finds and makes the accounts of people who have proved to an issuer who they are.
+
+    Attributes:
+        granted: The permission rules in effect.
+    """
 
     catalog: Catalog
+    granted: RuleLookup
 
     def log_in(self, issuer: str, rules: ExternalRules, claims: Mapping[str, Any]) -> str:
         """Return the account of who logged in, which is made if there is none, and renewed.
@@ -65,16 +73,19 @@ class ExternalAccounts:
 
         Raises:
             LoginRefused: the rules do not let the person in, the account is disabled or removed at this
-                moment, or its name is that of another one.
+                moment, or its name is that of another one, or has permissions.
         """
         subject = _subject(claims)
         groups = _texts(claims.get(rules.groups_claim))
         _require_allowed(rules, claims, groups)
         ours = {rules.groups[group] for group in groups if group in rules.groups}
+        with self.catalog.read() as tx:
+            known = tx.accounts.of_subject(issuer, subject)
+        name = known or self._new_name(rules, claims)
         with self.catalog.begin() as tx:
             account = tx.accounts.of_subject(issuer, subject)
             if account is None:
-                account = _name(rules, claims)
+                account = name
                 added = tx.accounts.add_subject(issuer, subject, account)
                 # Another request of the same person may have been faster.
                 if not added and tx.accounts.of_subject(issuer, subject) != account:
@@ -85,6 +96,25 @@ class ExternalAccounts:
             if not tx.accounts.renew(account, tx.now + rules.renewal, ours):
                 raise LoginRefused(reason=f"the account {account} has just been removed; begin again")
         return account
+
+    def _new_name(self, rules: ExternalRules, claims: Mapping[str, Any]) -> str:
+        """Return the name of a new account, to which nothing was granted unless the operator allows that.
+
+        People may choose their names at the issuer, and what was granted to one is not for everybody.
+
+        Raises:
+            LoginRefused: something was, or there is no name.
+        """
+        name = _name(rules, claims)
+        if rules.granted_names:
+            return name
+        with self.catalog.read() as tx:
+            is_free, groups = tx.accounts.find(name) is None, tx.accounts.groups(name)
+        if is_free and (groups or self.granted({name})):
+            raise LoginRefused(
+                reason=f"permission rules or groups name {name} already; ask the operator of this registry"
+            )
+        return name
 
 
 def _subject(claims: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ Source: OpenID Connect Discovery 1.0, section 3; RFC 8414; RFC 9207, section 3.
 """
 
 import json
+import logging
 import time
 from collections.abc import Mapping
 from threading import Lock
@@ -15,6 +16,7 @@ from dualreg.messages import safe_line
 from dualreg.remote.endpoint import RemoteError, endpoint_of
 from dualreg.remote.reach import Reach
 
+_log = logging.getLogger(__name__)
 #: Seconds after which metadata are fetched again, and after which a failed fetch is tried again.
 _MAX_AGE, _RETRY = 600.0, 15.0
 #: Errors of documents whose members are not of the types that they should be.
@@ -78,7 +80,6 @@ class IssuerMetadata:
         self._lock = Lock()
         self._endpoints: Endpoints | None = None
         self._due = 0.0
-        self._failure = ""
 
     def get(self) -> Endpoints:
         """Return the metadata, at most ten minutes old if the issuer answers.
@@ -95,7 +96,7 @@ class IssuerMetadata:
             finally:
                 self._lock.release()
         if self._endpoints is None:
-            raise IssuerUnavailable(reason=self._failure)
+            raise IssuerUnavailable
         return self._endpoints
 
     def _fetch(self) -> None:
@@ -103,5 +104,5 @@ class IssuerMetadata:
             self._endpoints = Endpoints.parse(fetch_document(self._url, self.reach), self.issuer)
             self._due = time.monotonic() + _MAX_AGE
         except (RemoteError, *UNUSABLE) as error:
-            self._failure = safe_line(error)
+            _log.warning("the login issuer %s: %s", self.issuer, safe_line(error))
             self._due = time.monotonic() + _RETRY

@@ -6,6 +6,7 @@ RFC 9207 (who sends a browser back); RFC 9700 (best practices).
 
 import hmac
 import json
+import logging
 import secrets
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,7 @@ from dualreg.remote.reach import Reach
 from dualreg.remote.transport import Request
 from dualreg.waiting import WorkSlots
 
+_log = logging.getLogger(__name__)
 #: Seconds that a request to the issuer may take: somebody waits for the answer, and so does a thread.
 _TIMEOUT = 8.0
 #: Requests to an issuer at once in each process, threads that wait for that, and for how many seconds.
@@ -188,7 +190,8 @@ class LoginIssuer:
             except AuthlibBaseError as error:
                 raise _refused(str(error.error), str(error.description or "")) from error
             except (RemoteError, *UNUSABLE) as error:
-                raise IssuerUnavailable(reason=safe_line(error)[:_SHOWN]) from error
+                _log.warning("the login issuer %s: %s", self.metadata.issuer, safe_line(error))
+                raise IssuerUnavailable from error
 
     def _require_own(self, endpoints: Endpoints, answer: Mapping[str, str]) -> None:
         """Raise LoginRefused if another issuer sent the browser back.  Source: RFC 9207, section 2.4."""

@@ -198,11 +198,10 @@ class LoginRefused(RegistryError):
 
 
 class IssuerUnavailable(RegistryError):
-    """An issuer does not answer, or not as it should, for *reason*; retry in *retry_after* seconds."""
+    """An issuer does not answer, or not as it should; retry in *retry_after* seconds. The log says why."""
 
-    message = "the issuer by which you log in does not answer"
-    details = "{reason}; retry in {retry_after} seconds"
-    reason: str
+    message = "the issuer by which you log in does not answer, or not as it should"
+    details = _RETRY
     retry_after: int = 30
 
 

@@ -65,6 +65,9 @@ class LoginIssuerSettings(BaseModel):
         "preferred_username", min_length=1, description="claim that new accounts are named after"
     )
     account_prefix: str = Field("", description="what the names of new accounts begin with, such as corp-")
+    granted_names: bool = Field(
+        default=False, description="whether new accounts may have names that rules or groups have already"
+    )
     groups_claim: str = Field("groups", min_length=1, description="claim that lists groups")
     groups: Annotated[dict[str, str], AfterValidator(_groups)] = Field(
         {}, description="group of this registry for each of the issuer; others are not taken over"

@@ -74,7 +74,7 @@ def test_a_terminal_logs_in(own: Guarded, issuer: LoginIssuer, tmp_path: Path) -
     [
         (DEVICE, (400, "expired_token"), (403, "access_denied", "expired_token")),
         (DEVICE, (400, "access_denied"), (403, "access_denied", "the issuer says access_denied")),
-        (DEVICE, (500, ""), (503, "temporarily_unavailable", "answered 500")),
+        (DEVICE, (500, ""), (503, "temporarily_unavailable", "not as it should: retry")),
         ({}, None, (403, "access_denied", "no code")),
         ({"device_code": "x" * 5000}, None, (403, "access_denied", "no code")),
         (DEVICE | {"issuer": "other"}, None, (403, "access_denied", "no such issuer")),
@@ -119,10 +119,11 @@ def test_disabled_accounts(own: Guarded, issuer: LoginIssuer) -> None:
 def test_devices_that_begin_many_logins(own: Guarded, issuer: LoginIssuer) -> None:
     """Thirty within a minute from one network; nothing is asked of the issuer for further ones."""
     del issuer
-    assert {post(own, "/login/device").status_code for _ in range(30)} == {200}
-    found = post(own, "/login/device")
+    answers = [post(own, "/login/device") for _ in range(40)]  # one more is allowed every two seconds
+    assert {each.status_code for each in answers[:30]} == {200}
+    found = next(each for each in answers if each.status_code != 200)
     assert (found.status_code, found.json["error"]) == (429, "temporarily_unavailable")
-    assert found.headers["Retry-After"] == "2"
+    assert found.headers["Retry-After"] in ("1", "2")
     other = {"REMOTE_ADDR": "192.0.2.1"}
     assert own.client.post("/login/device", environ_overrides=other).status_code == 200
     assert post(own, "/login/device/key", **DEVICE).json == {"error": "authorization_pending"}

@@ -67,7 +67,6 @@ def may_pull(own: Guarded, account: str, key: str) -> bool:
 def test_from_nothing_to_docker_login(make: Make, issuer: LoginIssuer, tmp_path: Path) -> None:
     """Log in, make a key, log in with it as the password, see it, revoke it, log out."""
     own = make(title="Example Corp")
-    own.accounts.grant("alice", "team/*", "pull")
     browser = Browser.at(own)
     assert "Log in with Example Corp" in browser.home()
     asked = query_of(url := browser.begin())
@@ -79,6 +78,7 @@ def test_from_nothing_to_docker_login(make: Make, issuer: LoginIssuer, tmp_path:
     answer = browser.back(issuer.authorize(url))
     assert answer.status_code == 200
     assert 'url=/login"' in answer.text
+    own.accounts.grant("alice", "team/*", "pull")
     assert "alice at localhost" in browser.home()
     key = browser.key(note="laptop", expires="30d", scope="repository:team/*:pull")
     assert may_pull(own, "alice", key)
@@ -289,9 +289,9 @@ def test_forms_of_other_pages(make: Make, issuer: LoginIssuer, path: str) -> Non
 def test_a_session_is_valid_for_pages_alone(make: Make, issuer: LoginIssuer) -> None:
     """Neither as a password, nor as a token, nor for the API."""
     own = make()
-    own.accounts.grant("alice", "team/*", "pull")
     browser = Browser.at(own)
     browser.log_in(issuer)
+    own.accounts.grant("alice", "team/*", "pull")
     session = browser.cookies["dualreg_session"].value
     assert own.ask(READ, headers=basic("alice", session)).status_code == 401
     for headers in (basic("alice", session), bearer(session), {"Cookie": f"dualreg_session={session}"}):
@@ -378,6 +378,36 @@ def test_groups(make: Make, issuer: LoginIssuer) -> None:
     assert own.accounts.memberships() == [("local", "alice")]
 
 
+def test_what_was_granted_to_a_name_is_not_for_the_first_who_has_it(make: Make, issuer: LoginIssuer) -> None:
+    """Whether by rules or groups, unless the operator says so; what is granted later is for the account."""
+    own = make()
+    for grant, revoke in (
+        (lambda: own.accounts.grant("alice", "team/*", "pull"),
+         lambda: own.accounts.ungrant("alice", "team/*", None)),
+        (lambda: own.accounts.join("admins", "alice"), lambda: own.accounts.leave("admins", "alice")),
+    ):  # fmt: skip
+        grant()
+        refused = Browser.at(own).log_in(issuer)
+        assert refused.status_code == 403
+        assert "permission rules or groups name alice already" in refused.text
+        assert not own.accounts.list()
+        revoke()
+    browser = Browser.at(own)
+    assert browser.log_in(issuer).status_code == 200
+    own.accounts.grant("alice", "team/*", "pull")
+    assert browser.log_in(issuer).status_code == 200
+    assert may_pull(own, "alice", browser.key())
+
+
+def test_an_operator_may_grant_to_names_before(make: Make, issuer: LoginIssuer) -> None:
+    """Where the issuer gives people their names."""
+    own = make(granted_names=True)
+    own.accounts.grant("alice", "team/*", "pull")
+    browser = Browser.at(own)
+    assert browser.log_in(issuer).status_code == 200
+    assert may_pull(own, "alice", browser.key())
+
+
 @pytest.mark.parametrize(
     ("chosen", "claims", "reason"),
     [
@@ -429,9 +459,9 @@ def test_keys_end_unless_the_login_is_renewed(make: Make, issuer: LoginIssuer, c
     """Keys and tokens end; another login makes the keys valid again. Local accounts go on."""
     own = make(renewal="7d")
     local = own.account("bob", ("team/*", "pull"))
-    own.accounts.grant("alice", "team/*", "pull")
     browser = Browser.at(own)
     browser.log_in(issuer)
+    own.accounts.grant("alice", "team/*", "pull")
     key = browser.key(expires="")
     clock.instant += timedelta(days=6, hours=23, minutes=59, seconds=50)
     headers = bearer(own.token(READ, headers=basic("alice", key)))
@@ -460,9 +490,9 @@ def _settle(issuer: LoginIssuer, clock: Clock) -> None:
 def test_disabled_accounts(make: Make, issuer: LoginIssuer) -> None:
     """Nothing of it works from then on: sessions, keys, another login."""
     own = make()
-    own.accounts.grant("alice", "team/*", "pull")
     browser = Browser.at(own)
     browser.log_in(issuer)
+    own.accounts.grant("alice", "team/*", "pull")
     key = browser.key()
     own.accounts.disable("alice")
     assert not may_pull(own, "alice", key)
@@ -515,13 +545,19 @@ def test_no_password(make: Make, issuer: LoginIssuer) -> None:
         (lambda handler: handler.connection.shutdown(2), 503, ""),
     ],
 )  # fmt: skip
-def test_issuers_that_fail(make: Make, issuer: LoginIssuer, answer: Any, code: int, reason: str) -> None:
-    """A page says so; nobody has an account of it."""
+def test_issuers_that_fail(
+    make: Make, issuer: LoginIssuer, caplog: pytest.LogCaptureFixture, *, answer: Any, code: int, reason: str
+) -> None:
+    """A page says so, and the log why, which may name hosts of the company; nobody has an account of it."""
     own = make()
     issuer.answer = [answer]
     found = Browser.at(own).log_in(issuer)
     assert found.status_code == code, found.text
-    assert reason in found.text
+    logged = [text for text in caplog.messages if text.startswith(f"the login issuer {issuer.url}: ")]
+    assert len(logged) == (1 if code == 503 else 0)
+    assert reason in (logged[0] if logged else found.text)
+    assert issuer.url not in found.text
+    assert ("or not as it should: retry in 30 seconds" in found.text) == (code == 503)
     assert not own.accounts.list()
 
 
