@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dualreg.catalog.rows import ReferrerRow
+from dualreg.errors import UpstreamFailed
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
@@ -52,17 +53,23 @@ class Referrers:
         *,
         artifact_type: str | None = None,
         after: tuple[datetime, Digest] | None = None,
+        may_lack: bool = False,
     ) -> Page[ReferrerRow]:
         """Return a page of the referrers of *subject*; empty if there are none, or no such repository.
 
         Args:
             artifact_type: Only those of this type.
             after: Push time and digest of the last referrer of the previous page.
+            may_lack: Whether the page may lack what an upstream that fails would add, if *subject* is here.
+                ``Upstream.stale_list`` says so then.
+
+        Raises:
+            UpstreamFailed, ServerBusy, OSError: nothing is known, as an upstream fails.
 
         Source: OCI distribution-spec v1.1, "Listing Referrers".
         """
         if after is None:
-            self.state.upstream.load_referrers(repository, subject)
+            self._load(repository, subject, may_lack=may_lack)
         rows: list[ReferrerRow] = []
         size = 0
         limit = _PAGE_LIMIT + 1
@@ -78,6 +85,15 @@ class Referrers:
                     return Page(rows, more=True)
                 rows.append(row)
         return Page(rows, more=False)
+
+    def _load(self, repository: RepositoryName, subject: Digest, *, may_lack: bool) -> None:
+        try:
+            self.state.upstream.load_referrers(repository, subject)
+        except (UpstreamFailed, OSError):
+            with self.state.catalog.read() as tx:
+                is_here = tx.manifests.find(repository, subject) is not None
+            if not (may_lack and is_here):
+                raise
 
     def all(self, repository: RepositoryName, subject: Digest) -> Iterator[ReferrerRow]:
         """Yield the referrers of *subject*, page by page."""

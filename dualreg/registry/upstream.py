@@ -126,7 +126,11 @@ class Content(Protocol):
         """Import a V1 image in the ancestry of an available tag, with its ancestors; as ``load``."""
 
     def load_referrers(self, repository: RepositoryName, subject: Digest) -> None:
-        """Import the manifests whose subject is *subject*, which need not exist; as ``load``."""
+        """Import the manifests whose subject is *subject*, which need not exist; as ``load``.
+
+        Raises:
+            SourceBusy, ServerBusy, UpstreamFailed: this registry has none of them; ``stale_list`` says why.
+        """
 
     def available_tags(
         self, repository: RepositoryName, *, last: str = "", limit: int | None = None

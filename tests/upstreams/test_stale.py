@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from dualreg.errors import UpstreamFailed
 from dualreg.image import media_types
 from dualreg.image.layer import regzip
+from dualreg.image.names import RepositoryName
 from dualreg.registry import Registry, transcoding
 from dualreg.registry.rules import Rules
 from dualreg.upstreams import breaker, checked
@@ -19,7 +21,7 @@ from dualreg.web import late
 from tests import apps, builders
 from tests.apps import client_of
 from tests.migrate.fronts import Front
-from tests.upstreams.world import ACCEPT, IMAGE, Here, There, here
+from tests.upstreams.world import ACCEPT, IMAGE, OTHER, Here, There, here
 
 NAME = "hub/team/seen"
 _REFERRING = json.loads(builders.artifact("application/vnd.test", b"{}").manifest)
@@ -77,6 +79,23 @@ def test_answers_say_that_they_may_be_old(hub: Here, between: Front, there: Ther
     time.sleep(0.3)
     warnings_of(hub)
     assert set(warnings_of(hub).values()) == {None}
+
+
+def test_referrers_of_what_is_here(hub: Here, between: Front, there: There) -> None:
+    """If none is here, the list is empty, and says that it may lack some; else the error is passed on."""
+    there.put("team/plain", IMAGE, "1")
+    hub.pull("hub/team/plain", IMAGE, "1")
+    between.answer = lambda _path, _said: 500
+    answer = hub.get(f"hub/team/plain/referrers/{IMAGE.digest}")
+    assert (answer.status_code, answer.get_json()["manifests"]) == (200, [])
+    assert answer.headers["Warning"].startswith('110 - "Response is Stale: the upstream registry')
+    assert hub.get(f"hub/team/plain/referrers/{OTHER.digest}").status_code == 500
+    with pytest.raises(UpstreamFailed):  # nor is an export complete, or an image without a signature
+        [*hub.registry.referrers.all(RepositoryName("hub/team/plain"), IMAGE.digest)]
+    between.answer = lambda _path, _said: None
+    time.sleep(0.3)
+    answer = hub.get(f"hub/team/plain/referrers/{IMAGE.digest}")
+    assert (answer.get_json()["manifests"], answer.headers.get("Warning")) == ([], None)
 
 
 def test_an_answer_that_waits_says_that_it_may_be_old(

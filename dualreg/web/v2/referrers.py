@@ -27,7 +27,7 @@ def list_referrers(name: RepositoryName, digest: Digest) -> Response:
     # A plus in a query is decoded as a blank, but media types have no blanks, and many have a plus.
     artifact_type = request.args.get("artifactType", "").replace(" ", "+") or None
     page = registry().referrers.list(
-        name, digest, artifact_type=artifact_type, after=parse_cursor(Digest.parse)
+        name, digest, artifact_type=artifact_type, after=parse_cursor(Digest.parse), may_lack=True
     )
     headers = {"OCI-Filters-Applied": "artifactType"} if artifact_type else {}
     if page.more:
