@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Barrier, Event, Thread
+from threading import Event
 
 import pytest
 
 from dualreg.errors import UpstreamBusy
-from dualreg.upstreams import checked, checks
+from dualreg.upstreams import breaker, checked, checks
 from dualreg.upstreams.checks import Checks, Unanswered
 from tests.migrate.fronts import Front, status
 from tests.programs import until
@@ -66,6 +67,8 @@ def test_what_is_here_waits_for_a_moment(
     hub: Here, between: Front, there: There, monkeypatch: pytest.MonkeyPatch, then: int | None
 ) -> None:
     """It says that it may be old. What the upstream answers in the end is for the requests that follow."""
+    monkeypatch.setattr(breaker, "FIRST_PAUSE", 0.2)
+    monkeypatch.setattr(breaker, "LONGEST_PAUSE", 0.2)
     monkeypatch.setattr(checked, "BRIEFLY", 0.3)
     monkeypatch.setattr(checked, "_RETRY", checked._RETRY / 100)
     asking = warm(hub, there, f"team/hangs{then or 0}")
@@ -93,47 +96,64 @@ def test_one_that_is_slow_is_believed(hub: Here, between: Front, there: There) -
     assert hub.get("hub/team/slow/manifests/1").data == OTHER.manifest
 
 
-def test_checks_are_shared_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One for all who ask the same; none waits beside one that is slow, and too many are refused."""
-    monkeypatch.setattr(checks, "_AT_ONCE", 2)
-    own, go_on, asked, together = Checks(), Event(), list[str](), Barrier(4, timeout=30)
-    found = list[str]()
+class Asked:
+    """Checks that end when they are let go on."""
 
-    def ask(key: str) -> str:
-        asked.append(key)
-        assert go_on.wait(30)
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.checks, self.go_on, self.keys = Checks(), Event(), list[str]()
+
+    def wait(self, key: str, seconds: float) -> str:
+        """Ask, and wait for so long; a check is slow after 20 seconds."""
+        until = self.checks.clock() + seconds
+        return self.checks.wait(key, lambda: self._ask(key), 20.0, until)
+
+    def _ask(self, key: str) -> str:
+        self.keys.append(key)
+        assert self.go_on.wait(60)
         return key
 
-    def wait(key: str, seconds: float) -> str:
-        return own.wait(key, lambda: ask(key), 20.0, own.clock() + seconds)
 
-    def join() -> None:
-        together.wait()
-        found.append(wait("a", 30))
+def test_checks_are_shared_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is one for all who ask the same, and too many are refused."""
+    monkeypatch.setattr(checks, "_AT_ONCE", 2)
+    asked = Asked()
+    with ThreadPoolExecutor(3) as pool:
+        found = [pool.submit(asked.wait, "a", 60) for _ in range(3)]
+        assert until(lambda: asked.keys == ["a"])
+        with pytest.raises(Unanswered):
+            asked.wait("b", 0.05)
+        with pytest.raises(UpstreamBusy):
+            asked.wait("c", 60)
+        asked.go_on.set()
+        assert [each.result(60) for each in found] == ["a"] * 3
+    assert until(lambda: not asked.checks._running)
+    assert asked.wait("b", 60) == "b"
 
-    threads = [Thread(target=join) for _ in range(3)]
-    for each in threads:
-        each.start()
-    together.wait()
+
+def test_nobody_waits_beside_a_check_that_is_slow() -> None:
+    """Neither for it, nor for another one of the same upstream, which begins all the same."""
+    asked = Asked()
     with pytest.raises(Unanswered):
-        wait("b", 0.05)
-    assert until(lambda: len(own._running) == 2)
-    with pytest.raises(UpstreamBusy):
-        wait("c", 30)
-    own.clock = lambda: time.monotonic() + 21
+        asked.wait("a", 0.05)
+    asked.checks.clock = lambda: time.monotonic() + 21
     began = time.monotonic()
-    with pytest.raises(Unanswered):
-        wait("a", 30)
-    assert time.monotonic() - began < 15
-    go_on.set()
-    for each in threads:
-        each.join(30)
-    assert (found, sorted(asked)) == (["a"] * 3, ["a", "b"])
-    assert until(lambda: not own._running)
+    for key in ("a", "b"):
+        with pytest.raises(Unanswered):
+            asked.wait(key, 60)
+    assert time.monotonic() - began < 30
+    assert until(lambda: asked.keys == ["a", "b"])
+    asked.go_on.set()
+    assert until(lambda: not asked.checks._running)
+
+
+def test_errors_of_checks_are_raised() -> None:
+    """Also those that look as if the time were over."""
+    own = Checks()
     with pytest.raises(ZeroDivisionError):
-        own.wait("d", lambda: 1 // 0, 20.0, own.clock() + 30)
+        own.wait("d", lambda: 1 // 0, 20.0, own.clock() + 60)
     with pytest.raises(TimeoutError, match="theirs"):
-        own.wait("e", _time_out, 20.0, own.clock() + 30)
+        own.wait("e", _time_out, 20.0, own.clock() + 60)
 
 
 def _time_out() -> None:
