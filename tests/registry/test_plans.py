@@ -400,7 +400,7 @@ class Work:
 
 
 #: Tags, and repositories, of the large catalog; a million of each takes minutes and gigabytes.
-LARGE = int(os.environ.get("LARGE_CATALOG", short_or_long("30000", "300000")))
+LARGE = int(os.environ.get("LARGE_CATALOG", short_or_long("12000", "300000")))
 
 
 def test_webhooks_cost_the_same_whatever_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
