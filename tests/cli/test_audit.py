@@ -1,6 +1,7 @@
 """``dualreg audit``, as an operator types it."""
 
 import json
+import os
 import re
 import socket
 from pathlib import Path
@@ -31,11 +32,10 @@ def test_audit(tmp_path: Path) -> None:
         file.write("damage\n")
     found = run(tmp_path, "audit --action immutable")
     place = f"1 line of the audit log of {socket.gethostname()}."
-    assert re.sub(r"\d{4}-.{14} UTC|uid \d+", "…", found).splitlines()[:3] == [
-        "AT                       EVENT  WHO    ADDRESS  WHAT           ON         STATUS",
-        "…  admin  …  -        immutable add  team/*:v*  -",
-        place,
-    ]
+    cells = [re.split(r"  +", line) for line in found.splitlines()]
+    assert cells[0] == ["AT", "EVENT", "WHO", "ADDRESS", "WHAT", "ON", "STATUS"]
+    assert cells[1][1:] == ["admin", f"uid {os.getuid()}", "-", "immutable add", "team/*:v*", "-"]
+    assert cells[2] == [place]
     assert "1 line of the log cannot be read." in found
     lines = [json.loads(line) for line in run(tmp_path, "audit --json --limit 2").splitlines()[:2]]
     assert [line["command"] for line in lines] == ["access grant", "immutable add"]
