@@ -1,4 +1,4 @@
-"""A process that delivers, with short waits: ``python -m tests.webhooks.sender DATABASE-URL``."""
+"""A process that delivers, with short waits: ``webhook-sender DATABASE-URL``, for ``tests.zygote``."""
 
 import sys
 from contextlib import closing
@@ -25,7 +25,3 @@ def main() -> None:
         assert led
         with led.fenced():
             Delivery(Outbox(catalog), Event(), "https://registry.example", networks).run()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,6 @@
 """Events get to receivers that fail, stall and disconnect, while the sender is killed; others do not wait."""
 
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,11 +23,19 @@ from dualreg.webhooks.documents import event_document
 from tests.contracts.catalog.rows import MANIFEST, artifact, push, record
 from tests.contracts.postgresql import DATABASES, migrated_postgresql
 from tests.databases import empty_file
-from tests.programs import running, until
+from tests.programs import DUALREG, running, until
 from tests.soak import short_or_long
 from tests.webhooks.receiver import SECRET, Handler, Received, Receiver, accept, receiving
 
-EVENTS, KILLS = short_or_long((1_000, 3), (10_000, 20))
+EVENTS, KILLS = short_or_long((400, 3), (10_000, 20))
+#: What each sender delivers before it is killed, and how many moves writers are ahead of the receiver.
+SHARE, AHEAD = short_or_long((60, 100), (300, 1_000))
+SENDER = DUALREG.with_name("webhook-sender")
+#: What a receiver does, how often in a thousand times.
+ODDS = short_or_long(
+    {"take": 890, "error": 30, "missing": 30, "busy": 10, "drop": 10, "drop late": 25, "stall": 5},
+    {"take": 930, "error": 20, "missing": 20, "busy": 8, "drop": 8, "drop late": 12, "stall": 2},
+)
 WRITERS = 4
 NAMES = [RepositoryName(f"r{number}") for number in range(20)]
 MANIFESTS = [MANIFEST, artifact(1), artifact(2)]
@@ -54,8 +61,10 @@ def filled(catalog: Catalog) -> dict[RepositoryName, int]:
     return ids
 
 
-def move(catalog: Catalog, ids: dict[RepositoryName, int], seed: int, count: int) -> None:
-    """Move and delete tags *count* times."""
+def move(
+    catalog: Catalog, ids: dict[RepositoryName, int], seed: int, count: int, pace: Callable[[int], object]
+) -> None:
+    """Move and delete tags *count* times; before each time, call *pace* with how many are left."""
     chance = random.Random(seed)  # noqa: S311 -- no secret
     last = dict[tuple[RepositoryName, Tag], object]()
     while count:
@@ -64,6 +73,7 @@ def move(catalog: Catalog, ids: dict[RepositoryName, int], seed: int, count: int
         if last.get((name, tag)) == digest:
             continue
         last[name, tag] = digest
+        pace(count)
         count -= 1
         with catalog.begin(durable=False) as tx:
             assert tx.repositories.lock(name, exclusive=digest is None)
@@ -77,8 +87,7 @@ def unreliable(chance: random.Random) -> Callable[[Handler], None]:
     """Return what a receiver does by chance that takes most, refuses, is down, stalls and disconnects."""
 
     def answer(handler: Handler) -> None:
-        kinds = ("take", "error", "missing", "busy", "drop", "drop late", "stall")
-        (kind,) = chance.choices(kinds, (930, 20, 20, 8, 8, 12, 2))
+        (kind,) = chance.choices([*ODDS], [*ODDS.values()])
         if kind in ("take", "drop late"):
             handler.take()
         match kind:
@@ -101,24 +110,27 @@ def test_no_event_is_lost_or_out_of_order(url: str, tmp_path: Path) -> None:
     So it is for thousands of pushes: ``test_chaos`` has the whole of it.
     """
     (tmp_path / "secret").write_bytes(SECRET)
-    process = [sys.executable, "-m", "tests.webhooks.sender", url]
-    log = tmp_path / "log"
+    process, log = [SENDER, url], tmp_path / "log"
     with closing(Catalog(url)) as catalog, receiving(unreliable(random.Random(1))) as receiver:  # noqa: S311
         ids = filled(catalog)
         files = (f"{tmp_path / 'secret'}",)
         Webhooks(catalog).add(
             WebhookRow("a", receiver.url, "cloudevents", ("*",), ("push", "delete"), *files)
         )
+
+        def pace(left: int) -> None:  # so that writers are at work whenever a sender is killed
+            until(lambda: EVENTS - left * WRITERS < len(receiver.taken) + AHEAD, 60)
+
         with ThreadPoolExecutor(WRITERS) as pool:
             share = EVENTS // WRITERS
-            moving = [pool.submit(move, catalog, ids, seed, share) for seed in range(WRITERS)]
+            moving = [pool.submit(move, catalog, ids, seed, share, pace) for seed in range(WRITERS)]
             for kill in range(KILLS + 1):
                 with running(process, log) as sender:
                     seen = len(receiver.taken)
                     wanted = (lambda: is_done(catalog)) if kill == KILLS else None
-                    enough = wanted or (lambda seen=seen: len(receiver.taken) > seen + 100)
+                    enough = wanted or (lambda seen=seen: len(receiver.taken) > seen + SHARE)
                     assert until(
-                        lambda enough=enough: sender.poll() is not None or enough(), short_or_long(120, 900)
+                        lambda enough=enough: sender.poll() is not None or enough(), short_or_long(180, 900)
                     )
                     assert sender.poll() is None, log.read_text()
                     sender.kill()
