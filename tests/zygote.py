@@ -29,6 +29,7 @@ PROGRAMS: Mapping[str, Callable[[], object]] = {
     "dualreg": lambda: importlib.import_module("dualreg.cli").main(prog_name="dualreg"),
     "gunicorn": lambda: wsgiapp.run(prog="gunicorn"),
     "by-clock": lambda: importlib.import_module("tests.instances.skewed").main(),
+    "webhook-server": lambda: importlib.import_module("tests.webhooks.server").run(),
     "webhook-sender": lambda: importlib.import_module("tests.webhooks.sender").main(),
 }
 _TICK = 0.005
