@@ -24,12 +24,14 @@ from dualreg.settings import Settings
 from dualreg.webhooks.documents import event_document
 from dualreg.webhooks.mark import MARK
 from tests.builders import image, layer, v1_chain
-from tests.programs import dualreg_server, unannounced, until
+from tests.programs import DUALREG, dualreg_process, unannounced, until
 from tests.properties.registries import push_v1, push_v2
 from tests.webhooks.receiver import Receiver, receiving
 
 APP, OLD = RepositoryName("team/app"), RepositoryName("library/old")
 LAYER = layer({"f": b"1"})
+#: A server whose delivery has the priority of others.
+SERVER = DUALREG.with_name("webhook-server")
 #: What the path of a URL has that lets anybody post who knows it.
 TOKEN = "T0kenT0kenT0kenT0kenT0ken"
 
@@ -183,7 +185,7 @@ def test_webhooks_of_a_server(data: Path, receiver: Receiver, monkeypatch: pytes
     settings = Settings(data=data, auth="accounts")
     with (
         closing(open_registry(settings)) as opened,
-        dualreg_server(data, auth="accounts", webhook_networks="127.0.0.0/8") as host,
+        dualreg_process(data, wrapper=[SERVER], auth="accounts", webhook_networks="127.0.0.0/8") as server,
     ):
         accounts = accounts_of(opened)
         accounts.add("root", "correct horse")
@@ -192,7 +194,7 @@ def test_webhooks_of_a_server(data: Path, receiver: Receiver, monkeypatch: pytes
 
         def there(line: str, code: int = 0) -> str:
             env = {"DUALREG_SERVER_KEY": key, "DUALREG_CONFIG": None}
-            options = ["--server", f"http://{host}", *line.split()]
+            options = ["--server", f"http://{server.host}", *line.split()]
             result = unannounced(CliRunner().invoke(main, options, env=env))
             assert result.exit_code == code, result.output
             return result.output
@@ -228,7 +230,7 @@ def test_webhooks_of_a_server(data: Path, receiver: Receiver, monkeypatch: pytes
         assert json.loads(there("webhook replay a --json")) == {
             "webhook": "a", "events": 3, "dry_run": False
         }  # fmt: skip
-        assert until(lambda: json.loads(there("webhook list --json"))[0]["waiting"] == 0, 60)
+        assert until(lambda: json.loads(there("webhook list --json"))[0]["waiting"] == 0, 120)
         assert len({each.id for each in receiver.taken}) == 7
         assert "0 events" in there("webhook remove a")
     audit = (data / "audit.jsonl").read_text()

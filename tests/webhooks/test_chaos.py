@@ -187,7 +187,7 @@ def _work(settings: Settings, receiver: Receiver) -> tuple[int, int]:
             stop, seen, pid = Event(), len(receiver.taken), server.process.pid
             seeds = range(crash * CLIENTS, (crash + 1) * CLIENTS)
             pushing = [pool.submit(push, server.host, seed, share) for seed in seeds]
-            assert until(lambda seen=seen: len(receiver.taken) > seen, 60)
+            assert until(lambda seen=seen: len(receiver.taken) > seen, 120)
             each_time, more = divmod(KILLS, CRASHES + 1)
             kills = pool.submit(_kill_now_and_then, pid, each_time + (crash < more), PAUSE, stop)
             failures += sum(each.result() for each in pushing)
@@ -242,12 +242,14 @@ def test_a_sender_that_was_killed_is_started_again(tmp_path: Path) -> None:
         assert not deliverers(server.process.pid)
         for kills in (1, 0):
             command(settings, "webhook", "add", "a", receiver.url)
+            before = set[int]()
             for _ in range(kills):
-                assert until(lambda: kill_one(server.process.pid), 60)
-                assert until(lambda: not deliverers(server.process.pid), 60)
-            assert until(lambda: deliverers(server.process.pid), 60)
+                assert until(lambda: deliverers(server.process.pid), 120)
+                before |= {*deliverers(server.process.pid)}
+                assert kill_one(server.process.pid)
+            assert until(lambda before=before: {*deliverers(server.process.pid)} - before, 120)
             command(settings, "webhook", "remove", "a")
-            assert until(lambda: not deliverers(server.process.pid), 60)
+            assert until(lambda: not deliverers(server.process.pid), 120)
 
 
 def _is_done(settings: Settings) -> bool:
