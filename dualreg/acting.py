@@ -19,6 +19,8 @@ class Api(StrEnum):
     V2 = "v2"
     #: By the API of administration.
     API = "api"
+    #: By a page of the web UI.
+    UI = "ui"
     #: By a command, the garbage collection included.
     COMMAND = "command"
     #: By a migration, a mirror rule, or an import on demand.

@@ -143,8 +143,12 @@ _compile_builder = Rule._compile_builder
 
 
 def _compile_later(rule: Rule, append_unknown: bool = True) -> Callable[..., Any]:  # noqa: FBT001, FBT002 -- as it is
-    def build(*values: Any) -> Any:
-        return _compile_builder(rule, append_unknown)(*values)
+    @functools.cache
+    def compiled() -> Callable[..., Any]:
+        return _compile_builder(rule, append_unknown)
+
+    def build(*values: Any, **named: Any) -> Any:
+        return compiled()(*values, **named)
 
     return build
 

@@ -64,7 +64,7 @@ class Accounts:
                 raise ValueError(f"account {name} already exists")
 
     def set_password(self, name: str, password: str) -> None:
-        """Change the password, and revoke the refresh tokens that were issued for the old one."""
+        """Change the password; end the refresh tokens and the sessions that began with the old one."""
         hash_ = self.passwords.hash(password)
         with self.catalog.begin() as tx:
             row = tx.accounts.find(name)
@@ -75,12 +75,14 @@ class Accounts:
             if row.login_ends_at:
                 raise ValueError(f"{name} logs in by an issuer, without a password of this registry")
             tx.accounts.set_password(name, hash_)
-            tx.secrets.remove_all(name, SecretKind.REFRESH)
+            for kind in (SecretKind.REFRESH, SecretKind.SESSION):
+                tx.secrets.remove_all(name, kind)
 
     def disable(self, name: str) -> bool:
         """Let the account log in no more, nor use its keys and tokens; return whether it was enabled.
 
-        Nothing of it is lost: ``enable`` makes all of that valid again which has not expired.
+        Its browsers are logged out. Of the rest, nothing is lost: ``enable`` makes all of that valid again
+        which has not expired.
         """
         return self._switch(name, enabled=False)
 
@@ -95,6 +97,7 @@ class Accounts:
             if row is None:
                 raise _unknown(name)
             (tx.accounts.enable if enabled else tx.accounts.disable)(name)
+            tx.secrets.remove_all(name, SecretKind.SESSION)
         return (row.disabled_at is None) != enabled
 
     def unlock(self, name: str) -> int:

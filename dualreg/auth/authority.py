@@ -128,6 +128,10 @@ class Authority:
             return Grant(ANONYMOUS, EVERYTHING)
         return self._grant(ANONYMOUS)
 
+    def of_browser(self, identity: Identity | None) -> Grant:
+        """Return what somebody may do whose browser has a session; without one, what anybody may."""
+        return self._grant(identity) if identity else self.anonymous()
+
     def by_password(self, account: str, password: str, address: str) -> Grant:
         """Return what Basic credentials allow; the password may also be an API key or a token.
 

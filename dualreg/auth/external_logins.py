@@ -10,6 +10,7 @@ from dualreg.auth.external import ExternalAccounts, ExternalRules
 from dualreg.auth.keyring import ALGORITHM, Keyring
 from dualreg.auth.login_issuer import Attempt, Claims, LoginIssuer, Pending
 from dualreg.auth.logins import Logins
+from dualreg.auth.sessions import Sessions
 from dualreg.auth.tokens import TokenInvalid, Verifier, sign
 from dualreg.errors import LoginRefused
 
@@ -77,7 +78,7 @@ class ExternalLogins:
         except LoginRefused:
             self.logins.attempts.failed_at(address)
             raise
-        return account, self.logins.make_session(account, way.session), way.session
+        return account, Sessions(self.logins).begin(account, way.session), way.session
 
     def begin_device(self, name: str) -> Mapping[str, Any]:
         """Return the answer of the issuer to a device that wants to log in, as RFC 8628 has it.

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 from dualreg.auth.access import Identity, parse_scopes
 from dualreg.auth.attempts import Attempts
@@ -15,13 +14,11 @@ from dualreg.errors import Unauthenticated
 
 #: Refresh tokens of one account; a further one replaces the oldest.
 _REFRESH_LIMIT = 50
-#: Sessions of one account; likewise.
-_SESSION_LIMIT = 20
 
 
 @dataclass(frozen=True)
 class Logins:
-    """Verifies passwords, API keys, refresh tokens and sessions."""
+    """Verifies passwords, API keys and refresh tokens."""
 
     catalog: Catalog
     directory: Directory
@@ -105,34 +102,6 @@ class Logins:
         if row and row.service == service and row.binding == self._fingerprint(row.account):
             return self._identity(row.account)
         raise Unauthenticated(reason="invalid refresh token")
-
-    def make_session(self, account: str, lifetime: timedelta) -> str:
-        """Return a new session of a browser, which is that of *account* until it ends or is revoked."""
-        secret, now = Secret.generate(SecretKind.SESSION), self.catalog.now()
-        row = SecretRow(
-            secret.id, SecretKind.SESSION, account, secret.hash, "", "", "", "", now, now + lifetime
-        )
-        with self.catalog.begin() as tx:
-            tx.secrets.remove_expired(SecretKind.SESSION, now)
-            tx.secrets.add(row)
-            tx.secrets.keep(account, SecretKind.SESSION, _SESSION_LIMIT)
-        return secret.text
-
-    def by_session(self, text: str) -> Identity | None:
-        """Return the identity of a session; None if it is none, has ended, or its account may not log in."""
-        secret = Secret.parse(text)
-        try:
-            row = self._find_valid(secret, SecretKind.SESSION) if secret else None
-        except Unauthenticated:
-            return None
-        return self._identity(row.account) if row else None
-
-    def end_session(self, text: str) -> None:
-        """End a session, if it is one."""
-        secret = Secret.parse(text)
-        if secret and self.by_session(text):
-            with self.catalog.begin() as tx:
-                tx.secrets.remove(secret.id)
 
     def _find_valid(self, secret: Secret, kind: SecretKind) -> SecretRow | None:
         """Return the stored row of *secret*; None if it is wrong or expired, or the account is gone.

@@ -28,7 +28,7 @@ from sqlalchemy.orm import aliased
 
 from dualreg.acting import actor
 from dualreg.catalog import prepared
-from dualreg.catalog.dialects import batches
+from dualreg.catalog.dialects import batches, within
 from dualreg.catalog.moves import EVERY_MOVE, HistoryPlace, HistoryRow, WantedMoves
 from dualreg.catalog.rows import ORIGINS, Origin
 from dualreg.catalog.tables import (
@@ -42,6 +42,7 @@ from dualreg.catalog.tables import (
 )
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.patterns import Reach
 
 #: A column, or what stands in its place.
 _Column = Any
@@ -111,6 +112,16 @@ class HistoryQueries:
         query = query if len(origins) == len(ORIGINS) else query.where(row.origin.in_(sorted(origins)))
         query = query.order_by(row.at.desc(), row.id.desc()).limit(limit)
         return [HistoryRow.of(each) for each in self.connection.execute(query)]
+
+    def recent(self, reach: Reach, limit: int, scanned: int) -> Sequence[HistoryRow]:
+        """Return up to *limit* of the last *scanned* rows, those of repositories in *reach*, newest first."""
+        last = aliased(
+            TagHistory, select(TagHistory).order_by(TagHistory.id.desc()).limit(scanned).subquery("last")
+        )
+        columns = [getattr(last, each.name) for each in TagHistory.__table__.columns]
+        query = select(*columns).where(within(last.repository, reach))
+        rows = self.connection.execute(query.order_by(last.id.desc()).limit(limit))
+        return [HistoryRow.of(each) for each in rows]
 
     def at(self, repository: RepositoryName, tag: Tag, instant: datetime) -> HistoryRow | None:
         """Return the last row of a tag up to an instant, that included; None if there is none."""

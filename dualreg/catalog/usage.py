@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, case, exists, func, literal, or_, select
 from sqlalchemy.orm import QueryableAttribute, aliased
 
 from dualreg.catalog.deleted import is_kept
@@ -35,6 +35,36 @@ class UsageQueries:
         """Return up to *limit* names of repositories in *reach* after *after*, in byte order."""
         query = select(Repositories.name).where(Repositories.name > after, within(Repositories.name, reach))
         return self.connection.scalars(query.order_by(Repositories.name).limit(limit)).all()
+
+    def level(self, under: str, after: str, reach: Reach, limit: int) -> Sequence[str]:
+        """Return up to *limit* names directly under a namespace after *after*, in byte order.
+
+        Those that end with a slash are namespaces, of which each has a repository in *reach*. It takes one
+        look at the index for each of them, however many repositories they have.
+
+        Args:
+            under: The namespace with its slash; empty: names that begin.
+        """
+        place = self._after(literal(max(after, under)), under)
+        start = select(self._first(place, under, reach).label("name"), literal(1).label("number"))
+        step = start.cte("step", recursive=True)
+        following = select(self._first(self._after(step.c.name, under), under, reach), step.c.number + 1)
+        step = step.union_all(following.where(step.c.name.is_not(None), step.c.number < limit))
+        names = self.connection.scalars(select(step.c.name).where(step.c.name.is_not(None))).all()
+        return [under + _head(name[len(under) :]) for name in names]
+
+    def _after(self, name: ColumnElement[str], under: str) -> ColumnElement[str]:
+        """Return what comes after a name, and what else begins like it up to the next slash."""
+        find = func.strpos if self.connection.dialect.name == "postgresql" else func.instr
+        slash = find(func.substr(name, len(under) + 1), "/")
+        return case((slash == 0, name), else_=func.substr(name, 1, len(under) + slash) + _LAST)
+
+    def _first(self, after: ColumnElement[str], under: str, reach: Reach) -> ColumnElement[str]:
+        """Return the first name after *after* that is under a namespace."""
+        query = select(Repositories.name).where(Repositories.name > after, within(Repositories.name, reach))
+        if under:
+            query = query.where(Repositories.name < under[:-1] + _AFTER_SLASH)
+        return query.order_by(Repositories.name).limit(1).scalar_subquery()
 
     def repositories(self, names: Sequence[str]) -> Sequence[UsageRow]:
         """Return the usage of repositories, in byte order."""
@@ -102,6 +132,12 @@ class UsageQueries:
         sums = (func.coalesce(func.sum(each), 0) for each in (kept, Blobs.size))
         found, size = self.connection.execute(select(*sums).where(Blobs.condemned_at.is_not(None))).one()
         return int(found), int(size) - int(found)
+
+
+def _head(name: str) -> str:
+    """Return a name up to its first slash, that included."""
+    head, slash, _ = name.partition("/")
+    return head + slash
 
 
 def _row(name: str, *sums: Any) -> UsageRow:  # noqa: ANN401 -- PostgreSQL's sums are decimals

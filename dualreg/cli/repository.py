@@ -13,7 +13,7 @@ from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import Columns, counted, echo, echo_json, minute, records
 from dualreg.cli.paging import listed, print_pages
 from dualreg.image.names import RepositoryName
-from dualreg.operations.repositories import RepositoryFacts
+from dualreg.operations.repositories import RepositoryFacts, TreeEntry
 
 
 @click.group()
@@ -65,6 +65,39 @@ def _members(row: RepositoryFacts) -> dict[str, object]:
         "pulled_at": row.pulled_at,
         "origins": row.origins,
     }
+
+
+@repository.command()
+@click.argument("under", metavar="NAMESPACE/", default="")
+@click.option("--after", default="", metavar="NAME", help="List what comes after NAME.")
+@click.option("--limit", type=click.IntRange(1), help="List no more than so many.")
+@json_option
+@settings_options
+def tree(
+    under: str, data: Path | None, config: Path | None, *, after: str, limit: int | None, as_json: bool
+) -> None:
+    """List what is directly under NAMESPACE/, or what all names begin with.
+
+    Names that end with a slash are namespaces, and all others are repositories. With --json, each is one
+    line.
+    """
+    headings = ("REPOSITORY", "TAGS", "BYTES", "OWN", "SHARED", "PUSHED", "PULLED", "ORIGIN")
+    with administration(data, config, alone=True) as admin:
+        read = partial(admin.repositories.tree, under)
+        found = listed(lambda n, end: read(n=n, after=end or ""), limit, after)
+        count = print_pages(found, Columns(*headings), _entry_cells, _entry_members, as_json=as_json)
+    if not as_json:
+        echo(f"{counted(count, 'name')}.")
+
+
+def _entry_cells(entry: TreeEntry) -> Sequence[str]:
+    return _cells(entry.facts) if entry.facts else (entry.name, *"-------")
+
+
+def _entry_members(entry: TreeEntry) -> dict[str, object]:
+    return {"namespace": entry.facts is None} | (
+        _members(entry.facts) if entry.facts else {"name": entry.name}
+    )
 
 
 @repository.command()

@@ -70,8 +70,9 @@ def history(
 ) -> None:
     """Show what a tag pointed at, and who moved it, the newest move first.
 
-    VIA is the API (v1, v2 or api), or command, import, upstream or follower. WHO is an account, a command, or
-    the source or registry that the image came from. With --json, each move is one line.
+    VIA is the API (v1, v2 or api), ui for the web UI, or command, import, upstream or follower. WHO is an
+    account, a command, or the source or registry that the image came from. With --json, each move is one
+    line.
     """
     columns = Columns("AT", "VIA", "WHO", "POINTS AT")
     with administration(data, config, alone=True) as admin:
@@ -91,6 +92,28 @@ def _move_members(row: HistoryRow) -> dict[str, object]:
     facts = row._asdict()
     del facts["id"]
     return facts
+
+
+@tag.command()
+@click.option("--limit", type=click.IntRange(1), default=20, help="Show no more than so many moves.")
+@json_option
+@settings_options
+def recent(data: Path | None, config: Path | None, *, limit: int, as_json: bool) -> None:
+    """Show the last moves of tags in all repositories, the newest first.
+
+    VIA and WHO are those of `dualreg tag history`. With --json, each move is one line.
+    """
+    columns = Columns("AT", "VIA", "WHO", "TAG", "POINTS AT")
+    with administration(data, config, alone=True) as admin:
+        rows = admin.tags.recent(n=limit)
+        count = print_pages(iter([rows]), columns, _recent_cells, _move_members, as_json=as_json)
+    if not as_json:
+        echo(f"{counted(count, 'move')}.")
+
+
+def _recent_cells(row: HistoryRow) -> Sequence[str]:
+    at, via, who, what = _move_cells(row)
+    return at, via, who, f"{row.repository}:{row.tag}", what
 
 
 @tag.command()

@@ -8,6 +8,7 @@ from dualreg.catalog.rows import Origin
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.operations.session import Group, Listing, page_size
 from dualreg.operations.usage import reach_of
+from dualreg.patterns import Reach
 from dualreg.registry.history import RestoredRepository
 from dualreg.registry.usage import ListedRepository
 
@@ -37,6 +38,19 @@ class RepositoryFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """What is directly under a namespace.
+
+    Attributes:
+        name: Of a repository; with a slash at the end, of a namespace.
+        facts: Those of the repository; null: it is a namespace.
+    """
+
+    name: str
+    facts: RepositoryFacts | None
+
+
+@dataclass(frozen=True, slots=True)
 class DeletedRepository:
     """A repository that was deleted, and how many tags it had."""
 
@@ -48,11 +62,14 @@ class DeletedRepository:
 class RepositoryChanges(Group):
     """Repositories."""
 
-    def list(self, pattern: str | None = None, *, n: int = 100, after: str = "") -> Listing[RepositoryFacts]:
+    def list(
+        self, pattern: str | None = None, *, own: bool = False, n: int = 100, after: str = ""
+    ) -> Listing[RepositoryFacts]:
         """List the repositories with tags, sizes, times, and origin, by name.
 
         Args:
             pattern: Only those that it matches; * matches anything.
+            own: Only those that the account may push to.
             n: The length of the page.
             after: Only what comes after this name.
 
@@ -60,8 +77,27 @@ class RepositoryChanges(Group):
             ValueError: the pattern is invalid.
         """
         reach = reach_of(self.session, pattern)
+        if own:
+            reach = Reach((*reach.groups, *self.session.pushable.groups))
         rows, end = self.session.registry.usage.listed(after=after, limit=page_size(n), reach=reach)
         return Listing([*map(_facts, rows)], end)
+
+    def tree(self, under: str = "", *, n: int = 100, after: str = "") -> Listing[TreeEntry]:
+        """List what is directly under a namespace: its repositories, and further namespaces, by name.
+
+        Args:
+            under: The namespace, such as team/; empty: what names begin with.
+            n: The length of the page.
+            after: The end of the page before.
+
+        Raises:
+            ValueError: the namespace does not end with a slash.
+        """
+        if under and not under.endswith("/"):
+            raise ValueError(f"invalid namespace {under!r}; write it with a slash at the end, such as team/")
+        usage, reach = self.session.registry.usage, self.session.reach
+        found, end = usage.level(under, after=after, limit=page_size(n), reach=reach)
+        return Listing([TreeEntry(name, _facts(row) if row else None) for name, row in found], end)
 
     def unseen(self, repository: RepositoryName) -> Sequence[Tag]:
         """List the tags of a repository that V1 clients do not see as an image."""

@@ -71,6 +71,7 @@ class Session:
         allows: Returns whether an action on a repository is allowed, beyond what the operation requires.
         reach: The repositories that lists show.
         administers: Returns whether it is an administrator's, for whom no question is too large.
+        pushable: Those that may be pushed to.
     """
 
     registry: Registry
@@ -86,6 +87,7 @@ class Session:
     allows: Callable[[RepositoryName, Action], bool] = _everything
     reach: Reach = EVERYWHERE
     administers: Callable[[], bool] = _always
+    pushable: Reach = EVERYWHERE
 
 
 @dataclass(frozen=True)

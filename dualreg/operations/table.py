@@ -26,11 +26,13 @@ from dualreg.operations.webhooks import WebhookChanges
 OPERATIONS = (
     Operation("tag list", "GET", "/tags", TagChanges.list, Action.PULL),
     Operation("tag history", "GET", "/tags/history", TagChanges.history, Action.PULL),
+    Operation("tag recent", "GET", "/tags/recent", TagChanges.recent, Needs.ACCOUNT),
     Operation("tag set", "POST", "/tags", TagChanges.set, Action.PUSH),
     Operation("tag restore", "POST", "/tags/restore", TagChanges.restore, Action.PUSH),
     Operation("tag delete", "DELETE", "/tags", TagChanges.delete, Action.DELETE),
     Operation("tag forget", "DELETE", "/tags/history", TagChanges.forget, Action.ADMIN),
     Operation("repository list", "GET", "/repositories", RepositoryChanges.list, Needs.ACCOUNT),
+    Operation("repository tree", "GET", "/repositories/tree", RepositoryChanges.tree, Needs.ACCOUNT),
     Operation("repository show", "GET", "/repositories/unseen", RepositoryChanges.unseen, Action.PULL),
     Operation("repository delete", "DELETE", "/repositories", RepositoryChanges.delete, Action.ADMIN),
     Operation("repository restore", "POST", "/repositories/restore", RepositoryChanges.restore, Action.PUSH),

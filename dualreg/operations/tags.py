@@ -1,5 +1,6 @@
 """Tags: where they point, what they pointed at, and changes of both."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -113,6 +114,20 @@ class TagChanges(Group):
         if not self.session.allows(repository, Action.PUSH):
             rows = [row._replace(actor="") for row in rows]
         return Listing(rows, format_place(page.end.at, page.end.id) if page.more else None)
+
+    def recent(self, *, n: int = 20) -> Sequence[HistoryRow]:
+        """List the last moves and deletions of tags in all repositories, the newest first.
+
+        They are of the last thousand moves. Over HTTP, who made them is shown to accounts that may push.
+
+        Args:
+            n: How many, at most.
+        """
+        rows = self.session.registry.history.recent(limit=page_size(n), reach=self.session.reach)
+        return [
+            row if self.session.allows(row.repository, Action.PUSH) else row._replace(actor="")
+            for row in rows
+        ]
 
     def restore(
         self,

@@ -20,6 +20,7 @@ from dualreg.errors import (
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.outbox import Outbox
 from dualreg.registry.pages import SCAN_LIMIT, Page
@@ -29,6 +30,8 @@ from dualreg.registry.undelete import Undelete
 
 #: Rows that are read at a time.
 _BATCH = 500
+#: Moves that are looked at for the last ones of some repositories.
+_RECENT = 1000
 
 
 class Restoration(NamedTuple):
@@ -97,6 +100,14 @@ class History:
                     return Page(found[:limit], more=len(found) > limit > 0)
                 after = HistoryPlace(rows[-1].at, rows[-1].id)
         return Page(found, more=True, scanned_to=rows[-1])
+
+    def recent(self, *, limit: int, reach: Reach = EVERYWHERE) -> Sequence[HistoryRow]:
+        """Return up to *limit* of the last moves in repositories of *reach*, newest first.
+
+        Only the last thousand moves of all repositories are looked at.
+        """
+        with self.state.catalog.read() as tx:
+            return tx.history.recent(reach, limit, _RECENT)
 
     @property
     def keep(self) -> timedelta | None:

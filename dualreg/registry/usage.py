@@ -80,6 +80,26 @@ class Usage:
         found = [ListedRepository(row, tags[row.name]) for row in rows if row.name in tags]
         return found, names[limit - 1] if len(names) > limit else None
 
+    def level(
+        self, under: str, *, after: str = "", limit: int, reach: Reach = EVERYWHERE
+    ) -> tuple[Sequence[tuple[str, ListedRepository | None]], str | None]:
+        """Return up to *limit* names under a namespace, in byte order, and where the next page begins.
+
+        A name that ends with a slash is that of a namespace; all others are repositories.
+
+        Args:
+            under: The namespace with its slash; empty: the names that begin.
+            after: What the page before gave.
+        """
+        with self.state.catalog.read() as tx:
+            names = tx.usage.level(under, after, reach, limit + 1)
+            shown = names[:limit]
+            repositories = [name for name in shown if not name.endswith("/")]
+            rows = {row.name: row for row in tx.usage.repositories(repositories)}
+            tags = tx.usage.tags(repositories)
+        found = [(name, ListedRepository(rows[name], tags[name]) if name in tags else None) for name in shown]
+        return found, shown[-1] if len(names) > limit else None
+
     def sizes(self, repository: RepositoryName, tags: Sequence[TagRow]) -> dict[Digest, TagSize]:
         """Return how many bytes tags of a repository need, by the manifests that they point at.
 

@@ -180,6 +180,9 @@ class Settings(BaseModel):
     )
     cors_origins: str = Field("", description="comma-separated origins whose web pages may use the V2 API")
     notice: HeaderText = Field("", description="text sent to every V2 client in a Warning header")
+    ui: Literal["on", "off", "readonly"] = Field(
+        "on", description="the web UI under /ui/: on, off, or readonly, which changes nothing"
+    )
     v1: Literal["on", "readonly", "off"] = Field(
         "on", description="how much of the V1 API is served: on, readonly or off"
     )

@@ -44,7 +44,8 @@ from dualreg.settings import Settings
 from dualreg.settings.values import parse_rate
 from dualreg.tracing.beginning import begin_tracing
 from dualreg.waiting import Budget
-from dualreg.web import accel, address, api, audit, context, cors, token, v1, v2
+from dualreg.web import accel, address, api, audit, context, cors, token, ui, v1, v2
+from dualreg.web.browser import redirect
 from dualreg.web.forwarded import client_address
 from dualreg.web.identified import record_facts
 from dualreg.web.lane import Lane
@@ -193,6 +194,8 @@ def _register_views(app: Flask, parts: context.Parts) -> None:
     if parts.authority.issues:
         app.register_blueprint(token.create_blueprint())
         app.register_blueprint(api.create_blueprint())
+    if parts.settings.ui != "off":
+        app.register_blueprint(ui.create_blueprint())
     if parts.settings.login_issuers:
         _add_logins(app, parts.authority, parts.settings)
     app.add_url_rule("/", view_func=_index)
@@ -213,7 +216,9 @@ def _note_route(endpoint: str | None, values: object) -> None:
 
 
 def _index() -> Response:
-    """Return one line of text for people with a browser."""
+    """Return one line of text; lead browsers, which alone ask for HTML, to the web UI."""
+    if context.settings().ui != "off" and "text/html" in request.accept_mimetypes.values():
+        return redirect(f"{address.own_path()}/ui/")
     text = f"dualreg {__version__}: a container registry for Docker V1, Docker V2 and OCI clients.\n"
     return Response(text, content_type="text/plain")
 

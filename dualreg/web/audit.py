@@ -89,4 +89,4 @@ def _event(status: int) -> str | None:
         return None if challenged else _DENIED
     writes = request.method not in READS or g.get("mounted")
     written = writes and status < HTTPStatus.BAD_REQUEST
-    return "write" if written and request.blueprint in ("v1", "v2", "api", "login") else None
+    return "write" if written and request.blueprint in ("v1", "v2", "api", "login", "ui") else None

@@ -131,9 +131,8 @@ def searchable() -> Reach:
 
 def claimed_account() -> str:
     """Return the account that the request names, verified or not; empty if it names none."""
-    if "grant" in g:
-        return str(g.grant.identity.account)
-    return str(g.get("claimed_account", ""))
+    proved = g.grant.identity.account if "grant" in g else ""
+    return str(proved or g.get("claimed_account", ""))
 
 
 def _authenticate() -> Grant:

@@ -15,7 +15,8 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 import jwt
 from flask.testing import FlaskClient
 
-from dualreg.web.login import page
+from dualreg.web.browser import SESSION
+from dualreg.web.login.page import ATTEMPT
 from tests.auth import test_forged_tokens as forged
 from tests.auth.conftest import Guarded
 from tests.migrate.fronts import _body, _serving, status
@@ -189,7 +190,7 @@ class Browser:
     @property
     def cookies(self) -> Mapping[str, Any]:
         """What it keeps."""
-        names = (page.SESSION, page.ATTEMPT)
+        names = (SESSION, ATTEMPT)
         return {name: found for name in names if (found := self.client.get_cookie(name))}
 
 

@@ -62,6 +62,8 @@ LINES = [
     "retention explain other/app", "retention add *:x* --newest 5000", "retention remove team/*",
     "retention remove team/*", "retention remove team/*:pr-*", "retention add x:",
     "repository list", "repository list --json", "repository list team/* --limit 1", "repository list a?",
+    "repository tree", "repository tree team/ --json", "repository tree team/ --limit 1",
+    "repository tree team", "repository tree none/", "tag recent --limit 4", "tag recent --json --limit 3",
     "repository show team/app", "repository show team/app --json", "repository show team/none",
     "repository delete team/web --dry-run", "repository delete team/web", "repository delete team/web",
     "repository restore team/web --dry-run", "repository restore team/web", "repository restore team/none",

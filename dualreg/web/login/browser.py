@@ -4,21 +4,20 @@ from flask import Blueprint, Response, request
 
 from dualreg.auth.external_logins import LIFETIME
 from dualreg.web.address import own_path, own_url
-from dualreg.web.context import audit, self_service
-from dualreg.web.forwarded import client_address
-from dualreg.web.login.page import (
-    ATTEMPT,
-    SESSION,
+from dualreg.web.browser import (
+    begin_session,
     cookie,
     drop_cookie,
+    end_session,
     form_token,
-    page,
     redirect,
-    require_form,
     require_secure,
     session,
     set_cookie,
 )
+from dualreg.web.context import audit, self_service, settings
+from dualreg.web.forwarded import client_address
+from dualreg.web.login.page import ATTEMPT, page, require_form
 from dualreg.web.login.services import logins, record_login
 
 
@@ -65,18 +64,17 @@ def get_callback(issuer: str) -> Response:
         address=client_address(),
     )
     record_login(account, issuer)
-    response = page("welcome.html")
+    response = page("welcome.html", next="/login" if settings().ui == "off" else "/ui/")
     drop_cookie(response, ATTEMPT)
-    set_cookie(response, SESSION, secret, lifetime, same_site="Strict")
+    begin_session(response, secret, lifetime)
     return response
 
 
 def post_end() -> Response:
     """End the session."""
     require_form()
-    logins().logins.end_session(cookie(SESSION))
     response = redirect(f"{own_path()}/login")
-    drop_cookie(response, SESSION)
+    end_session(response)
     return response
 
 

@@ -14,10 +14,10 @@ from dualreg.auth.access import Identity
 from dualreg.auth.login_issuer import Pending
 from dualreg.errors import RegistryError, RequestInvalid
 from dualreg.networks import network_of
+from dualreg.web.browser import form, require_secure
 from dualreg.web.context import audit, self_service
 from dualreg.web.forwarded import client_address
 from dualreg.web.login.keys import lifetime_of
-from dualreg.web.login.page import form, require_secure
 from dualreg.web.login.services import devices, logins, record_login
 from dualreg.web.responses import json_response, retry_header
 from dualreg.web.v2.errors import V2_ERRORS

@@ -7,8 +7,9 @@ from flask import Blueprint, Response, g
 from dualreg.errors import RequestInvalid
 from dualreg.settings import parse_duration
 from dualreg.web.address import own_path
+from dualreg.web.browser import form, redirect
 from dualreg.web.context import self_service
-from dualreg.web.login.page import form, page, redirect, require_form
+from dualreg.web.login.page import page, require_form
 
 
 def register(blueprint: Blueprint) -> None:

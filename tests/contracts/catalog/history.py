@@ -10,6 +10,7 @@ from dualreg.catalog.moves import HistoryPlace, HistoryRow, WantedMoves
 from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
 from dualreg.image.names import Tag
+from dualreg.patterns import Reach
 from tests.conftest import Clock
 from tests.contracts.catalog.rows import MANIFEST, NAME, OTHER, artifact, push, record
 
@@ -153,3 +154,22 @@ class HistoryContract:
                 assert all(old != new for old, new in chain)
                 row = tx.manifests.find(NAME, tag)
                 assert chain[-1][1] == (row and row.digest)
+
+    def test_recent_moves(self, catalog: Catalog) -> None:
+        """Of the last ones, those of repositories in reach, newest first."""
+        with catalog.begin() as tx:
+            for number in range(6):
+                push(tx, NAME if number % 2 else OTHER, f"t{number}")
+        own = Reach(((NAME,),))
+        with catalog.read() as tx:
+            for reach, limit, scanned, expected in (
+                (Reach(), 10, 10, "543210"),
+                (Reach(), 2, 10, "54"),
+                (Reach(), 10, 3, "543"),
+                (own, 10, 10, "531"),
+                (own, 10, 2, "5"),
+                (own, 1, 10, "5"),
+                (Reach(((),)), 10, 10, ""),
+            ):
+                rows = tx.history.recent(reach, limit, scanned)
+                assert "".join(row.tag[1:] for row in rows) == expected

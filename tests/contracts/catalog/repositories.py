@@ -1,5 +1,8 @@
 """Repositories: found, listed, searched, removed."""
 
+import random
+from itertools import product
+
 import pytest
 
 from dualreg.catalog.database import Catalog
@@ -168,3 +171,25 @@ class RepositoriesContract:
                 assert walked == sorted(expected)
                 found = tx.repositories.search("", offset=0, limit=99, reach=reach)
                 assert found == (len(expected), tuple(sorted(expected)))
+
+    def test_levels_of_names(self, catalog: Catalog) -> None:
+        """Page by page, as sorting all names and cutting them says; only names in reach count."""
+        chance = random.Random(7)  # noqa: S311 -- a repeatable choice
+        words = ["a", "a-b", "a.x", "a_b", "b", "b0", "c"]
+        names = {"/".join(chance.choices(words, k=chance.randint(1, 4))) for _ in range(150)}
+        with catalog.begin() as tx:
+            for name in names:
+                tx.repositories.ensure(RepositoryName(name))
+        reaches = [Reach(), Reach((("a/*", "b0", "c*"),)), Reach((("*/b",), ("a*",))), Reach(((),))]
+        spaces = ["", *(f"{name.rpartition('/')[0]}/" for name in names if "/" in name), "none/"]
+        with catalog.read() as tx:
+            for reach, under, size in product(reaches, sorted({*spaces}), (1, 3, 200)):
+                below = [
+                    name[len(under) :] for name in names if name.startswith(under) and reach.covers(name)
+                ]
+                heads = {name.partition("/")[0] + name.partition("/")[1] for name in below}
+                expected, found, after = sorted(under + head for head in heads), list[str](), ""
+                while page := tx.usage.level(under, after, reach, size):
+                    found, after = [*found, *page], page[-1]
+                    assert len(page) <= size
+                assert found == expected, (reach, under, size)

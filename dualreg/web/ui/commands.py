@@ -1,0 +1,61 @@
+"""Commands: what people type to pull and push here, with docker, podman, skopeo and a docker before 1.6."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dualreg.image.digest import Digest
+from dualreg.web.address import own_url, shown_host
+
+
+class Command(NamedTuple):
+    """Lines for a terminal, and the program that they are for."""
+
+    program: str
+    text: str
+
+
+def pulls(repository: str, tag: str, digest: Digest) -> Sequence[Command]:
+    """Return how an image is pulled, by tag and by digest."""
+    host = shown_host()
+    insecure = "" if own_url().startswith("https:") else " --tls-verify=false"
+    source = " --src-tls-verify=false" if insecure else ""
+    named, exact = f"{host}/{repository}:{tag}", f"{host}/{repository}@{digest}"
+    return (
+        Command("docker", f"docker pull {named}"),
+        Command("docker, exactly this image", f"docker pull {exact}"),
+        Command("podman", f"podman pull{insecure} {named}"),
+        Command("skopeo", f"skopeo copy{source} docker://{exact} oci:{repository.rpartition('/')[2]}:{tag}"),
+        Command("docker before 1.6, over V1", f"docker pull {named}"),
+    )
+
+
+def first_pushes(account: str) -> Sequence[Command]:
+    """Return how the first image is pushed to this host.
+
+    Args:
+        account: Who logs in; empty: nobody.
+    """
+    host = shown_host()
+    insecure = not own_url().startswith("https:")
+    flag, target = (" --tls-verify=false", " --dest-tls-verify=false") if insecure else ("", "")
+    image, user = f"{host}/{account or 'team'}/hello:v1", f" -u {account}" if account else ""
+    old = f"docker login{user} -e you@example.com {host}\n" if account else ""
+    return (
+        Command("docker", _lines("docker", "", user, host, image)),
+        Command("podman", _lines("podman", flag, user, host, image)),
+        Command(
+            "skopeo",
+            (f"skopeo login{flag}{user} {host}\n" if account else "")
+            + f"skopeo copy{target} docker://docker.io/library/hello-world:latest docker://{image}",
+        ),
+        Command("docker before 1.6, over V1", f"{old}docker tag hello-world {image}\ndocker push {image}"),
+    )
+
+
+def _lines(program: str, flag: str, user: str, host: str, image: str) -> str:
+    """Return the lines by which docker, or what has its commands, pushes an image."""
+    login = f"{program} login{flag}{user} {host}\n" if user else ""
+    return (
+        f"{login}{program} pull docker.io/library/hello-world\n"
+        f"{program} tag docker.io/library/hello-world {image}\n{program} push{flag} {image}"
+    )

@@ -1,0 +1,93 @@
+"""Images: what a tag or digest names, how it was built, what is attached to it, and how it is pulled."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flask import Blueprint, Response, request
+
+from dualreg.image.names import RepositoryName
+from dualreg.operations.tags import SizedTag
+from dualreg.registry.inspection import Inspected
+from dualreg.web.administration import administration
+from dualreg.web.ui.commands import pulls
+from dualreg.web.ui.page import Crumb, page, url
+from dualreg.web.ui.repositories import crumbs_of
+
+_DEFAULT_PLATFORM = "linux/amd64"
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformLine:
+    """A platform of an index.
+
+    Attributes:
+        size: None: the image is not in the repository.
+        attestations: How many the index has of it.
+        current: Whether it is the one that the page shows.
+    """
+
+    platform: str
+    href: str
+    digest: str
+    size: int | None
+    attestations: int
+    current: bool
+
+
+def register(blueprint: Blueprint) -> None:
+    """Add the routes."""
+    blueprint.get("/image")(get_image)
+
+
+def get_image() -> Response:
+    """Return what a tag or digest names."""
+    name = RepositoryName.parse(request.args.get("repository", ""))
+    reference = request.args.get("reference", "latest")
+    platform = request.args.get("platform", _DEFAULT_PLATFORM)
+    operations = administration()
+    found = operations.images.show(name, reference, platform=platform)
+    return page(
+        "image",
+        f"{name}{'@' if ':' in reference else ':'}{reference}",
+        [*crumbs_of(name), Crumb(reference)],
+        repository=name,
+        reference=reference,
+        found=found,
+        tag=_tag(name, reference, found),
+        platforms=_platforms(found, reference),
+        commands=pulls(name, reference, found.digest),
+        labels=_labels(found),
+        tags=[(tag, url("get_image", repository=name, reference=tag)) for tag in found.tags],
+    )
+
+
+def _tag(repository: RepositoryName, reference: str, found: Inspected) -> SizedTag | None:
+    """Return when the tag was pushed and pulled, and what it needs; None: it is a digest."""
+    if reference not in found.tags:
+        return None
+    rows = administration().tags.list(repository, prefix=reference, n=1).rows
+    return next((row for row in rows if row.name == reference), None)
+
+
+def _labels(found: Inspected) -> Sequence[tuple[str, str]]:
+    """Return annotations of the manifest, and labels of the image, by name."""
+    about = found.image.description if found.image else None
+    return sorted({**(about.labels if about else {}), **found.annotations}.items())
+
+
+def _platforms(found: Inspected, reference: str) -> Sequence[PlatformLine]:
+    """Return the platforms of an index, each with the number of its attestations."""
+    attested = Counter(each.about for each in found.entries if each.about)
+    return [
+        PlatformLine(
+            each.platform or "unknown",
+            url("get_image", repository=found.repository, reference=reference, platform=each.platform),
+            str(each.digest),
+            each.size,
+            attested[each.digest],
+            found.image is not None and each.digest == found.image.digest,
+        )
+        for each in found.entries
+        if not each.about
+    ]

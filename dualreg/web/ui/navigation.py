@@ -1,0 +1,72 @@
+"""Navigation: which pages all pages link to, and for whom."""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from flask import current_app, request, url_for
+
+from dualreg.web.address import own_path
+from dualreg.web.administration import administers
+from dualreg.web.browser import session
+
+
+class For(Enum):
+    """Who is shown a link."""
+
+    EVERYBODY = "everybody"
+    ACCOUNT = "who has logged in"
+    ADMINISTRATOR = "administrators"
+
+
+class Entry(NamedTuple):
+    """A page that all pages link to: its view, and that of pages below it.
+
+    Attributes:
+        group: The module that has the pages for which the link is shown as the current one.
+    """
+
+    title: str
+    view: str
+    group: str
+    shown: For = For.EVERYBODY
+
+
+class Link(NamedTuple):
+    """A link to a page; *current*: it is the page that is shown, or one below it."""
+
+    title: str
+    href: str
+    current: bool
+
+
+#: All of them, in order. A page is added here, and in ``ui/__init__.py``.
+ENTRIES = (
+    Entry("Home", "get_home", "home"),
+    Entry("Repositories", "get_repositories", "repositories"),
+)
+#: The group of pages that are below those of another one.
+_BELOW = {"images": "repositories", "tags": "repositories"}
+
+
+def links() -> Sequence[Link]:
+    """Return the links for who asks."""
+    group = _current_group()
+    return [
+        Link(each.title, own_path() + url_for(f"ui.{each.view}"), each.group == group)
+        for each in ENTRIES
+        if _sees(each.shown)
+    ]
+
+
+def _sees(shown: For) -> bool:
+    if shown is For.ADMINISTRATOR:
+        return administers()
+    return shown is For.EVERYBODY or session() is not None
+
+
+def _current_group() -> str:
+    """Return the module that has the view of the request."""
+    view = current_app.view_functions.get(request.endpoint or "")
+    module = str(getattr(view, "__module__", "")).rpartition(".")[2]
+    return _BELOW.get(module, module)

@@ -1,0 +1,49 @@
+/* What pages do with scripts besides htmx: copy commands, move by keys, say local times. They work without. */
+"use strict";
+(() => {
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const said = document.getElementById("said"), help = document.getElementById("help");
+  const usesKeys = document.querySelector("[data-keys]");
+
+  const copy = async (button) => {
+    await navigator.clipboard.writeText(button.parentElement.querySelector("code").textContent);
+    said.textContent = "Copied";
+    button.classList.add("done");
+    setTimeout(() => { button.classList.remove("done"); said.textContent = ""; }, 2000);
+  };
+
+  const improve = (root) => {
+    all("[data-copy]", root).forEach((button) => { button.hidden = !navigator.clipboard; });
+    all("time", root).forEach((time) => { time.title = new Date(time.dateTime).toLocaleString(); });
+  };
+
+  const rows = () => all("table[data-rows] tbody tr").map((row) => row.querySelector("a, input")).filter(Boolean);
+  const move = (by) => {
+    const found = rows(), row = document.activeElement.closest("tr");
+    const at = found.findIndex((each) => each.closest("tr") === row);
+    (found[at < 0 ? (by > 0 ? 0 : found.length - 1) : at + by] || document.activeElement).focus();
+  };
+  const keys = {
+    "/": () => document.querySelector("input[type=search]")?.focus(),
+    j: () => move(1),
+    k: () => move(-1),
+    x: () => document.activeElement.closest("tr")?.querySelector("input[type=checkbox]")?.click(),
+    c: () => document.querySelector("[data-copy]:not([hidden])")?.click(),
+    "?": () => help.showModal(),
+  };
+
+  usesKeys.checked = localStorage.getItem("keys") !== "off";
+  usesKeys.addEventListener("change", () => localStorage.setItem("keys", usesKeys.checked ? "on" : "off"));
+  all("[data-help]").forEach((button) => { button.hidden = false; button.addEventListener("click", keys["?"]); });
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (button) copy(button);
+  });
+  document.addEventListener("keydown", (event) => {
+    const types = event.target.matches("input, textarea, select");
+    if (types || event.ctrlKey || event.altKey || event.metaKey || !usesKeys.checked || help.open) return;
+    if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
+  });
+  document.addEventListener("htmx:load", (event) => improve(event.target));
+  improve(document);
+})();

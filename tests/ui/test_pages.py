@@ -1,0 +1,285 @@
+"""Every page, for everybody: what it shows, what it hides, and what all pages have in common."""
+
+import re
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from dualreg.image import media_types
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.web.ui.navigation import ENTRIES
+from tests import builders
+from tests.auth.conftest import Guarded
+from tests.properties.registries import push_v2
+from tests.ui.conftest import APP, IMAGES, SECRET, WEB, Browser
+
+#: Accounts; the first one is nobody.
+PEOPLE = ("", "reader", "writer", "root")
+#: Pages, the people that they exist for, and what those read there.
+PAGES: dict[str, tuple[tuple[str, ...], str]] = {
+    "/ui/": (PEOPLE, "Push an image"),
+    "/ui/login": (PEOPLE, "API keys are for clients"),
+    "/ui/repositories": (PEOPLE, "Find a repository"),
+    "/ui/repositories?own=1": (PEOPLE, "My repositories"),
+    "/ui/repositories?under=team/": (PEOPLE, "team"),
+    "/ui/repositories?search=app": (PEOPLE, "Names that contain app"),
+    f"/ui/repository?repository={APP}": (("reader", "writer", "root"), "Same image"),
+    f"/ui/repository?repository={SECRET}": (("root",), "Same image"),
+    "/ui/repository?repository=team/none": ((), ""),
+    f"/ui/image?repository={APP}&reference=latest": (("reader", "writer", "root"), "docker pull"),
+    f"/ui/image?repository={APP}&reference={IMAGES[0].digest}": (("reader", "writer", "root"), "podman"),
+    f"/ui/image?repository={WEB}&reference=old": (("reader", "writer", "root"), "docker before 1.6"),
+    f"/ui/image?repository={SECRET}&reference=v1": (("root",), "skopeo"),
+    f"/ui/image?repository={APP}&reference=none": ((), ""),
+    "/ui/nothing/of/that/name": ((), ""),
+}
+
+
+class Parsed(HTMLParser):
+    """The elements of a page: their names and attributes."""
+
+    def __init__(self, text: str) -> None:
+        """Read *text*."""
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        """Return the attributes of all elements of a name."""
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+@pytest.mark.parametrize("account", PEOPLE)
+def test_who_sees_what(own: Guarded, account: str) -> None:
+    """What one may not pull looks as if it did not exist; no page of anybody names it."""
+    browser = Browser.of(own, account)
+    absent = browser.get("/ui/repository", repository="secret/none")
+    for path, (people, text) in PAGES.items():
+        answer = browser.get(path)
+        assert answer.status_code == (200 if account in people else 404), (path, answer.text)
+        assert account not in people or text in answer.text
+        if account != "root":
+            assert "secret" not in answer.text
+        if account not in people:
+            assert answer.text.replace(CURRENT, "") == absent.text.replace(CURRENT, "")
+
+
+def _labels(parsed: Parsed) -> set[str | None]:
+    return {each["for"] for each in parsed.all("label") if "for" in each}
+
+
+def test_what_all_pages_have(own: Guarded) -> None:
+    """Landmarks, one heading, a skip link, labels, captions; no script or style inside, nothing foreign."""
+    browser = Browser.of(own, "root")
+    for path, (people, _) in PAGES.items():
+        answer = browser.get(path)
+        parsed = Parsed(answer.text)
+        assert answer.headers["Cache-Control"] == "no-store"
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'self'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "same-origin"
+        assert parsed.all("html") == [{"lang": "en"}]
+        assert [len(parsed.all(tag)) for tag in ("main", "header", "footer", "h1", "title")] == [1] * 5
+        assert {"class": "skip", "href": "#content"} in parsed.all("a")
+        assert parsed.all("style") == []
+        assert all(each.get("src") for each in parsed.all("script"))
+        assert not [
+            each for _, each in parsed.found if {name for name in each if name.startswith(("on", "style"))}
+        ]
+        assert len(parsed.all("caption")) == len(parsed.all("table"))
+        assert all(each.get("scope") for each in parsed.all("th"))
+        texts = [each for each in parsed.all("input") if each.get("type") not in ("hidden", "checkbox")]
+        assert {each["id"] for each in texts} <= _labels(parsed)
+        ids = [each["id"] for _, each in parsed.found if "id" in each]
+        assert len(ids) == len(set(ids))
+        links = [
+            each.get(name) or ""
+            for _, each in parsed.found
+            for name in ("href", "src", "action")
+            if name in each
+        ]
+        assert [link for link in links if not link.startswith(("/ui/", "#"))] == [], path
+        for form in (each for each in parsed.all("form") if each.get("method") == "post"):
+            assert form["action"]
+        assert people is not None
+
+
+def test_links_lead_somewhere(own: Guarded) -> None:
+    """Each link of each page is a page that the account may see."""
+    for account in PEOPLE:
+        browser, seen, waiting = Browser.of(own, account), set[str](), ["/ui/"]
+        while waiting:
+            path = waiting.pop()
+            if path in seen:
+                continue
+            seen.add(path)
+            answer = browser.get(path)
+            assert answer.status_code == 200, (account, path)
+            links = [each.get("href") or "" for each in Parsed(answer.text).all("a")]
+            waiting += [link for link in links if link.startswith("/ui")]
+        assert {"/ui/repositories"} <= seen
+        assert any("reference=latest" in path for path in seen) == bool(account)
+
+
+def test_the_current_page(own: Guarded) -> None:
+    """Navigation says where one is, below a page too; every entry is a page."""
+    browser = Browser.of(own, "root")
+    for path, title in (
+        ("/ui/", "Home"),
+        ("/ui/repositories", "Repositories"),
+        (f"/ui/image?repository={APP}&reference=v1", "Repositories"),
+    ):
+        nav = browser.get(path).text.partition('aria-label="Pages"')[2].partition("</nav>")[0]
+        assert re.findall(r'aria-current="page">(\w+)<', nav) == [title]
+    assert len({each.view for each in ENTRIES}) == len(ENTRIES)
+
+
+def _rows(text: str) -> list[str]:
+    return re.findall(r'<th scope="row"><a href="[^"]*">([^<]*)</a>', text)
+
+
+def _walk(browser: Browser, path: str) -> Iterator[str]:
+    """Yield the names in the rows of a list, on all its pages."""
+    while path:
+        text = browser.get(path).text
+        yield from _rows(text)
+        found = re.search(r'rel="next" href="([^"]*)"', text)
+        path = found[1].replace("&amp;", "&") if found else ""
+
+
+def test_the_tree_of_repositories(guarded: Guarded) -> None:
+    """Names of one level, also where a repository is named like a namespace, over any number of pages."""
+    names = ["a", "a-b", "a/b", "a/b/c", "a.x/y", "z"] + [f"many/r{number:03}" for number in range(60)]
+    for name in names:
+        push_v2(guarded.registry, RepositoryName(name), Tag("v1"), IMAGES[0])
+    guarded.account("root", ("*", "admin,manage"))
+    guarded.account("some", ("a/b/*", "pull"), ("many/r00*", "pull"))
+    browser = Browser.of(guarded, "root")
+    assert [*_walk(browser, "/ui/repositories")] == ["a", "a-b", "a.x/", "a/", "many/", "z"]
+    assert [*_walk(browser, "/ui/repositories?under=a/")] == ["b", "b/"]
+    assert [*_walk(browser, "/ui/repositories?under=a/b/")] == ["c"]
+    assert [*_walk(browser, "/ui/repositories?under=many/")] == [f"r{number:03}" for number in range(60)]
+    assert [*_walk(browser, "/ui/repositories?search=R00")] == [f"many/r{number:03}" for number in range(10)]
+    some = Browser.of(guarded, "some")
+    assert [*_walk(some, "/ui/repositories")] == ["a/", "many/"]
+    assert [*_walk(some, "/ui/repositories?under=a/")] == ["b/"]
+    assert len([*_walk(some, "/ui/repositories?search=r")]) == 10
+    assert [*_walk(some, "/ui/repositories?own=1")] == []
+    assert browser.get("/ui/repositories?under=a").status_code == 400
+
+
+def test_a_repository_with_many_tags(guarded: Guarded) -> None:
+    """All of them, on several pages; those that point at the same manifest name each other."""
+    guarded.account("root", ("*", "admin,manage"))
+    for number in range(55):
+        push_v2(guarded.registry, APP, Tag(f"t{number}"), IMAGES[number % 2])
+    browser = Browser.of(guarded, "root")
+    assert sorted(_walk(browser, f"/ui/repository?repository={APP}")) == sorted(f"t{n}" for n in range(55))
+    assert "t54, t52" in browser.get(f"/ui/repository?repository={APP}").text
+
+
+def test_an_index(own: Guarded) -> None:
+    """Its platforms are links, of which the one that is shown is the current one."""
+    index = builders.index(*IMAGES[:2])
+    for image in IMAGES[:2]:
+        push_v2(own.registry, APP, Tag("part"), image)
+    own.registry.manifests.put(APP, Tag("both"), media_types.OCI_INDEX, index)
+    browser = Browser.of(own, "reader")
+    for platform in ("linux/amd64", "linux/arm64"):
+        text = browser.get("/ui/image", repository=APP, reference="both", platform=platform).text
+        assert re.findall(r'aria-current="page">(linux/\w+)<', text) == [platform]
+
+
+CURRENT = ' aria-current="page"'
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}"
+
+
+def test_hostile_texts(own: Guarded) -> None:
+    """What clients write into images is shown as the text that it is, on every page."""
+    image = builders.image(
+        builders.layer({"a": b"hostile"}),
+        author=HOSTILE,
+        config={"Labels": {HOSTILE: HOSTILE}, "Cmd": [HOSTILE], "Env": [f"A={HOSTILE}"], "User": HOSTILE},
+        history=[{"created_by": HOSTILE, "created": HOSTILE}],
+    )
+    push_v2(own.registry, APP, Tag("hostile"), image)
+    browser = Browser.of(own, "root")
+    paths = [*PAGES, f"/ui/image?repository={APP}&reference=hostile"]
+    paths += [
+        f"{path}?{urlencode({name: HOSTILE})}"
+        for path in ("/ui/repositories", "/ui/repository", "/ui/image", "/ui/login")
+        for name in ("search", "under", "after", "repository", "reference", "platform", "own")
+    ]
+    shown = 0
+    for path in paths:
+        text = browser.get(path).text
+        assert "alert(1)</script>" not in text
+        assert Parsed(text).all("img") == [], path
+        shown += "&lt;script&gt;alert(1)" in text
+    assert shown >= 3
+
+
+@pytest.mark.parametrize("auth", ["none", "token"])
+def test_registries_without_accounts(guard: Callable[..., Guarded], auth: str, tmp_path: Any) -> None:
+    """Everybody sees what anybody may pull, nobody can log in, and no form changes anything."""
+    keys = tmp_path / "keys.pem"
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    keys.write_bytes(
+        public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    token = {"token_realm": "https://login.example/token", "token_issuer": "x", "token_keys": str(keys)}
+    own = guard(auth=auth, **(token if auth == "token" else {}))
+    push_v2(own.registry, APP, Tag("v1"), IMAGES[0])
+    browser = Browser.of(own)
+    home = browser.get("/ui/")
+    assert home.status_code == 200
+    assert "Log in" not in home.text
+    assert browser.get("/ui/repository", repository=APP).status_code == (200 if auth == "none" else 404)
+    assert browser.log_in("root").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("accept", "ui", "leads"),
+    [
+        ("text/html,application/xhtml+xml,*/*;q=0.8", "on", True),
+        ("text/html", "readonly", True),
+        ("text/html", "off", False),
+        ("*/*", "on", False),
+        ("application/json", "on", False),
+        ("", "on", False),
+    ],
+)
+def test_only_browsers_are_led_here(guard: Callable[..., Guarded], accept: str, ui: str, leads: bool) -> None:  # noqa: FBT001 -- a column
+    """Registry clients get what they always got; so does everybody without the pages."""
+    own = guard(ui=ui)
+    answer = own.client.get("/", headers={"Accept": accept} if accept else {})
+    assert (answer.status_code == 303) == leads
+    assert (answer.headers.get("Location") == "/ui/") == leads
+    assert ("container registry" in answer.text) != leads
+    assert own.client.get("/ui/").status_code == (404 if ui == "off" else 200)
+    assert own.client.get("/v2/").status_code == 401
+
+
+def test_behind_a_path(guard: Callable[..., Guarded]) -> None:
+    """With a public_url that has a path, all links begin with it."""
+    own = guard(public_url="https://registry.example/sub")
+    text = own.client.get("/ui/").text
+    found = [
+        value
+        for _, each in Parsed(text).found
+        for name in ("href", "src", "action")
+        if (value := each.get(name))
+    ]
+    assert {link.startswith(("/sub/ui/", "#")) for link in found} == {True}
+    assert "docker push registry.example/" in text
