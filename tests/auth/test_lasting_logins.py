@@ -8,6 +8,7 @@ import pytest
 
 from dualreg.auth.logins import Logins
 from dualreg.auth.secrets import SecretKind
+from dualreg.auth.sessions import Sessions
 from dualreg.operations.operation import PREFIX
 from tests.auth.conftest import PASSWORD, Guarded, basic, bearer
 from tests.conftest import Clock
@@ -48,7 +49,7 @@ class Person:
         form = {"grant_type": "refresh_token", "service": "dualreg", "client_id": "x"}
         answer = self.own.client.post("/token", data=form | {"refresh_token": self.refresh})
         found |= {"refresh"} if answer.status_code == 200 else set()
-        return found | ({"session"} if self.logins.by_session(self.session) else set())
+        return found | ({"session"} if Sessions(self.logins).find(self.session) else set())
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def log_in(guarded: Guarded, clock: Clock) -> Callable[[str], Person]:
         logins = guarded.authority.logins
         assert logins
         clock.advance(timedelta(seconds=1))
-        session = logins.make_session(name, timedelta(hours=8))
+        session = Sessions(logins).begin(name, timedelta(hours=8))
         person = Person(
             guarded, name, key, refresh, session, guarded.token("repository:team/a:pull", headers=headers)
         )
