@@ -25,6 +25,7 @@ from dualreg.migrate.transfer import is_output_error
 from dualreg.registry import Registry
 from dualreg.registry.accept import Accept
 from dualreg.remote.endpoint import RemoteError
+from dualreg.storage.names import V1Name
 
 _PAGE = 1000
 
@@ -170,8 +171,18 @@ class Export:
             row.digest,
             found.contents.subject,
             self.registry.negotiation.signed(repository, row),
+            tuple(self._v1_images(repository, row)) if self.target.takes_v1 else (),
         )
         return self.target.manifest(outgoing, tags)
+
+    def _v1_images(self, repository: RepositoryName, row: ManifestRow) -> Iterator[tuple[V1Name, bytes]]:
+        """Export the layers of the V1 images that a manifest was made of; yield the images, base first."""
+        for each in self.registry.bridge.pushed_images(repository, row):
+            if each.layer:  # which may be another form of that in the manifest
+                self._blob(repository, each.layer, media_types.OCTET_STREAM)
+                facts = each.parent, each.diff_id, each.checksum, each.tarsum, each.tarsum_verified
+                name = V1Name(each.id, each.json, each.layer, *facts)
+                yield name, self.registry.v1_images.json(each)
 
     def _blob(self, repository: RepositoryName, digest: Digest, media_type: str) -> int:
         if self.stop.is_set():

@@ -1,6 +1,7 @@
 """Names in a folder of volumes: an OCI layout whose blobs are in tar archives of a limited size.
 
     oci-layout, index.json     as in any layout
+    v1-images.json             the V1 images that manifests were made of, if there are any
     inventory                  which blobs there are, and in which volumes
     volume-0001.tar, …         blobs/ALGORITHM/HEX, and blobs/ALGORITHM/HEX.part-0001, … of a larger one
 

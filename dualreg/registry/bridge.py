@@ -238,6 +238,12 @@ class Bridge:
             row = tx.repositories.find(repository)
             return tx.views.manifest_of(row.id, image) if row else None
 
+    def pushed_images(self, repository: RepositoryName, row: ManifestRow) -> tuple[V1ImageRow, ...]:
+        """Return the V1 images, base first, that a manifest is seen as; none if no client pushed any."""
+        image = self.view_of(row)
+        ancestry = self.v1_images.peek_ancestry(repository, image) if image else ()
+        return ancestry[::-1] if any(each.checksum for each in ancestry) else ()
+
     def pushed_chain(self, repository: RepositoryName, row: ManifestRow) -> tuple[Link, ...] | None:
         """Return the V1 chain, base first, that the manifest was made from; None unless clients pushed it."""
         with self.state.catalog.read() as tx:

@@ -100,6 +100,7 @@ class SourceImage:
         checksums: Those that the source states, of any algorithm; may be empty.
         recorded: What another dualreg has recorded of it, and is taken over if the bytes agree; None: it is
             found out.
+        left_out: Whether the source lacks its layer, since this registry has it.
     """
 
     id: ImageId
@@ -109,6 +110,7 @@ class SourceImage:
     marked: bool = False
     checksums: tuple[str, ...] = ()
     recorded: V1Name | None = None
+    left_out: bool = False
 
     @property
     def size(self) -> int:

@@ -39,6 +39,9 @@ class LayoutFiles(Protocol):
             Broken: it is missing.
         """
 
+    def lacks(self, digest: Digest) -> bool:
+        """Return whether a blob was left out, since the registry that the layout is for has it."""
+
 
 @dataclass(frozen=True, slots=True)
 class FolderFiles:
@@ -57,6 +60,10 @@ class FolderFiles:
 
     def _path(self, digest: Digest) -> Path:
         return self.root / "blobs" / digest.algorithm / digest.hex
+
+    def lacks(self, digest: Digest) -> bool:
+        del digest
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +116,10 @@ class VolumeFiles:
         if held is None:
             raise Broken(FindingKind.MISSING_BLOB, where, "no such blob")
         return SourceBytes(held.size, lambda: self._open(digest, held))
+
+    def lacks(self, digest: Digest) -> bool:
+        held = self.inventory.blobs.get(digest)
+        return held is not None and not held.volumes
 
     def _open(self, digest: Digest, held: Held) -> BinaryIO:
         """Open a blob.

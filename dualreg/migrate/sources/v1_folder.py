@@ -33,7 +33,7 @@ class TreeImage(SourceImage):
         likeness = likeness_of(image.json, image.id, image.parent)
         kept = {"id": image.id, "parent": image.parent, "marked": marked, "_stated": stated,
                 "_images": images, "_size": layer.st_size, "_changed": layer.st_mtime_ns,
-                "_likeness": likeness, "recorded": None}  # fmt: skip
+                "_likeness": likeness, "recorded": None, "left_out": False}  # fmt: skip
         for name, value in kept.items():
             object.__setattr__(self, name, value)
 

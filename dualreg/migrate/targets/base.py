@@ -10,6 +10,7 @@ from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.sources.base import SourceBytes
+from dualreg.storage.names import V1Name
 
 
 class TargetInvalid(Exception):
@@ -24,6 +25,8 @@ class Outgoing:
         payload: The bytes that *digest* is computed from.
         subject: The manifest that it is about, if any.
         signed: Of schema 1, the document with its signatures.
+        v1_images: Those that V1 clients pushed and see it as, base first, with their JSONs; their layers were
+            written before. Only for targets that take them.
     """
 
     repository: RepositoryName
@@ -32,6 +35,7 @@ class Outgoing:
     digest: Digest
     subject: Descriptor | None = None
     signed: bytes | None = None
+    v1_images: tuple[tuple[V1Name, bytes], ...] = ()
 
 
 class Target(Protocol):
@@ -39,11 +43,13 @@ class Target(Protocol):
 
     Attributes:
         takes_schema1: Whether it accepts schema 1; otherwise such manifests are converted to schema 2.
+        takes_v1: Whether V1 images go with the manifests that they were made into.
         renames: Whether manifests may get other digests, so that their subjects must be exported with them.
         one_by_one: Whether tags must be exported one at a time.
     """
 
     takes_schema1: bool
+    takes_v1: bool
     renames: bool
     one_by_one: bool
 

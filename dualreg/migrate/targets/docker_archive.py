@@ -55,6 +55,7 @@ class DockerArchiveTarget:
     """
 
     takes_schema1 = False
+    takes_v1 = False
     served = None
     renames = False
     one_by_one = True

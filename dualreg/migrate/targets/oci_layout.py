@@ -24,6 +24,7 @@ class OciLayoutTarget:
     """A Target; existing images stay, except for tags that move: see ``LayoutIndex``."""
 
     takes_schema1 = False
+    takes_v1 = False
     served = None
     renames = True
     one_by_one = False

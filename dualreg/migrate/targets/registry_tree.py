@@ -23,6 +23,7 @@ class RegistryTreeTarget:
     """A Target."""
 
     takes_schema1 = True
+    takes_v1 = False
     served = media_types.IMAGES | media_types.INDEXES
     renames = False
     one_by_one = False

@@ -23,6 +23,7 @@ class RemoteTarget:
     """A Target, for any number of threads."""
 
     takes_schema1 = False
+    takes_v1 = False
     served = None
     renames = False
     one_by_one = False

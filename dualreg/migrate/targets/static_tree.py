@@ -34,6 +34,7 @@ class StaticTreeTarget:
     """A Target; a blob of several repositories is one file with several hard links."""
 
     takes_schema1 = False
+    takes_v1 = False
     served = None
     renames = False
     one_by_one = False

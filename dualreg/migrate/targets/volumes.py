@@ -16,9 +16,10 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.inventory import Held, Inventory, read_inventory
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, TargetInvalid, check_folder
-from dualreg.migrate.targets.files import write
+from dualreg.migrate.targets.files import write, write_if_changed
 from dualreg.migrate.targets.layout_index import LayoutIndex
 from dualreg.migrate.targets.volume_writer import VolumeWriter
+from dualreg.migrate.v1_carried import V1_IMAGES, CarriedImages
 from dualreg.migrate.volume_names import INVENTORY, volume_name, volume_numbers
 from dualreg.ownership import make_folders
 
@@ -27,6 +28,7 @@ class VolumesTarget:
     """A Target; existing volumes stay as they are, and nothing is written before the first blob."""
 
     takes_schema1 = False
+    takes_v1 = True
     served = None
     renames = False
     one_by_one = True
@@ -58,11 +60,18 @@ class VolumesTarget:
     def manifest(self, manifest: Outgoing, tags: Sequence[Tag]) -> bool:
         described = Descriptor(manifest.media_type, manifest.digest, len(manifest.payload))
         sent = self._volumes.add(manifest.digest, SourceBytes.of(manifest.payload))
+        images = manifest.v1_images
+        sent += sum(self._volumes.add(name.json, SourceBytes.of(json)) for name, json in images)
+        if images:
+            names = [name for name, _ in images]
+            sent += self._carried.add(manifest.repository, manifest.digest, names)
         return self._index.add(manifest, described, tags) or bool(sent)
 
     def finish(self) -> None:
         self._volumes.finish()
         self._index.save()
+        if self._carried.repositories:
+            write_if_changed(self._folder / V1_IMAGES, self._carried.serialize())
 
     def close(self) -> None:
         if opened := vars(self).pop("_volumes", None):
@@ -73,6 +82,19 @@ class VolumesTarget:
         """The volumes, locked until ``close``."""
         make_folders(self._folder, 0o777)  # the operator's own, by the umask
         return _Volumes(self._folder, self._limit)
+
+    @cached_property
+    def _carried(self) -> CarriedImages:
+        """The V1 images of this export and of earlier ones.
+
+        Raises:
+            TargetInvalid: the file of these is invalid.
+        """
+        path = self._folder / V1_IMAGES
+        try:
+            return CarriedImages.parse(path.read_bytes()) if path.exists() else CarriedImages()
+        except ValueError as error:
+            raise TargetInvalid(f"{path}: {error}") from error
 
     @cached_property
     def _index(self) -> LayoutIndex:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.journal import Journal, LayerFacts
 from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import KeyedLocks
-from dualreg.migrate.sources.base import SourceImage
+from dualreg.migrate.sources.base import SourceBytes, SourceImage
 from dualreg.migrate.stopping import Stop
 from dualreg.migrate.transfer import LARGE, LinkMode
 from dualreg.migrate.v1.identity import id_collision
@@ -107,7 +108,9 @@ class ImageImporter:
 
     def _read(self, group: "_Group", source: SourceImage) -> None:
         """Read an image, and add it to a group."""
-        if self._has_layer(source):
+        if source.left_out:
+            facts, layer = read_layer(self._with_own_layer(source)), None
+        elif self._has_layer(source):
             facts, layer = read_layer(source), None
         else:
             found = group.enter_context(
@@ -124,6 +127,19 @@ class ImageImporter:
         if source.layer.path and self.registry.blobs.keeps(Path(source.layer.path), digest):
             return True
         return self._presence.find(digest) is not None
+
+    def _with_own_layer(self, source: SourceImage) -> SourceImage:
+        """Return an image with the layer that the store has.
+
+        Raises:
+            Broken: it has none.
+        """
+        known = self._presence.find(source.recorded.layer) if source.recorded else None
+        if known is None:
+            text = "its layer was left out, as the registry that it is for had it"
+            raise Broken(FindingKind.UNREADABLE, source.id, text)
+        open_own = partial(self.registry.blobs.open, known.digest)
+        return replace(source, layer=SourceBytes(known.size, open_own, changed=source.layer.changed))
 
     def known_facts(self, source: SourceImage) -> LayerFacts | None:
         """Return the facts of a layer that was read before, if its file has not changed since."""
