@@ -19,13 +19,16 @@ from dualreg.image import media_types
 from dualreg.registry.blobs import Blobs
 from dualreg.registry.upstream import ComingBlob, GrowingFile
 from dualreg.settings.redirects import redirects_of
-from dualreg.storage.base import CHUNK_SIZE
 from dualreg.web.accel import let_remember
 from dualreg.web.context import followers, late, registry, settings, slots
 from dualreg.web.forwarded import client_address
 from dualreg.web.ranges import Span, requested_spans
 from dualreg.web.repeatable import REPEATED_AT_ONCE, repeat_document, repeatable
 from dualreg.web.responses import FILE, empty_response
+
+#: Bytes that are read at once where the kernel does not send them: few enough that the object store goes on
+#: sending while they are sent on.
+_PIECE = 256 << 10
 
 
 def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:
@@ -234,7 +237,7 @@ def _wrapped(reader: "_File", span: Span, environ: dict[str, Any]) -> Iterable[b
     """Return the bytes of a span, of which *reader* is at the first, as the server's file wrapper."""
     environ[FILE] = (reader, span.start)
     wrapper = environ.get("wsgi.file_wrapper")
-    return wrapper(_Part(reader, span.length), CHUNK_SIZE) if wrapper else _closing(reader, span.length)
+    return wrapper(_Part(reader, span.length), _PIECE) if wrapper else _closing(reader, span.length)
 
 
 class _File(Protocol):
@@ -302,6 +305,6 @@ def _closing(reader: "_File", length: int) -> Iterator[bytes]:
 
 
 def _chunks(reader: "_File", length: int) -> Iterator[bytes]:
-    while length and (chunk := reader.read(min(length, CHUNK_SIZE))):
+    while length and (chunk := reader.read(min(length, _PIECE))):
         length -= len(chunk)
         yield chunk
