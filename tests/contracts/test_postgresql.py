@@ -9,7 +9,7 @@ from datetime import timedelta
 from threading import Event
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from dualreg.assembly import build_registry
 from dualreg.catalog.candidates import note
@@ -88,6 +88,27 @@ class TestPostgresql(CatalogContract):
             assert pretending.version() != pretending.version()
         with catalog.engine.begin() as connection:
             connection.exec_driver_sql("DROP SCHEMA pretended CASCADE")
+
+    def test_a_look_at_the_version_leaves_its_connection_as_it_was(
+        self, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Transactions over it commit together; one on which a look has failed is not used again."""
+        seen, look = list[str](), lambda *given: seen.append(given[2])
+        version = catalog.version()
+        event.listen(catalog.engine, "before_cursor_execute", look)
+        assert catalog.version() == version
+        event.remove(catalog.engine, "before_cursor_execute", look)
+        assert catalog.version() == version
+        assert len(seen) == 1
+        with suppress(RuntimeError), catalog.begin() as tx:
+            push(tx, RepositoryName("undone"))
+            raise RuntimeError
+        with monkeypatch.context() as patched:
+            patched.setattr("dualreg.catalog.versions._SNAPSHOT", "SELECT 1 / 0")
+            assert len({catalog.version() for _ in range(50)}) == 50
+        assert catalog.version() == catalog.version()
+        with catalog.read() as reading:
+            assert reading.repositories.find(RepositoryName("undone")) is None
 
     def test_events_wait_for_earlier_ones_that_are_not_committed(self, catalog: Catalog) -> None:
         """A move with a lower number may appear later: those above it count when it can no longer.
