@@ -16,6 +16,7 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.image.platform import Platform
 from dualreg.image.signatures.verdict import Validity
 from dualreg.registry.attachments import Attachment
+from dualreg.registry.faces import FacePair
 from dualreg.registry.inspection import Entry, Image, Inspected
 
 #: Characters of a command, and of a digest or an ID, in tables.
@@ -48,6 +49,39 @@ def show(
         echo_json(found)
     else:
         _print(found, platform)
+
+
+@image.command()
+@click.argument("reference", metavar="REPOSITORY[:TAG]")
+@json_option
+@settings_options
+def faces(reference: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """Show a tag as V1 clients and as others see it.
+
+    The tag is latest unless one is given. Each V1 image stands opposite its layer in the manifest; of an
+    index, in that for linux/amd64. V1 images that are not derived yet are derived when a V1 client first
+    reads the tags of the repository.
+    """
+    with administration(data, config, alone=True) as admin:
+        name, colon, tag = reference.rpartition(":")
+        repository = RepositoryName.parse(name if colon else reference)
+        found = admin.images.faces(repository, Tag.parse(tag if colon else "latest"))
+    if as_json:
+        echo_json(found)
+        return
+    _facts("", [("digest", str(found.digest)), ("media type", found.media_type)])
+    echo(found.provenance)
+    echo(found.visibility)
+    if found.pairs:
+        echo("")
+        table(("V1 IMAGE", "LAYER", "SIZE", "COMMAND"), [*map(_face_row, found.pairs)])
+
+
+def _face_row(pair: FacePair) -> tuple[str, str, str, str]:
+    size = "?" if pair.size is None else sized(pair.size)
+    image = pair.image[:_SHORT] if pair.image else "-"
+    layer = (_short(pair.layer), size) if pair.layer else ("-", "-")
+    return image, *layer, _cut(pair.created_by)
 
 
 def _parse(reference: str) -> tuple[RepositoryName, Tag | Digest]:
@@ -133,11 +167,15 @@ def _of_config(found: Description) -> Iterator[tuple[str, str]]:
 
 
 def _step_row(step: Step) -> tuple[str, str, str, str]:
-    command = " ".join(step.created_by.split())
-    cut = command if len(command) <= _COMMAND else f"{command[: _COMMAND - 1]}…"
     size = "?" if step.size is None else sized(step.size)
     name = step.image[:_SHORT] if step.image else _short(step.layer) if step.layer else "-"
-    return step.created[:10] or "-", size if step.layer else "-", name, cut or "-"
+    return step.created[:10] or "-", size if step.layer else "-", name, _cut(step.created_by)
+
+
+def _cut(command: str) -> str:
+    """Return a command in one line of a table."""
+    text = " ".join(command.split())
+    return (text if len(text) <= _COMMAND else f"{text[: _COMMAND - 1]}…") or "-"
 
 
 def _attachment(found: Attachment) -> str:

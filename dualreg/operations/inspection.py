@@ -7,6 +7,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, parse_reference
 from dualreg.image.platform import Platform
 from dualreg.operations.session import Group
+from dualreg.registry.faces import Faces
 from dualreg.registry.inspection import Inspected
 from dualreg.registry.uses import Explanation
 
@@ -32,6 +33,17 @@ class Images(Group):
         trust = self.session.trust(repository)
         inspection = self.session.registry.inspection
         return inspection.inspect(repository, wanted, Platform.parse(platform), trust)
+
+    def faces(self, repository: RepositoryName, tag: Tag) -> Faces:
+        """Show a tag as V1 clients and as others see it: each V1 image opposite its layer, and who sees it.
+
+        Of an index, this is the image for linux/amd64.
+
+        Raises:
+            ManifestUnknown: there is no such tag.
+        """
+        trust, settings = self.session.trust(repository), self.session.settings
+        return self.session.registry.comparison.faces(repository, tag, trust, settings.v1)
 
     def why(self, reference: str, repository: RepositoryName | None = None) -> Explanation:
         """Show what keeps a blob or manifest, and until when what nothing uses is kept.

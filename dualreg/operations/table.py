@@ -37,6 +37,7 @@ OPERATIONS = (
     Operation("repository delete", "DELETE", "/repositories", RepositoryChanges.delete, Action.ADMIN),
     Operation("repository restore", "POST", "/repositories/restore", RepositoryChanges.restore, Action.PUSH),
     Operation("image show", "GET", "/images", Images.show, Action.PULL),
+    Operation("image faces", "GET", "/images/faces", Images.faces, Action.PULL),
     Operation("why", "GET", "/images/why", Images.why, Action.PULL),
     Operation("usage", "GET", "/usage", Usages.repositories, Needs.ACCOUNT),
     Operation("usage", "GET", "/usage/namespaces", Usages.namespaces, Needs.ACCOUNT),

@@ -24,6 +24,7 @@ from dualreg.registry.collections import Collections
 from dualreg.registry.derived import Derived
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.editions import Editions
+from dualreg.registry.faces import Comparison
 from dualreg.registry.figures import Figures
 from dualreg.registry.finding import Finder
 from dualreg.registry.garbage import Garbage
@@ -226,6 +227,11 @@ class Registry:
     def inspection(self) -> Inspection:
         """What describes an image."""
         return Inspection(self.bridge, Attachments(self.manifests.signatures.finder, self.referrers))
+
+    @property
+    def comparison(self) -> Comparison:
+        """What compares both faces of a tag."""
+        return Comparison(self.inspection)
 
     @property
     def quotas(self) -> Quotas:

@@ -17,7 +17,7 @@ from dualreg.image.formats import Role
 from dualreg.image.layered import Annotated, annotated_entries
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.image.platform import Platform, choose
+from dualreg.image.platform import LINUX_AMD64, Platform, choose
 from dualreg.image.signatures.checking import Checking
 from dualreg.image.signatures.trust import Trust
 from dualreg.image.signatures.verdict import Target
@@ -139,6 +139,25 @@ class Inspection:
             attachments=tuple(attached[:_LIMIT]),
             more=tuple(name for name, count in counts.items() if count > _LIMIT),
         )
+
+    def default_image(self, repository: RepositoryName, row: ManifestRow) -> ManifestRow | None:
+        """Return the manifest of an image, or of the linux/amd64 image of an index; None: it is not here.
+
+        Raises:
+            BlobMissing, BlobDamaged: the bytes are lost.
+        """
+        return self._image_row(repository, row, self.bridge.manifests.load(row), LINUX_AMD64)
+
+    def steps(self, image: ManifestRow) -> tuple[Step, ...]:
+        """Return how an image was built, the first step first; nothing if its documents are lost."""
+        try:
+            return self._described(image, self.bridge.manifests.load(image))[1]
+        except (BlobMissing, BlobDamaged):
+            return ()
+
+    def attached_to(self, repository: RepositoryName, row: ManifestRow, trust: Trust) -> list[Attachment]:
+        """Return what is attached to a manifest by tag or as a referrer, and one more than are shown."""
+        return self._attached(repository, [row], [], trust)
 
     def _image_row(
         self, repository: RepositoryName, row: ManifestRow, manifest: Manifest, platform: Platform

@@ -48,8 +48,12 @@ class Visibility:
 
     def shown(self, repository: RepositoryName, generation: Origin) -> AbstractSet[Origin]:
         """Return the origins of the tags that clients of *generation* see in the repository."""
-        matching = (mode for pattern, mode in self.patterns if matches(pattern, repository))
-        return _SHOWN[next(matching, self.default)][generation]
+        return _SHOWN[self.decided(repository)[1]][generation]
+
+    def decided(self, repository: RepositoryName) -> tuple[str, str]:
+        """Return the pattern that decides for a repository, and the mode; no pattern: the default."""
+        matching = ((pattern, mode) for pattern, mode in self.patterns if matches(pattern, repository))
+        return next(matching, ("", self.default))
 
 
 def log_unseen(

@@ -246,6 +246,7 @@ class Seen:
         self._move()
         self.prints("images check team/old --for v1")
         self.prints("image show team/old:1")
+        self.prints("image faces team/old:1")
         self._retain()
         self._derive()
         (key,) = json.loads(self.invoke("key list --json"))

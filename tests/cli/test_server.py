@@ -68,6 +68,7 @@ LINES = [
     "repository delete team/web --dry-run", "repository delete team/web", "repository delete team/web",
     "repository restore team/web --dry-run", "repository restore team/web", "repository restore team/none",
     "repository restore team/web --json", "tag forget team/web --dry-run", "tag forget team/web",
+    "image faces team/app:v1", "image faces team/app:v1 --json", "image faces team/app:none",
     "image show team/app:v1", "image show team/app:v1 --json", "image show team/app:none",
     f"image show team/app@{DIGESTS[2]} --platform linux/arm64", "image show Bad",
     "why team/app:v1", "why team/app:v1 --json", f"why {DIGESTS[0]}", f"why team/app@{DIGESTS[0]} --json",

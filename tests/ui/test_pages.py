@@ -34,6 +34,16 @@ PAGES: dict[str, tuple[tuple[str, ...], str]] = {
     f"/ui/image?repository={APP}&reference=latest": (("reader", "writer", "root"), "docker pull"),
     f"/ui/image?repository={APP}&reference={IMAGES[0].digest}": (("reader", "writer", "root"), "podman"),
     f"/ui/image?repository={WEB}&reference=old": (("reader", "writer", "root"), "docker before 1.6"),
+    f"/ui/faces?repository={APP}&tag=v1": (
+        ("reader", "writer", "root"),
+        "V1 clients see it, by bridge = both",
+    ),
+    f"/ui/faces?repository={WEB}&tag=old": (
+        ("reader", "writer", "root"),
+        "converted to schema 2 by this registry",
+    ),
+    f"/ui/faces?repository={SECRET}&tag=v1": (("root",), "Two faces"),
+    f"/ui/faces?repository={APP}&tag=none": ((), ""),
     f"/ui/image?repository={SECRET}&reference=v1": (("root",), "skopeo"),
     f"/ui/image?repository={APP}&reference=none": ((), ""),
     "/ui/nothing/of/that/name": ((), ""),

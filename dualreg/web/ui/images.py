@@ -58,6 +58,7 @@ def get_image() -> Response:
         platforms=_platforms(found, reference),
         commands=pulls(name, reference, found.digest),
         labels=_labels(found),
+        faces=url("get_faces", repository=name, tag=reference),
         tags=[(tag, url("get_image", repository=name, reference=tag)) for tag in found.tags],
     )
 

@@ -46,7 +46,7 @@ ENTRIES = (
     Entry("Repositories", "get_repositories", "repositories"),
 )
 #: The group of pages that are below those of another one.
-_BELOW = {"images": "repositories", "tags": "repositories"}
+_BELOW = {"images": "repositories", "faces": "repositories", "tags": "repositories"}
 
 
 def links() -> Sequence[Link]:
