@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
-from dualreg.acting import actor
+from dualreg.acting import Api, actor
 from dualreg.catalog import prepared
 from dualreg.catalog.dialects import batches, within
 from dualreg.catalog.moves import EVERY_MOVE, HistoryPlace, HistoryRow, WantedMoves
@@ -112,6 +112,17 @@ class HistoryQueries:
         query = query if len(origins) == len(ORIGINS) else query.where(row.origin.in_(sorted(origins)))
         query = query.order_by(row.at.desc(), row.id.desc()).limit(limit)
         return [HistoryRow.of(each) for each in self.connection.execute(query)]
+
+    def last_over_v1(self, scanned: int) -> tuple[datetime | None, datetime | None, int]:
+        """Return when a V1 client last moved a tag, of the last *scanned* moves.
+
+        Return also when the first of these was, and how many there are; None: there is none.
+        """
+        row = TagHistory
+        last = select(row.at, row.api).order_by(row.id.desc()).limit(scanned).subquery("last")
+        query = select(func.max(case((last.c.api == Api.V1, last.c.at))), func.min(last.c.at), func.count())
+        found, first, count = self.connection.execute(query.select_from(last)).one()
+        return found, first, count
 
     def recent(self, reach: Reach, limit: int, scanned: int) -> Sequence[HistoryRow]:
         """Return up to *limit* of the last *scanned* rows, those of repositories in *reach*, newest first."""

@@ -6,6 +6,7 @@ import click
 
 from dualreg.catalog.rows import ClientRow
 from dualreg.cli.administration import administration
+from dualreg.cli.farewell import print_farewell
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import echo, records, table
 from dualreg.settings import parse_duration
@@ -15,18 +16,24 @@ _HEADINGS = ("LAST SEEN", "ADDRESS", "VERSION", "REPOSITORY", "REQUESTS", "REFUS
 
 @click.command()
 @click.option("--since", default="30d", show_default=True, help="Look back this far: 90s, 15m, 24h, 7d.")
+@click.option("--summary", is_flag=True, help="Show how far the move away from V1 has come instead.")
 @json_option
 @settings_options
-def clients(data: Path | None, config: Path | None, since: str, *, as_json: bool) -> None:
+def clients(data: Path | None, config: Path | None, since: str, *, summary: bool, as_json: bool) -> None:
     """List recent V1 clients.
 
-    The most recent is first. Upgrade these clients before you turn V1 off.
+    The most recent is first. Upgrade these clients before you turn V1 off. With --summary, they are counted
+    by version, address, repository and week, and the last lines say whether it is safe to take the next
+    step: v1 = readonly, then v1 = off.
     """
     try:
         duration = parse_duration(since)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--since") from error
     with administration(data, config) as admin:
+        if summary:
+            print_farewell(admin.service.farewell(duration), as_json=as_json)
+            return
         seen = admin.service.clients(duration)
     found = seen.clients
     if as_json:

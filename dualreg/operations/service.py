@@ -8,10 +8,13 @@ from dualreg.catalog.clock import utc_now
 from dualreg.catalog.rows import ClientRow, UpstreamCount
 from dualreg.image.digest import Digest
 from dualreg.operations.session import Group, Listing, page_size
+from dualreg.registry.farewell import Farewell
 from dualreg.registry.marks import check_reason
 
 #: No registry is older; the calendar has no instant before that.
 _LONGEST = timedelta(days=100 * 365)
+#: Clients are kept for little longer.
+_WEEKS = 52
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,21 @@ class Service(Group):
         registry = self.session.registry
         found = registry.clients.list(registry.now() - min(since, _LONGEST))
         return V1Clients(found, self.session.settings.v1)
+
+    def farewell(self, since: timedelta = timedelta(days=30), weeks: int = 26) -> Farewell:
+        """Show how far the move away from V1 has come, and whether its next step is safe.
+
+        Args:
+            since: Look back this far for clients and pushes.
+            weeks: Count the clients of so many weeks, up to 52.
+
+        Raises:
+            ValueError: the number of weeks is less than 1.
+        """
+        if weeks < 1:
+            raise ValueError(f"invalid number {weeks} of weeks; expected 1 or more")
+        farewells, v1 = self.session.registry.farewells, self.session.settings.v1
+        return farewells.review(v1, min(since, _LONGEST), min(weeks, _WEEKS))
 
     def upstreams(self) -> Sequence[UpstreamUse]:
         """Show what was fetched from other registries."""

@@ -86,6 +86,7 @@ OPERATIONS = (
     Operation("tasks run", "POST", "/tasks", TaskRuns.start),
     Operation("audit", "GET", "/audit", AuditLog.read),
     Operation("clients", "GET", "/clients", Service.clients),
+    Operation("clients", "GET", "/clients/farewell", Service.farewell),
     Operation("upstreams", "GET", "/upstreams", Service.upstreams),
     Operation("inventory", "GET", "/inventory", Service.inventory),
     Operation("readonly status", "GET", "/readonly", Service.readonly),

@@ -25,6 +25,7 @@ from dualreg.registry.derived import Derived
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.editions import Editions
 from dualreg.registry.faces import Comparison
+from dualreg.registry.farewell import Farewells
 from dualreg.registry.figures import Figures
 from dualreg.registry.finding import Finder
 from dualreg.registry.garbage import Garbage
@@ -232,6 +233,11 @@ class Registry:
     def comparison(self) -> Comparison:
         """What compares both faces of a tag."""
         return Comparison(self.inspection)
+
+    @property
+    def farewells(self) -> Farewells:
+        """What knows how far the move away from V1 has come."""
+        return Farewells(self.state.catalog)
 
     @property
     def quotas(self) -> Quotas:

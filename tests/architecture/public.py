@@ -301,6 +301,7 @@ class Seen:
             assert guarded.delete(f"/api/v1/me/keys/{key}", headers=known).status_code == 204
         self.prints("token list")
         self.prints("clients")
+        self.prints("clients --summary")
         chosen = self.folder / "upstreams.toml"
         chosen.write_text('upstreams = "hub/*=https://hub.example"')
         self.prints(f"upstreams --config {chosen}")
