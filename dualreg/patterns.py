@@ -46,6 +46,11 @@ def has_wildcard(pattern: str) -> bool:
     return _WILDCARD in pattern
 
 
+def fixed_start(pattern: str) -> str:
+    """Return what every text that a pattern matches begins with."""
+    return pattern.partition(_WILDCARD)[0]
+
+
 def matches(pattern: str, text: str) -> bool:
     """Return whether *pattern* matches all of *text*, in time proportional to their lengths."""
     first, *others = pattern.split(_WILDCARD)

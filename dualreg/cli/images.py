@@ -1,24 +1,25 @@
 """``dualreg images``: which clients can read the images of this registry."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 
-from dualreg.cli.admin import prepared_registry
+from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import echo, echo_json, minute
 from dualreg.cli.progress import interruptible, progress
-from dualreg.cli.readability import Listing, platform_option, readers_option
-from dualreg.image.facts import Facts
+from dualreg.cli.readability import Judged, Listing, platform_option, readers_option
 from dualreg.image.platform import Platform
 from dualreg.image.readers import Reader
-from dualreg.maintenance.image_check import CheckedTag, ImageCheck
 from dualreg.maintenance.tagged import Selects
-from dualreg.migrate.names import Names
-from dualreg.patterns import check_pattern
+from dualreg.migrate import names
+from dualreg.operations.inspection import CheckedImages, UnreadableTag
 
 _EXIT_FINDINGS = 1
+#: Tags that are checked at a time.
+_ROWS = 1000
 
 
 @click.group()
@@ -46,26 +47,42 @@ def check(
 
     Exit status: 0 if the clients can read every image, 1 otherwise.
     """
-    selects = selecting(patterns)
     listing = Listing("TAG", "LAST PULL", readers=readers, unsolved=unsolved, as_json=as_json)
-    with prepared_registry(data, config, alone=True) as (registry, _), interruptible():
-        checked = ImageCheck(registry, platform)
-        with progress("tags", registry.tags.count()) as advance:
-            for tags in checked.run(selects, advance):
-                documents = listing.add(map(_described, tags))
-                for document in documents if as_json else ():
-                    echo_json(document, indent=None)
+    clients = tuple(each.name for each in readers)
+    selecting(patterns)  # a wrong one is one of the command line
+    with administration(data, config, alone=True) as admin, interruptible():
+        total = admin.images.check(patterns, clients=clients, n=1, total=True).total or 0
+        check = partial(
+            admin.images.check, patterns, clients=clients, platform=str(platform), unsolved=unsolved
+        )
+        with progress("tags", total) as advance:
+            for page in _pages(check):
+                listing.count(page.tags, page.artifacts)
+                for document in listing.add_judged(map(_described, page.rows)):
+                    if as_json:
+                        echo_json(document, indent=None)
+                advance(page.looked, 0)
     if not as_json:
         echo(listing)
     if listing.listed:
         raise SystemExit(_EXIT_FINDINGS)
 
 
-def _described(tag: CheckedTag) -> tuple[Sequence[str], Mapping[str, object], Facts]:
+def _pages(check: Callable[..., CheckedImages]) -> Iterator[CheckedImages]:
+    """Yield all pages of what cannot be read."""
+    after: str | None = ""
+    while after is not None:
+        page = check(n=_ROWS, after=after)
+        yield page
+        after = page.next
+
+
+def _described(found: UnreadableTag) -> Judged:
     """Return what a listing shows of a tag."""
-    row, name = tag.placed.row, f"{tag.placed.repository}:{tag.placed.row.name}"
-    pulled = minute(row.pulled_at) if row.pulled_at else "never"
-    return (name, pulled), {"tag": name, "digest": row.digest, "pulled_at": row.pulled_at}, tag.facts
+    name = f"{found.repository}:{found.tag}"
+    pulled = minute(found.pulled_at) if found.pulled_at else "never"
+    members = {"tag": name, "digest": found.digest, "pulled_at": found.pulled_at}
+    return (name, pulled), members, found.unreadable
 
 
 def selecting(patterns: Sequence[str]) -> Selects:
@@ -75,7 +92,6 @@ def selecting(patterns: Sequence[str]) -> Selects:
         click.BadParameter: one is invalid.
     """
     try:
-        names = Names(include=tuple(map(check_pattern, patterns)))
+        return names.selecting(patterns)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
-    return lambda repository, tag: names.selects(repository, f"{repository}:{tag}")

@@ -1,80 +1,21 @@
 """Which clients can read images: the options that name clients, and what is printed of each tag."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 import click
 
 from dualreg.cli.command import Option
 from dualreg.cli.options import Command, client_names
 from dualreg.cli.output import Columns, counted
-from dualreg.image import media_types
-from dualreg.image.editions import Family
-from dualreg.image.facts import V1_IMAGE, Facts, Obstacle
+from dualreg.image.facts import Facts
 from dualreg.image.platform import Platform
-from dualreg.image.readers import READERS, Reader, obstacles, unsolved
-from dualreg.registry.accept import Accept, Agent
-from dualreg.registry.editions import Form, Nature, suitable
+from dualreg.image.readers import READERS, Reader
+from dualreg.maintenance.judging import DEFAULT_READERS, Judgement, is_artifact, judge
 
+#: A tag that clients cannot read: its cells in a table, its members in JSON, and why.
+Judged = tuple[Sequence[str], Mapping[str, object], Sequence[Judgement]]
 #: Tags, as JSON has them.
 Documents = Sequence[Mapping[str, object]]
-#: Clients of every generation, if none are named.
-_DEFAULT = "containerd-2.1,docker-20.10,docker-1.13,docker-1.9,v1"
-
-
-class Judgement(NamedTuple):
-    """What clients cannot read of an image, and what they get instead.
-
-    Attributes:
-        clients: Those for which the rest is the same.
-        obstacles: What keeps them from the image as it is stored.
-        by_tag: What this registry makes of it for them; empty: they cannot read it by tag, either.
-    """
-
-    clients: tuple[str, ...]
-    obstacles: tuple[Obstacle, ...]
-    by_tag: str
-
-    @property
-    def cells(self) -> tuple[str, str, str]:
-        """What a table has of it."""
-        return ", ".join(self.clients), ", ".join(self.obstacles), self.by_tag or "-"
-
-    def members(self) -> dict[str, object]:
-        """Return it as JSON has it."""
-        return {**self._asdict(), "by_tag": self.by_tag or None}
-
-
-def is_artifact(facts: Facts) -> bool:
-    """Return whether a tag is an artifact, which is no image for any client."""
-    return Obstacle.ARTIFACT in facts.obstacles
-
-
-def judge(facts: Facts, readers: Iterable[Reader]) -> list[Judgement]:
-    """Return what the *readers* that cannot read an image miss, those together that miss the same."""
-    found = dict[tuple[tuple[Obstacle, ...], str], list[str]]()
-    for reader in readers:
-        if missing := obstacles(reader, facts):
-            by_tag = "" if unsolved(missing) else _by_tag(reader, facts)
-            found.setdefault((missing, by_tag), []).append(reader.name)
-    return [Judgement(tuple(clients), *key) for key, clients in found.items()]
-
-
-def _by_tag(reader: Reader, facts: Facts) -> str:
-    """Return what a reader gets by tag, as the table of ``registry.editions`` says; empty: as stored."""
-    if V1_IMAGE in reader.manifests:
-        return "V1 image"
-    media_type, image = (
-        media_types.DOCKER_MANIFEST if each == V1_IMAGE else each  # of which V1 images are made
-        for each in (facts.media_type, facts.image_type)
-    )
-    nature = Nature(media_type, frozenset({Family.of(image)}), facts.has_zstd)
-    form = suitable(Accept(reader.manifests, agent=Agent(zstd=reader.zstd)), nature)
-    texts = {Form.SCHEMA1: "schema 1", Form.SCHEMA2: "schema 2", Form.OCI: "OCI"}
-    if form is Form.SCHEMA2 and media_type in media_types.INDEXES:
-        texts[form] = "manifest list"
-    gzip = "gzip layers" if facts.has_zstd and form in (Form.GZIP, Form.SCHEMA2, Form.OCI) else ""
-    return ", ".join(filter(None, (texts.get(form), gzip)))
 
 
 class Listing:
@@ -104,23 +45,29 @@ class Listing:
         Args:
             found: Cells and members that say which tag it is, and the facts of its image.
         """
-        rows, documents = list[tuple[str, ...]](), list[dict[str, object]]()
+        judged = list[Judged]()
         for cells, members, facts in found:
-            self.tags += 1
-            self.artifacts += is_artifact(facts)
-            if judged := self._judge(facts):
-                self.listed += 1
-                self.failing += not all(one.by_tag for one in judged)
-                rows += ((*cells, *one.cells) for one in judged)
-                documents.append({**members, "unreadable": [one.members() for one in judged]})
+            self.count(1, int(is_artifact(facts)))
+            if unreadable := judge(facts, self._readers, only_unsolved=self._unsolved):
+                judged.append((cells, members, unreadable))
+        return self.add_judged(judged)
+
+    def count(self, tags: int, artifacts: int) -> None:
+        """Count tags that were looked at, some of which are artifacts."""
+        self.tags += tags
+        self.artifacts += artifacts
+
+    def add_judged(self, judged: Iterable[Judged]) -> Documents:
+        """Print tags that one of the clients cannot read, and return them as JSON has them."""
+        rows, documents = list[tuple[str, ...]](), list[dict[str, object]]()
+        for cells, members, unreadable in judged:
+            self.listed += 1
+            self.failing += not all(one.by_tag for one in unreadable)
+            rows += ((*cells, *one.cells) for one in unreadable)
+            documents.append({**members, "unreadable": [one.members() for one in unreadable]})
         if not self._as_json:
             self._columns.add(rows)
         return documents
-
-    def _judge(self, facts: Facts) -> list[Judgement]:
-        if is_artifact(facts):
-            return []
-        return [one for one in judge(facts, self._readers) if not (self._unsolved and one.by_tag)]
 
     def __str__(self) -> str:
         """Return the summary."""
@@ -134,7 +81,7 @@ def readers_option(*, required: bool, section: str = "Options") -> Callable[[Com
     """Return ``--for``, which names clients; unless it is *required*, none are meant without it."""
     return click.option(
         "--for", "readers", cls=Option, section=section, metavar="CLIENT,...",
-        default=_DEFAULT if required else None, show_default=required, callback=_readers,
+        default=",".join(DEFAULT_READERS) if required else None, show_default=required, callback=_readers,
         help=f"{'Check' if required else 'Also check'} what these clients can read: {', '.join(READERS)}.",
     )  # fmt: skip
 

@@ -1,8 +1,9 @@
 """Image check: which tags of this registry a client cannot read, by the documents that are stored."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from dualreg.catalog.rows import PlacedTag
 from dualreg.errors import BlobDamaged, BlobMissing, RegistryError
@@ -10,8 +11,13 @@ from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.facts import DAMAGED, Facts, facts_of
 from dualreg.image.platform import Platform
-from dualreg.maintenance.tagged import Selects, tag_pages
+from dualreg.maintenance.tagged import Selects
 from dualreg.registry import Registry
+
+#: Tags that are read at a time, and at most for a page.
+_ROWS, _LOOKED_AT = 500, 5000
+#: A repository, and a tag in it.
+Place = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +26,19 @@ class CheckedTag:
 
     placed: PlacedTag
     facts: Facts
+
+
+class CheckedPage(NamedTuple):
+    """Some of the tags that were selected.
+
+    Attributes:
+        looked: How many tags were looked at, selected or not.
+        end: The last one of these; None: there is nothing after them.
+    """
+
+    tags: Sequence[CheckedTag]
+    looked: int
+    end: Place | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +52,27 @@ class ImageCheck:
     registry: Registry
     platform: Platform
 
-    def run(self, selects: Selects, advance: Callable[[int, int], None]) -> Iterator[Sequence[CheckedTag]]:
-        """Yield the selected tags; for the parameters, see ``tag_pages``."""
-        yield from map(self._checked, tag_pages(self.registry, selects, advance))
+    def page(self, selects: Selects, start: Place, limit: int, within: str = "") -> CheckedPage:
+        """Return up to *limit* of the selected tags, of which no more than some thousands are looked for.
+
+        Args:
+            start: The last tag before the page.
+            within: Only repositories whose names begin with it.
+        """
+        found, looked, place = list[PlacedTag](), 0, max(start, (within, ""))
+        while looked < _LOOKED_AT:
+            page = self.registry.tags.every(after=place, limit=_ROWS)
+            for each in page.rows:
+                if not each.repository.startswith(within):
+                    return CheckedPage(self._checked(found), looked, None)
+                looked, place = looked + 1, (each.repository, each.row.name)
+                if selects(each.repository, each.row.name):
+                    found.append(each)
+                if len(found) == limit:
+                    return CheckedPage(self._checked(found), looked, place)
+            if not page.more:
+                return CheckedPage(self._checked(found), looked, None)
+        return CheckedPage(self._checked(found), looked, place)
 
     def _checked(self, tags: Iterable[PlacedTag]) -> Sequence[CheckedTag]:
         known = dict[tuple[Digest, frozenset[Digest]], Facts]()

@@ -10,7 +10,7 @@ from itertools import count
 from dualreg.errors import NameInvalid, TagInvalid
 from dualreg.image.names import LIBRARY, NAME_LIMIT, RepositoryName, Tag, in_library
 from dualreg.image.tag_schema import subject_prefix
-from dualreg.patterns import has_wildcard, matches, may_match_below
+from dualreg.patterns import check_pattern, has_wildcard, matches, may_match_below
 
 _TAG_LENGTH = 128
 
@@ -21,6 +21,19 @@ class Library(StrEnum):
     STRIP = "strip"
     KEEP = "keep"
     BOTH = "both"
+
+
+def selecting(patterns: Iterable[str]) -> Callable[[str, str], bool]:
+    """Return what selects the tags that one of *patterns* matches, given their repository and name.
+
+    Args:
+        patterns: Of ``REPOSITORY[:TAG]``; without any, all tags are selected.
+
+    Raises:
+        ValueError: one is invalid.
+    """
+    names = Names(include=tuple(map(check_pattern, patterns)))
+    return lambda repository, tag: names.selects(repository, f"{repository}:{tag}")
 
 
 @dataclass(frozen=True, slots=True)

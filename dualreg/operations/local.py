@@ -25,7 +25,6 @@ LOCAL: Mapping[str, str] = {
     "mirror": f"{_LONG}, or run `dualreg tasks run mirror/NAME`",
     "export": _FILES,
     "derive": _LONG,
-    "images": _LONG,
     "gc": f"{_LONG}, or run `dualreg tasks run gc`",
     "retention run": f"{_LONG}, or run `dualreg tasks run retention`",
     "webhook deliver": "it delivers for as long as it runs; a server does so by itself",

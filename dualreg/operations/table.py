@@ -38,6 +38,7 @@ OPERATIONS = (
     Operation("repository restore", "POST", "/repositories/restore", RepositoryChanges.restore, Action.PUSH),
     Operation("image show", "GET", "/images", Images.show, Action.PULL),
     Operation("image faces", "GET", "/images/faces", Images.faces, Action.PULL),
+    Operation("images check", "GET", "/images/check", Images.check),
     Operation("why", "GET", "/images/why", Images.why, Action.PULL),
     Operation("usage", "GET", "/usage", Usages.repositories, Needs.ACCOUNT),
     Operation("usage", "GET", "/usage/namespaces", Usages.namespaces, Needs.ACCOUNT),

@@ -46,7 +46,8 @@ LAYERS: dict[str, set[str]] = {
     | {"waiting", "reloading"},
     "monitoring": {"catalog", ""},
     "operations": {"errors", "image", "catalog", "registry", "auth", "settings", "patterns", "remote"}
-    | {"webhooks"},
+    | {"webhooks"}
+    | {"maintenance", "migrate"},
     "maintenance": {"errors", "image", "storage", "catalog", "registry", "ownership"},
     "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns", "transports"}
     | {"acting", "ownership", "messages", "waiting"},

@@ -73,6 +73,7 @@ LINES = [
     f"image show team/app@{DIGESTS[2]} --platform linux/arm64", "image show Bad",
     "why team/app:v1", "why team/app:v1 --json", f"why {DIGESTS[0]}", f"why team/app@{DIGESTS[0]} --json",
     "why team/app:none", f"why sha256:{'0' * 64}", "why x", "inventory", "clients", "clients --json",
+    "images check", "images check team/* --for v1 --json", "images check team/app --unsolved",
     "clients --summary", "clients --summary --json",
     "clients --since 1d", "clients --since 999999d", "upstreams", "upstreams --json",
     "audit none/*", "audit a?", "audit --account none --json", "audit --since x",

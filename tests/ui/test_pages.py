@@ -47,10 +47,13 @@ PAGES: dict[str, tuple[tuple[str, ...], str]] = {
     f"/ui/image?repository={SECRET}&reference=v1": (("root",), "skopeo"),
     f"/ui/image?repository={APP}&reference=none": ((), ""),
     "/ui/farewell": (("root",), "Is it safe to set"),
+    "/ui/formats": (("root",), "V1 image"),
+    "/ui/formats?pattern=team/app&client=docker-1.9": (("root",), "schema 1"),
+    "/ui/formats?pattern=none/*&unsolved=1": (("root",), "can read all that was checked"),
     "/ui/nothing/of/that/name": ((), ""),
 }
 #: Pages of the registry as a whole, which others than administrators are refused.
-ADMINISTRATION = ("/ui/farewell",)
+ADMINISTRATION = ("/ui/farewell", "/ui/formats")
 
 
 class Parsed(HTMLParser):

@@ -45,6 +45,7 @@ ENTRIES = (
     Entry("Home", "get_home", "home"),
     Entry("Repositories", "get_repositories", "repositories"),
     Entry("Farewell to V1", "get_farewell", "farewell", For.ADMINISTRATOR),
+    Entry("Old formats", "get_formats", "formats", For.ADMINISTRATOR),
 )
 #: The group of pages that are below those of another one.
 _BELOW = {"images": "repositories", "faces": "repositories", "tags": "repositories"}
