@@ -36,6 +36,7 @@ _CHANGING = re.compile(
 
 #: What an operator types, in this order.
 LINES = [
+    "tag recent --limit 4", "tag recent --json --limit 3",
     "tag list team/app", "tag list team/app --json", "tag list team/app --newest --limit 1",
     "tag list team/app --prefix v", "tag list team/none", "tag list Team", "tag history team/app:v1",
     "tag history team/app:v1 --json --limit 2", "tag history team/app:none", "tag history team/app",
@@ -63,7 +64,7 @@ LINES = [
     "retention remove team/*", "retention remove team/*:pr-*", "retention add x:",
     "repository list", "repository list --json", "repository list team/* --limit 1", "repository list a?",
     "repository tree", "repository tree team/ --json", "repository tree team/ --limit 1",
-    "repository tree team", "repository tree none/", "tag recent --limit 4", "tag recent --json --limit 3",
+    "repository tree team", "repository tree none/",
     "repository show team/app", "repository show team/app --json", "repository show team/none",
     "repository delete team/web --dry-run", "repository delete team/web", "repository delete team/web",
     "repository restore team/web --dry-run", "repository restore team/web", "repository restore team/none",
