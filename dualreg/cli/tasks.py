@@ -29,6 +29,7 @@ from dualreg.operations.table import Administration
 from dualreg.registry import Registry
 from dualreg.registry.webhooks import COUNTED, ListedWebhook
 from dualreg.settings import Settings
+from dualreg.webhooks.mark import mark
 
 #: Those that one process does for all instances.
 TASKS = {task.name: task for task in (garbage.TASK, retention.TASK, scrub.TASK)}
@@ -54,6 +55,10 @@ class Control:
         return [*_listed(self._registry, self._settings, name)]
 
     def start(self, name: str) -> None:
+        if name.startswith(_WEBHOOK):
+            self._registry.webhooks.hasten(name.removeprefix(_WEBHOOK))
+            mark(self._settings.data)
+            return
         require_task(name, self._settings)
         if who := self._busy(name):
             raise ValueError(f"{name} is being run{who}; `dualreg tasks` shows when it ends")
@@ -103,12 +108,18 @@ def tasks(context: click.Context, data: Path | None, config: Path | None, *, as_
 @json_option
 @settings_options
 def run(name: str, data: Path | None, config: Path | None, *, parent: int | None, as_json: bool) -> None:
-    """Run the task NAME now, and wait for its end.
+    """Run the task NAME now, and wait for its end; of a webhook, have what waits be sent now.
 
     Safe while the registry is serving: a task is never run twice at once.
     """
     end_with(parent)
-    if chosen_server().url:
+    if name.startswith(_WEBHOOK):
+        with administration(data, config, changes=True, alone=True) as admin:
+            retried = admin.webhooks.retry(name.removeprefix(_WEBHOOK))
+        count = retried.events
+        result = f"{capped(count, COUNTED)} events" if count >= COUNTED else counted(count, "event")
+        result += " will be sent now"
+    elif chosen_server().url:
         with administration(data, config) as admin:
             result = _run_there(admin, name)
     else:

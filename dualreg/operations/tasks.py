@@ -35,7 +35,7 @@ class TaskRuns(Group):
     def start(self, name: str) -> StartedTask:
         """Start a task now, and return at once; the list of tasks shows when it has ended, and its result.
 
-        A task is never run twice at once.
+        A task is never run twice at once. Of a webhook, what waits is sent now.
 
         Args:
             name: That of the task, as listed.

@@ -118,6 +118,9 @@ def test_webhooks_are_managed(data: Path, opened: Registry, receiver: Receiver, 
     assert "hidden" not in listed + run(data, "webhook list --json")
     assert "POST http://x/: 500" in run(data, "webhook events ci")
     assert "1 event will be sent now" in run(data, "webhook retry ci")
+    assert run(data, "tasks run webhook/ci") == "webhook/ci: 1 event will be sent now\n"
+    assert "no webhook none" in run(data, "tasks run webhook/none", code=1)
+    tasks_commands.Control(opened, Settings(data=data)).start("webhook/ci")
     assert [each.attempts for each in outbox.due("ci", (), 9)] == [1]
     tasks = {each["name"]: each for each in json.loads(run(data, "tasks --json"))}
     assert (tasks["webhook/ci"]["status"], tasks["webhook/all"]["status"]) == ("failed", "never")
