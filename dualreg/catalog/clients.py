@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import NamedTuple
 
 from sqlalchemy import Connection, case, delete, func, select
 
@@ -13,7 +12,8 @@ from dualreg.catalog.tables import Repositories, Tags, V1Clients
 from dualreg.networks import network_of
 
 
-class ClientGroup(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ClientGroup:
     """The V1 clients that have something in common.
 
     Attributes:

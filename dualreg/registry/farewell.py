@@ -17,7 +17,8 @@ _WEEK = timedelta(weeks=1)
 _LISTS = {"version": "versions", "address": "addresses", "repository": "repositories"}
 
 
-class Week(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Week:
     """A week, from Monday in UTC, and how many addresses used V1 then.
 
     An address counts from its first request to its last one.
