@@ -50,6 +50,8 @@ PAGES: dict[str, tuple[tuple[str, ...], str]] = {
     "/ui/formats": (("root",), "V1 image"),
     "/ui/formats?pattern=team/app&client=docker-1.9": (("root",), "schema 1"),
     "/ui/formats?pattern=none/*&unsolved=1": (("root",), "can read all that was checked"),
+    f"/ui/history?repository={APP}&tag=latest": (("reader", "writer", "root"), "Moves of the tag"),
+    f"/ui/history?repository={SECRET}&tag=v1": (("root",), "Moves of the tag"),
     "/ui/nothing/of/that/name": ((), ""),
 }
 #: Pages of the registry as a whole, which others than administrators are refused.

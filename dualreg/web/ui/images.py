@@ -13,6 +13,7 @@ from dualreg.web.administration import administration
 from dualreg.web.ui.commands import pulls
 from dualreg.web.ui.page import Crumb, page, url
 from dualreg.web.ui.repositories import crumbs_of
+from dualreg.web.ui.tags import deletable
 
 _DEFAULT_PLATFORM = "linux/amd64"
 
@@ -45,8 +46,8 @@ def get_image() -> Response:
     name = RepositoryName.parse(request.args.get("repository", ""))
     reference = request.args.get("reference", "latest")
     platform = request.args.get("platform", _DEFAULT_PLATFORM)
-    operations = administration()
-    found = operations.images.show(name, reference, platform=platform)
+    found = administration().images.show(name, reference, platform=platform)
+    tag = _tag(name, reference, found)
     return page(
         "image",
         f"{name}{'@' if ':' in reference else ':'}{reference}",
@@ -54,12 +55,14 @@ def get_image() -> Response:
         repository=name,
         reference=reference,
         found=found,
-        tag=_tag(name, reference, found),
+        tag=tag,
         platforms=_platforms(found, reference),
         commands=pulls(name, reference, found.digest),
         labels=_labels(found),
         faces=url("get_faces", repository=name, tag=reference),
-        tags=[(tag, url("get_image", repository=name, reference=tag)) for tag in found.tags],
+        history=url("get_history", repository=name, tag=tag.name) if tag else "",
+        delete=url("get_delete", repository=name, tag=tag.name) if tag and deletable(name) else "",
+        tags=[(each, url("get_image", repository=name, reference=each)) for each in found.tags],
     )
 
 

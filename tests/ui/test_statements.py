@@ -1,0 +1,52 @@
+"""Pages ask the database the same number of questions, however much there is."""
+
+from threading import get_ident
+
+from sqlalchemy import event
+
+from dualreg.catalog.database import Catalog
+from dualreg.image.names import RepositoryName, Tag
+from tests.auth.conftest import Guarded
+from tests.properties.registries import push_v2
+from tests.ui.conftest import APP, IMAGES, Browser
+
+#: Pages, and the most statements that each may take, those for the session and its permissions included.
+PAGES = {
+    "/ui/": 12,
+    "/ui/repositories": 12,
+    "/ui/repositories?under=team/": 12,
+    "/ui/repositories?search=a": 12,
+    f"/ui/repository?repository={APP}": 15,
+    f"/ui/history?repository={APP}&tag=v1": 12,
+    f"/ui/image?repository={APP}&reference=v1": 30,
+}
+
+
+def counted(catalog: Catalog, browser: Browser, path: str) -> int:
+    """Return how many statements a page takes."""
+    seen, here = list[str](), get_ident()
+
+    def note(*given: object) -> None:
+        text = str(given[2])
+        if get_ident() == here and not text.startswith(("BEGIN", "SELECT pg_current_snapshot")):
+            seen.append(text)
+
+    event.listen(catalog.engine, "before_cursor_execute", note)
+    try:
+        assert browser.get(path).status_code == 200
+    finally:
+        event.remove(catalog.engine, "before_cursor_execute", note)
+    return len(seen)
+
+
+def test_statements_of_pages(own: Guarded, catalog: Catalog) -> None:
+    """As many with thirty repositories, and as many tags and moves more, as with three."""
+    browser = Browser.of(own, "root")
+    before = {path: counted(catalog, browser, path) for path in PAGES}
+    for number in range(30):
+        push_v2(own.registry, RepositoryName(f"team/more/{number}"), Tag("v1"), IMAGES[0])
+        push_v2(own.registry, APP, Tag(f"more{number}"), IMAGES[number % 3])
+        push_v2(own.registry, APP, Tag("v1"), IMAGES[number % 2])
+    after = {path: counted(catalog, browser, path) for path in PAGES}
+    assert after == before
+    assert {path: count for path, count in before.items() if count > PAGES[path]} == {}
