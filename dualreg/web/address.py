@@ -3,10 +3,9 @@
 import re
 from urllib.parse import urlsplit
 
-from flask import request
-
 from dualreg.errors import RequestInvalid
 from dualreg.web.context import settings
+from dualreg.web.current import current_request
 from dualreg.web.forwarded import is_https
 
 #: Names, with the underscores that containers have, and IP addresses.  Source: RFC 3986, section 3.2.2.
@@ -29,9 +28,10 @@ def own_host() -> str:
     Raises:
         RequestInvalid: as ``own_url``.
     """
-    if settings().public_url:
-        return urlsplit(settings().public_url).netloc
-    host: str = request.environ.get("HTTP_HOST") or request.host  # HTTP/1.0 has no Host
+    if public := settings().public_url:
+        return urlsplit(public).netloc
+    asked = current_request()
+    host: str = asked.environ.get("HTTP_HOST") or asked.host  # HTTP/1.0 has no Host
     if _HOST.fullmatch(host) is None:
         raise RequestInvalid(reason="the Host header is not a host")
     return host.removesuffix(_DEFAULT_PORTS[_scheme()])
@@ -62,7 +62,7 @@ def shown_host() -> str:
 
 def check_host() -> None:
     """Raise RequestInvalid if answers would have to name an address that nobody can know."""
-    if request.blueprint:
+    if current_request().blueprint:
         own_host()
 
 

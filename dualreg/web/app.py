@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -45,7 +45,9 @@ from dualreg.settings.values import parse_rate
 from dualreg.tracing.beginning import begin_tracing
 from dualreg.waiting import Budget
 from dualreg.web import accel, address, api, audit, context, cors, token, ui, v1, v2
+from dualreg.web.application import Application
 from dualreg.web.browser import redirect
+from dualreg.web.current import current_request
 from dualreg.web.forwarded import client_address
 from dualreg.web.identified import record_facts
 from dualreg.web.lane import Lane
@@ -66,14 +68,6 @@ class _AnyPath(PathConverter):
 
     regex = r"(?s:.+?)"
     part_isolating = False
-
-
-class _Application(Flask):
-    """Flask without what is not used here, and takes time in every request."""
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return *func*: no handler is a coroutine."""
-        return func
 
 
 def create_app(
@@ -120,7 +114,7 @@ def create_app(
 
 def _new_app() -> Flask:
     """Return an application without routes, which takes paths as they are."""
-    app = _Application("dualreg", static_folder=None)
+    app = Application("dualreg")
     # A redirect to a normalized path would lose the body of an old Go client's PUT, and hide an invalid name
     # from our parser.
     app.url_map.merge_slashes = False
@@ -211,8 +205,9 @@ def _register_views(app: Flask, parts: context.Parts) -> None:
 def _note_route(endpoint: str | None, values: object) -> None:
     """Let the server count the request by its route."""
     del endpoint, values
-    if request.url_rule:
-        request.environ[ROUTE] = request.url_rule.rule
+    asked = current_request()
+    if asked.url_rule:
+        asked.environ[ROUTE] = asked.url_rule.rule
 
 
 def _index() -> Response:
@@ -309,7 +304,8 @@ def _add_v2_headers(response: Response) -> Response:
 
     Docker chooses V2 or V1 by the first header; clients show the second one to their users.
     """
-    if request.path.split("/")[1] == "v2" and not v2.is_hidden_from(request.user_agent.string):
+    asked = current_request()
+    if asked.path.split("/", 2)[1] == "v2" and not v2.is_hidden_from(asked.user_agent.string):
         _add_api_version(response)
     return response
 

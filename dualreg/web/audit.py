@@ -3,12 +3,13 @@
 import logging
 from http import HTTPStatus
 
-from flask import Response, g, request
+from flask import Response
 
 from dualreg.errors import TooManyRequests
 from dualreg.networks import network_of
 from dualreg.web.context import audit, registry
 from dualreg.web.credentials import claimed_account
+from dualreg.web.current import current_facts, current_request
 from dualreg.web.forwarded import client_address
 from dualreg.web.identified import current_id
 from dualreg.web.outages import LimitedLog
@@ -30,7 +31,7 @@ def require() -> None:
     Raises:
         AuditUnavailable: it cannot.
     """
-    if request.method not in READS:
+    if current_request().method not in READS:
         audit().ready()
 
 
@@ -58,35 +59,37 @@ def record(denials: Denials, response: Response) -> Response:
     """Write the audit line of the request, if it gets one; return *response* unchanged."""
     event = _event(response.status_code)
     if event and (event != _DENIED or denials.is_recorded(client_address())):
-        repository, action = g.get("requested", (None, None))
+        asked, kept = current_request(), current_facts()
+        repository, action = kept.get("requested", (None, None))
         audit().write(
             registry().now(),
             event,
             account=claimed_account()[:_TEXT_LIMIT],
             address=client_address(),
-            method=request.method,
-            path=request.path[:_PATH_LIMIT],
+            method=asked.method,
+            path=asked.path[:_PATH_LIMIT],
             repository=repository,
             action=action,
             status=response.status_code,
             request_id=current_id(),
-            agent=request.user_agent.string[:_TEXT_LIMIT],
-            **g.get("facts", {}),
+            agent=asked.user_agent.string[:_TEXT_LIMIT],
+            **kept.get("facts", {}),
         )
     return response
 
 
 def _event(status: int) -> str | None:
     """Return ``write``, ``denied``, or None for a request that is not recorded."""
-    if g.get("refused"):
+    asked, kept = current_request(), current_facts()
+    if kept.get("refused"):
         return _DENIED  # with a status that does not say so
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return _DENIED if g.get("locked_out") else None  # the server is busy, or the client is to slow down
-    if status in DENIALS and (g.get("allowed") or request.blueprint == PROBES):
+        return _DENIED if kept.get("locked_out") else None  # the server is busy, or the client too fast
+    if status in DENIALS and (kept.get("allowed") or asked.blueprint == PROBES):
         return None  # another token may allow even more; or the request itself follows
     if status in DENIALS:
-        challenged = request.path in API_CHECKS and "Authorization" not in request.headers
+        challenged = asked.path in API_CHECKS and "Authorization" not in asked.headers
         return None if challenged else _DENIED
-    writes = request.method not in READS or g.get("mounted")
+    writes = asked.method not in READS or kept.get("mounted")
     written = writes and status < HTTPStatus.BAD_REQUEST
-    return "write" if written and request.blueprint in ("v1", "v2", "api", "login", "ui") else None
+    return "write" if written and asked.blueprint in ("v1", "v2", "api", "login", "ui") else None

@@ -12,6 +12,7 @@ from flask import request
 from dualreg.errors import BodyTruncated, ManifestTooLarge, ServerStopping, SizeMismatch
 from dualreg.storage.base import CHUNK_SIZE
 from dualreg.web.context import slots, writes
+from dualreg.web.current import current_request
 from dualreg.web.forwarded import client_address
 from dualreg.web.responses import RECEIVED
 from dualreg.web.slots import SMALL_BODY
@@ -33,7 +34,8 @@ def body_chunks(*, length: int | None = None) -> Iterator[bytes]:
         ServerBusy: too many clients are sending bodies; nothing is yielded.
         DiskReserved: the disk is nearly full; what was yielded counts.
     """
-    declared, environ = request.content_length, request.environ
+    asked = current_request()
+    declared, environ = asked.content_length, asked.environ
     if None not in (length, declared) and length != declared:
         raise SizeMismatch(promised=length, declared=declared)
     received = 0
@@ -95,7 +97,8 @@ def _arriving() -> Iterator[bytes]:
     Raises:
         _Cut: it ended early; all that arrived was yielded.
     """
-    read = getattr(request.stream, "read1", request.stream.read)  # what is there, if the server says that
+    stream = current_request().stream
+    read = getattr(stream, "read1", stream.read)  # what is there, if the server says that
     try:
         while chunk := read(CHUNK_SIZE):
             yield chunk

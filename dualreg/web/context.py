@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from flask import Flask, current_app
+from flask import Flask
 
 from dualreg.auth.audit import Audit
 from dualreg.auth.authority import Authority
@@ -16,6 +16,7 @@ from dualreg.registry import Registry
 from dualreg.registry.activity import KeyUses
 from dualreg.registry.writes import Writes
 from dualreg.settings import Settings
+from dualreg.web.current import current_application
 from dualreg.web.late import LateAnswers
 from dualreg.web.rates import Rates
 from dualreg.web.slots import Slots
@@ -135,4 +136,5 @@ def require_deletes() -> None:
 
 def parts() -> Parts:
     """Return all of it."""
-    return parts_in(current_app.extensions)
+    found: Parts = current_application().extensions[_EXTENSION]
+    return found

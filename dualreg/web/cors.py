@@ -7,6 +7,7 @@ extensions".
 from flask import Flask, Response, request
 
 from dualreg.web.context import settings
+from dualreg.web.current import current_request
 from dualreg.web.responses import empty_response
 
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
@@ -25,7 +26,7 @@ def install(app: Flask) -> None:
 
 def _preflight() -> Response | None:
     """Answer OPTIONS on every V2 path, known or not, without credentials."""
-    if request.method != "OPTIONS" or not _applies():
+    if current_request().method != "OPTIONS" or not _applies():
         return None
     headers = {"Allow": _METHODS}
     if _allowed_origin():

@@ -18,6 +18,7 @@ from dualreg.errors import TooManyAttempts, Unauthenticated
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import Reach
 from dualreg.web.context import authority, key_uses, rates
+from dualreg.web.current import current_facts, current_request
 from dualreg.web.forwarded import client_address
 from dualreg.web.rates import client_of
 from dualreg.web.responses import API_CHECKS
@@ -36,9 +37,10 @@ def grant() -> Grant:
         Unauthenticated: the credentials are wrong or of an unknown scheme; such a request is never anonymous.
         TooManyAttempts, TooManyRequests, ServerBusy.
     """
-    if "grant" not in g:
-        g.grant = counted(_authenticate)
-    return g.grant  # type: ignore[no-any-return]  # flask.g is untyped
+    kept = current_facts()
+    if "grant" not in kept:
+        kept.grant = counted(_authenticate)
+    return kept.grant  # type: ignore[no-any-return]  # flask.g is untyped
 
 
 def counted(authenticate: Callable[[], Grant]) -> Grant:
@@ -57,8 +59,8 @@ def counted(authenticate: Callable[[], Grant]) -> Grant:
         count_request()
         g.locked_out = isinstance(error, TooManyAttempts)
         raise
-    g.account = granted.identity.account
-    count_request(g.account)
+    current_facts().account = account = granted.identity.account
+    count_request(account)
     if granted.identity.key and (uses := key_uses()):
         uses.record(granted.identity.key)
     return granted
@@ -131,8 +133,9 @@ def searchable() -> Reach:
 
 def claimed_account() -> str:
     """Return the account that the request names, verified or not; empty if it names none."""
-    proved = g.grant.identity.account if "grant" in g else ""
-    return str(proved or g.get("claimed_account", ""))
+    kept = current_facts()
+    proved = kept.grant.identity.account if "grant" in kept else ""
+    return str(proved or kept.get("claimed_account", ""))
 
 
 def _authenticate() -> Grant:
@@ -180,7 +183,8 @@ def _periods() -> int:
 
 def _credentials() -> tuple[str, str]:
     """Return the scheme of the request's credentials, in lower case, and the rest; empty without any."""
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    sent: str = current_request().environ.get("HTTP_AUTHORIZATION", "")
+    scheme, _, value = sent.partition(" ")
     return scheme.lower(), value
 
 

@@ -6,9 +6,8 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from flask import request
-
 from dualreg.web.context import settings
+from dualreg.web.current import current_request
 
 #: Among the trusted proxies: any address.
 _ANY = "*"
@@ -32,7 +31,7 @@ def client_address() -> str:
     ``X-Forwarded-For`` is read from its end, and only the entries that trusted proxies appended: a client can
     forge those before them.
     """
-    return address_of(request.environ, settings().trusted_proxies)
+    return address_of(current_request().environ, settings().trusted_proxies)
 
 
 def address_of(environ: Mapping[str, Any], trusted_proxies: str) -> str:
@@ -60,7 +59,7 @@ def is_https() -> bool:
     Of several proxies, each may have said its own, in one header or in several; the first one that a client
     meets usually ends TLS.
     """
-    environ = request.environ
+    environ = current_request().environ
     if environ["wsgi.url_scheme"] == "https":
         return True
     is_trusted = _is_trusted(_peer(environ), settings().trusted_proxies)

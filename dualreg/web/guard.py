@@ -7,14 +7,13 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TypeVar
 
-from flask import current_app, g, request
-
 from dualreg.acting import Api, act_as
 from dualreg.auth.access import CATALOG, Access, Action
 from dualreg.errors import Denied, NotAllowed, Unauthenticated
 from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry, writes
 from dualreg.web.credentials import grant
+from dualreg.web.current import current_application, current_facts, current_request
 from dualreg.web.responses import READS
 
 _MARK = "dualreg_requires"
@@ -61,21 +60,22 @@ def enforce(locate: Callable[[Action], None]) -> None:
         Unauthenticated, Denied, NotAllowed, TooManyAttempts, TooManyRequests, ReadOnly, DiskReserved,
             RepositoryOwned: it must not run.
     """
-    need = need_of(current_app.view_functions[request.endpoint or ""])
-    if request.method == "OPTIONS" or need is Need.NOTHING:
+    asked = current_request()
+    need = need_of(current_application().view_functions[asked.endpoint or ""])
+    if asked.method == "OPTIONS" or need is Need.NOTHING:
         return
     if need is Need.LOGIN and grant().anonymous:
         raise Unauthenticated
     if need in (Need.ACCOUNT, Need.OPERATOR):
         _require_account()
-    if need is Need.ACCOUNT and request.method not in READS:
+    if need is Need.ACCOUNT and asked.method not in READS:
         writes().require_allowed()
     if need is Need.CATALOG and not grant().lists():
         raise _challenge(str(CATALOG), "the list of repositories")
     if isinstance(need, Action):
         locate(need)
         _require_writable(need)
-    blueprint = request.blueprint
+    blueprint = asked.blueprint
     act_as(grant().identity.account, Api(blueprint) if blueprint in (Api.V1, Api.API) else Api.V2)
 
 
@@ -101,15 +101,16 @@ def _require_writable(action: Action) -> None:
         ReadOnly, DiskReserved.
         RepositoryOwned: what is pushed comes from upstream.
     """
-    if request.method in READS:
+    asked = current_request()
+    if asked.method in READS:
         return
-    adds = action is Action.PUSH and request.method != "DELETE"
-    has_body = bool(request.content_length) or "Transfer-Encoding" in request.headers
+    adds, length = action is Action.PUSH and asked.method != "DELETE", asked.content_length or 0
+    has_body = bool(length) or "Transfer-Encoding" in asked.headers
     writes().require_allowed()
     if adds:
-        registry().require_own(g.requested[0])
-    if adds and (has_body or request.method == "POST"):
-        writes().require_room(request.content_length or 0)
+        registry().require_own(current_facts().requested[0])
+    if adds and (has_body or asked.method == "POST"):
+        writes().require_room(length)
 
 
 def authorize(repository: RepositoryName, action: Action, *more: Access) -> None:
@@ -122,10 +123,11 @@ def authorize(repository: RepositoryName, action: Action, *more: Access) -> None
         Unauthenticated: the request is anonymous, or its token covers too little; another token may do.
         Denied: the client is authenticated and lacks the permission.
     """
-    g.requested = (repository, action)
+    kept = current_facts()
+    kept.requested = (repository, action)
     granted = grant()
-    g.allowed = granted.allows(repository, action)
-    if not g.allowed or any(map(granted.could_include, more)):
+    kept.allowed = granted.allows(repository, action)
+    if not kept.allowed or any(map(granted.could_include, more)):
         raise _refusal(repository, action, *more)
 
 

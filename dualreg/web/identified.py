@@ -9,9 +9,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Response, g, request
+from flask import Response
 
 from dualreg.logs.lines import bind_request
+from dualreg.web.current import current_facts, current_request
 from dualreg.web.forwarded import address_of
 
 #: The header of requests and responses.
@@ -60,7 +61,8 @@ def keep_facts(environ: Environ, account: str, repository: object) -> None:
 
 def record_facts(response: Response) -> Response:
     """Keep the same of the current request; return *response* unchanged."""
-    keep_facts(request.environ, g.get("account", ""), g.get("requested", (None, None))[0])
+    kept = current_facts()
+    keep_facts(current_request().environ, kept.get("account", ""), kept.get("requested", (None, None))[0])
     return response
 
 
@@ -71,7 +73,7 @@ def _new() -> str:
 
 def current_id() -> str:
     """Return the id of the current request."""
-    return str(request.environ.get(ID, ""))
+    return str(current_request().environ.get(ID, ""))
 
 
 def facts(environ: Mapping[str, Any]) -> dict[str, str]:

@@ -5,8 +5,10 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from http import HTTPStatus
+from typing import Any
 
 from flask import Response, request
+from werkzeug.datastructures import Headers
 
 from dualreg.errors import RegistryError, UpstreamFailed
 
@@ -24,6 +26,9 @@ API_CHECKS = ("/v2", "/v2/")
 MISCELLANEOUS, _STALE = 299, 110
 #: The blueprint of questions about requests that follow, if the answer is no.
 PROBES = "accel"
+#: Statuses of what was created, or will be; and locations that no server has to escape.
+_CREATED = (HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
+_PLAIN = re.compile(r"/v2/[a-z0-9_./:-]+(?:\?offset=[0-9]+)?")
 #: Statuses of requests that are not, or not yet, authorized.
 DENIALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
 
@@ -36,9 +41,22 @@ def route_name(route: str) -> str:
 
 def empty_response(status: int, headers: Mapping[str, str]) -> Response:
     """Return a response without a body."""
-    response = Response(status=status, headers={**headers, "Content-Length": "0"})
-    response.headers.pop("Content-Type", None)
-    return response
+    return _Empty(status=status, headers={**headers, "Content-Length": "0"})
+
+
+class _Empty(Response):
+    """A response without a body, whose headers are complete.
+
+    Attributes:
+        default_mimetype: None: there is nothing of any type.
+    """
+
+    default_mimetype = None
+
+    def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
+        """Return the headers as they are sent: those of what was created need no look at each of them."""
+        is_plain = self.status_code in _CREATED and _PLAIN.fullmatch(self.headers.get("Location", ""))
+        return self.headers if is_plain else super().get_wsgi_headers(environ)
 
 
 def allow_header() -> dict[str, str]:

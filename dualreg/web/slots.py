@@ -12,11 +12,12 @@ from functools import partial
 from threading import RLock
 from typing import Any
 
-from flask import Response, g, request
+from flask import Response, g
 
 from dualreg.errors import ServerBusy
 from dualreg.networks import network_of
 from dualreg.waiting import Budget
+from dualreg.web.current import current_request
 
 #: Largest request body, in bytes, that the server receives before a thread handles the request.
 SMALL_BODY = 64 << 10
@@ -92,8 +93,9 @@ class Slots:
         Raises:
             ServerBusy: as ``take``.
         """
-        declared = request.content_length
-        arrived = declared is not None and declared <= SMALL_BODY and "Expect" not in request.headers
+        asked = current_request()
+        declared = asked.content_length
+        arrived = declared is not None and declared <= SMALL_BODY and "Expect" not in asked.headers
         release = _nothing if arrived else self.take(address())
         try:
             yield
@@ -117,7 +119,8 @@ class Slots:
         """
         length: int | None = response.content_length  # or that of a body in memory
         length = response.calculate_content_length() if length is None else length
-        is_short = request.method == "HEAD" or (length is not None and length <= SMALL_RESPONSE)
+        is_head = current_request().method == "HEAD"
+        is_short = is_head or (length is not None and length <= SMALL_RESPONSE)
         if g.pop("has_slot", False) or is_short:
             return
         try:

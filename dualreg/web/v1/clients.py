@@ -11,6 +11,7 @@ from dualreg.errors import NameInvalid
 from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry
 from dualreg.web.credentials import token_repository
+from dualreg.web.current import current_request
 from dualreg.web.forwarded import client_address
 from dualreg.web.repeatable import note_repeats
 from dualreg.web.responses import DENIALS, READS
@@ -25,7 +26,7 @@ _FALLING_BACK = re.compile(r"docker/(?:1\.(?:[6-9]|[1-9][0-9])|[1-9][0-9])\.", r
 
 def record_client(response: Response) -> Response:
     """Record the client, and whether the mode refused it (see ``mode``); return *response* unchanged."""
-    path = request.path
+    path = current_request().path
     if path.split("/")[1] == "v1" and path.rstrip("/") not in _IGNORED and not _is_vain(response):
         # Unauthorized clients must not fill the table with invented names.
         repository = "" if response.status_code in DENIALS else _repository()

@@ -11,6 +11,7 @@ from typing import Any
 from flask import abort, g, request
 
 from dualreg.web.context import settings
+from dualreg.web.current import current_request
 from dualreg.web.responses import READS
 from dualreg.web.v1.errors import render_status
 
@@ -38,7 +39,7 @@ def enforce_mode(_: str | None, __: Mapping[str, Any] | None) -> None:
 
     It runs before the URL's values are parsed, so that a refused client always gets the reason.
     """
-    mode, path = settings().v1, request.path
+    mode, path = settings().v1, current_request().path
     if mode == "on" or path.split("/")[1] != "v1" or path.rstrip("/") in _ALWAYS:
         return
     if mode == "off":

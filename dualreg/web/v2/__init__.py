@@ -16,6 +16,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import NAME_LIMIT, RepositoryName, Tag, UploadId, parse_reference
 from dualreg.registry.accept import Agent
 from dualreg.web.context import registry
+from dualreg.web.current import current_request
 from dualreg.web.guard import Need, authorize, enforce, requires
 from dualreg.web.repeatable import repeat_document
 from dualreg.web.responses import json_response
@@ -60,21 +61,22 @@ def get_base() -> Response:
 
 def _hide() -> Response | None:
     """Return 404 to the API check of clients that must use V1, authenticated or not."""
-    is_check = request.endpoint in ("v2.base", "v2.bare")
-    hidden = is_check and is_hidden_from(request.user_agent.string)
+    asked = current_request()
+    hidden = asked.endpoint in ("v2.base", "v2.bare") and is_hidden_from(asked.user_agent.string)
     return render_status(404, "not found", {}) if hidden else None
 
 
 def _guard() -> None:
-    enforce(lambda action: authorize((request.view_args or {})["name"], action, *_mount_access()))
+    enforce(lambda action: authorize((current_request().view_args or {})["name"], action, *_mount_access()))
 
 
 def _mount_access() -> Iterator[Access]:
     """Yield the access to its source that a mount needs."""
-    if request.method != "POST":
+    asked = current_request()
+    if asked.method != "POST" or not asked.query_string:
         return
-    source = request.args.get("from", "")
-    if request.args.get("mount") and is_repository(source):
+    source = asked.args.get("from", "")
+    if asked.args.get("mount") and is_repository(source):
         yield Access.of(source, Action.PULL)
 
 
@@ -103,8 +105,10 @@ def _parse_name(text: str) -> RepositoryName:
 
     Source: OCI distribution-spec, "Registry Proxying"; spegel and stargz-snapshotter for the header.
     """
-    namespace = request.args.get("ns") or request.headers.get("OCI-Namespace", "")
-    if not namespace or namespace == request.host:
+    asked = current_request()
+    named = asked.args.get("ns") if asked.query_string else ""  # to parse nothing takes long, too
+    namespace = named or asked.environ.get("HTTP_OCI_NAMESPACE", "")
+    if not namespace or namespace == asked.host:
         return RepositoryName.parse(text)
     found = registry().named(namespace, RepositoryName.parse(text))
     if found is None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from dualreg.auth.access import Action
 from dualreg.errors import DigestInvalid, NameInvalid, RangeInvalid
@@ -15,6 +15,7 @@ from dualreg.image.names import RepositoryName, UploadId
 from dualreg.web.body import body_chunks
 from dualreg.web.context import registry
 from dualreg.web.credentials import client_key, grant
+from dualreg.web.current import current_request
 from dualreg.web.guard import requires
 from dualreg.web.responses import empty_response
 from dualreg.web.v2.locations import blob_headers, upload_headers
@@ -52,17 +53,19 @@ def register(blueprint: Blueprint) -> None:
 @requires(Action.PUSH)
 def start_upload(name: RepositoryName) -> Response:
     """Start an upload, mount a blob of another repository, or store a blob from one request."""
-    mount, digest = request.args.get("mount"), request.args.get("digest")
+    asked = current_request()
+    given = asked.args if asked.query_string else {}  # to parse nothing takes long, too
+    mount, digest = given.get("mount"), given.get("digest")
     if mount:
-        if mounted := _mount(name, mount, request.args.get("from")):
+        if mounted := _mount(name, mount, given.get("from")):
             return empty_response(201, blob_headers(name, mounted))
     elif digest:
         expected = Digest.parse(digest)
-        registry().quotas.require_room(name, expected, request.content_length or 0)
+        registry().quotas.require_room(name, expected, asked.content_length or 0)
         with registry().uploads.counted(name, client_key(), body_chunks()) as body:
             blob = registry().uploads.ingest(name, body, expected=expected)
         return empty_response(201, blob_headers(name, blob.digest))
-    check_algorithm(request.args.get("digest-algorithm", CANONICAL))
+    check_algorithm(given.get("digest-algorithm", CANONICAL))
     return empty_response(202, upload_headers(registry().uploads.start(name, client_key())))
 
 
@@ -87,7 +90,7 @@ def finish_upload(name: RepositoryName, upload: UploadId) -> Response:
     arguments = _arguments()
     digest = Digest.parse(arguments.get("digest", ""))
     chunk = _declared_chunk(name, upload, arguments)
-    registry().quotas.require_room(name, digest, request.content_length or 0)
+    registry().quotas.require_room(name, digest, current_request().content_length or 0)
     body = body_chunks(length=chunk.length)
     registry().uploads.finish(name, upload, digest, body, offset=chunk.offset, known=chunk.known)
     for _ in body:
@@ -117,7 +120,7 @@ def _arguments() -> dict[str, str]:
 
     Some clients append ``?digest=`` to the location even if it has a query.
     """
-    return dict(parse_qsl(request.query_string.decode("utf-8", "replace").replace("?", "&")))
+    return dict(parse_qsl(current_request().query_string.decode("utf-8", "replace").replace("?", "&")))
 
 
 def _declared_chunk(name: RepositoryName, upload: UploadId, arguments: Mapping[str, str]) -> _Chunk:
@@ -126,7 +129,7 @@ def _declared_chunk(name: RepositoryName, upload: UploadId, arguments: Mapping[s
     Raises:
         RangeInvalid: the range is malformed or ends before it starts.
     """
-    text = request.headers.get("Content-Range")
+    text = current_request().headers.get("Content-Range")
     if not text:
         known = arguments.get("offset", "")
         return _Chunk(known=int(known) if _OFFSET.fullmatch(known) else 0)

@@ -1,0 +1,17 @@
+"""Current: the request of this thread, what it keeps, and its application, each as the object itself.
+
+Flask's proxies look for their object whenever they are used, which takes longer than most of what is asked of
+it. So what every request runs asks for the object once. Anything else uses the proxies.
+
+Source: Flask, "Context", "Proxies".
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask, Request, current_app, g, request
+
+#: Each returns what the proxy of its name stands for.
+current_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001 -- as Flask documents
+current_facts: Callable[[], Any] = g._get_current_object  # noqa: SLF001 -- as above
+current_application: Callable[[], Flask] = current_app._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001 -- as above
