@@ -24,7 +24,10 @@ def inherit_owner(path: str | Path) -> None:
     if os.geteuid() != 0:
         return
     with _lock, suppress(FileNotFoundError):  # it was removed meanwhile
-        above, own = os.stat(os.path.dirname(path) or "."), os.lstat(path)
+        above = os.stat(os.path.dirname(path) or ".")
+        if (above.st_uid, above.st_gid) == (0, os.getegid()):
+            return  # as root's own files have it
+        own = os.lstat(path)
         if (above.st_uid, above.st_gid) != (own.st_uid, own.st_gid):
             os.chown(path, above.st_uid, above.st_gid, follow_symlinks=False)
 
@@ -43,11 +46,14 @@ def create_folder(folder: str | Path, mode: int = 0o777) -> None:
         OSError: it cannot be created, or is a file.
     """
     with _lock:
-        while not os.path.isdir(folder):
+        while True:
             try:
                 os.mkdir(folder, mode)
+                break
             except FileExistsError:
-                if os.path.lexists(folder) and not os.path.isdir(folder):
+                if os.path.isdir(folder):
+                    break
+                if os.path.lexists(folder):
                     raise
         inherit_owner(folder)
 

@@ -150,7 +150,8 @@ class _LoggedCommits:
         """Return the descriptor of the log that has its name now; None if there is none."""
         try:
             if self._descriptor is not None and os.path.samestat(
-                os.fstat(self._descriptor), self._log.stat()
+                os.fstat(self._descriptor),
+                os.stat(self._log),  # noqa: PTH116 -- each commit does this
             ):
                 return self._descriptor
             self._forget()

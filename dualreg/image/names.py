@@ -4,8 +4,8 @@ Each is a ``str`` that ``parse`` checks, so a function that takes a ``Tag`` need
 expressions are ASCII and used with ``fullmatch``, because ``$`` accepts a trailing newline.
 """
 
+import os
 import re
-import uuid
 from typing import Self
 
 from dualreg.errors import ImageIdInvalid, NameInvalid, TagInvalid, UploadUnknown
@@ -86,7 +86,9 @@ class UploadId(str):
     @classmethod
     def new(cls) -> Self:
         """Return a new id."""
-        return cls(uuid.uuid4())
+        random = os.urandom(16).hex()
+        variant = "89ab"[int(random[16], 16) & 3]
+        return cls(f"{random[:8]}-{random[8:12]}-4{random[13:16]}-{variant}{random[17:20]}-{random[20:]}")
 
     @classmethod
     def parse(cls, text: str) -> Self:

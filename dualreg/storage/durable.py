@@ -132,8 +132,9 @@ def wait_for_all(waits: Sequence[Callable[[], None]], *files: int | str) -> None
 
 
 def above(path: str | Path) -> str:
-    """Return the folder of a file or folder."""
-    return os.path.dirname(path)
+    """Return the folder of a file or folder, whose path does not end in a slash."""
+    folder, slash, _ = os.fspath(path).rpartition("/")
+    return folder or slash
 
 
 def clone(descriptor: int, target: int) -> None:

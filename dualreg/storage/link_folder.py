@@ -233,7 +233,7 @@ class LinkFolder:
         self.drop(aside)
 
     def drop(self, aside: UploadId) -> None:
-        durable.remove(self._uploads / aside)
+        durable.remove(f"{self._uploads}/{aside}")
 
     def link_paths(self) -> Iterator[str]:
         for path in _files(self._names):
@@ -245,6 +245,8 @@ class LinkFolder:
             yield path, (self._names / path).read_bytes()
 
     def _make_uploads(self) -> None:
+        if is_durable(f"{self._uploads}"):
+            return
         if not os.path.isdir(self._uploads):
             make_folders(self._root)  # for owner and group alone
         make_folders(self._uploads, durable.SHARED)
