@@ -1,6 +1,8 @@
 """Column types that convert values to and from SQL. Migrations do not use them; see ``migrations/env.py``."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import DateTime, Dialect, String
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -49,6 +51,10 @@ class UtcDateTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any] | None:
+        """Return what converts values for the driver; for SQLite faster than SQLAlchemy's own."""
+        return _sqlite_text if dialect.name == "sqlite" else super().bind_processor(dialect)
+
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 -- the base class's signature
         """Return the instant in UTC."""
         return None if value is None else value.astimezone(UTC)
@@ -58,3 +64,8 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _sqlite_text(value: datetime | None) -> str | None:
+    """Return the text of an instant as SQLAlchemy writes it to SQLite: in UTC, without a zone."""
+    return None if value is None else value.astimezone(UTC).isoformat(" ", "microseconds")[:26]
