@@ -30,11 +30,16 @@ def own_host() -> str:
     """
     if public := settings().public_url:
         return urlsplit(public).netloc
+    return _asked_host().removesuffix(_DEFAULT_PORTS[_scheme()])
+
+
+def _asked_host() -> str:
+    """Return the host that the request names, with its port if it names one; raises as ``own_url``."""
     asked = current_request()
     host: str = asked.environ.get("HTTP_HOST") or asked.host  # HTTP/1.0 has no Host
     if _HOST.fullmatch(host) is None:
         raise RequestInvalid(reason="the Host header is not a host")
-    return host.removesuffix(_DEFAULT_PORTS[_scheme()])
+    return host
 
 
 def own_path() -> str:
@@ -62,8 +67,8 @@ def shown_host() -> str:
 
 def check_host() -> None:
     """Raise RequestInvalid if answers would have to name an address that nobody can know."""
-    if current_request().blueprint:
-        own_host()
+    if current_request().blueprint and not settings().public_url:
+        _asked_host()
 
 
 def _scheme() -> str:

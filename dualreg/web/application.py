@@ -129,6 +129,12 @@ class Application(Flask):
             response = after(response)
         return response
 
+    def do_teardown_request(self, *_: object) -> None:
+        """Do nothing: all that views open is closed by them, or with the response."""
+
+    def do_teardown_appcontext(self, *_: object) -> None:
+        """Do nothing either."""
+
     def _find_calls(self, blueprint: str | None) -> _Calls:
         """Return what is called for a blueprint; None: for requests that none takes. They are not nested."""
         names = (None, *filter(None, (blueprint,)))

@@ -22,6 +22,7 @@ from dualreg.web.accel import let_remember
 from dualreg.web.body import read_limited
 from dualreg.web.context import late, registry, require_deletes
 from dualreg.web.credentials import grant
+from dualreg.web.current import current_request
 from dualreg.web.download import take_slot
 from dualreg.web.guard import another_may_do, requires
 from dualreg.web.repeatable import note_repeats, repeat_document
@@ -220,7 +221,9 @@ def _query_tags(reference: Tag | Digest) -> list[Tag]:
 
     Source: OCI distribution-spec, "Pushing Manifests", ``?tag=`` with a digest.
     """
-    tags = [Tag.parse(text) for text in dict.fromkeys(request.args.getlist("tag"))]
+    asked = current_request()
+    given = asked.args.getlist("tag") if asked.query_string else ()  # to parse nothing takes long, too
+    tags = [Tag.parse(text) for text in dict.fromkeys(given)]
     if tags and isinstance(reference, Tag):
         raise RequestInvalid(reason="the tag parameter requires a digest as reference")
     if len(tags) > TAGS_LIMIT:
@@ -235,16 +238,16 @@ def _precondition() -> Precondition:
 
 
 def _entity_tags(name: str) -> frozenset[str] | None:
-    values = request.headers.getlist(name)
-    return frozenset(tag.strip(' "') for value in values for tag in value.split(",")) if values else None
+    sent = current_request().headers.get(name)  # if there were several, WSGI has joined them
+    return None if sent is None else frozenset(tag.strip(' "') for tag in sent.split(","))
 
 
 def _accept() -> Accept:
     """Return what manifests the client accepts.
 
-    Accept may be one header or several. Quality factors are ignored: a tag points to one manifest.
+    Quality factors are ignored: a tag points to one manifest.
     """
-    values = ",".join(request.headers.getlist("Accept")).split(",")
+    values = request.headers.get("Accept", "").split(",")  # if there were several, WSGI has joined them
     named = frozenset(filter(None, map(strip_parameters, values)))
     wildcard = not named.isdisjoint(_ANYTHING)
     as_stored = bool(request.cache_control.no_transform)
