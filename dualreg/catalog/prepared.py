@@ -10,7 +10,7 @@ writes to no table that ``dialects.watch_changes`` watches.
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
@@ -21,7 +21,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 #: Statements that are remembered, each with the dialect of an engine.
 _REMEMBERED = 256
 
-_Convert = Callable[[Any], Any] | None
+_Convert = Callable[[Any], Any]
+_Converted = tuple[int, _Convert]
 _Row = tuple[Any, ...]
 Values = Mapping[str, object]
 
@@ -30,26 +31,31 @@ class _Prepared(NamedTuple):
     """A statement as the driver gets it.
 
     Attributes:
-        binds: The names of its parameters in their order, what converts them, and what they are if not given.
-        results: What converts each column of its rows.
+        binds: The names of its parameters in their order, and what they are if not given.
+        converted: The places of those that are converted, and by what.
+        results: The same of the columns of its rows.
     """
 
     text: str
-    binds: tuple[tuple[str, _Convert, object], ...]
-    results: tuple[_Convert, ...]
+    binds: tuple[tuple[str, object], ...]
+    converted: tuple[_Converted, ...]
+    results: tuple[_Converted, ...]
 
     def values(self, given: Values) -> _Row:
         """Return the parameters for the driver."""
-        return tuple(
-            convert(given.get(name, default)) if convert else given.get(name, default)
-            for name, convert, default in self.binds
-        )
+        found = [given.get(name, default) for name, default in self.binds]
+        for place, convert in self.converted:
+            found[place] = convert(found[place])
+        return (*found,)
 
     def row(self, row: Sequence[Any]) -> _Row:
         """Return a row of the driver with the values that its columns have."""
-        return tuple(
-            convert(value) if convert else value for convert, value in zip(self.results, row, strict=True)
-        )
+        if not self.results:
+            return (*row,)
+        found = [*row]
+        for place, convert in self.results:
+            found[place] = convert(found[place])
+        return (*found,)
 
 
 def rows(connection: Connection, statement: Any, values: Values) -> list[_Row]:  # noqa: ANN401 -- see insert_for
@@ -130,13 +136,17 @@ def _prepare(
 ) -> _Prepared:
     compiled = statement.compile(dialect=dialect, column_keys=[*names])
     assert isinstance(compiled, SQLCompiler)  # noqa: S101 -- of an SQL statement
-    binds = tuple(
-        (name, bind.type.dialect_impl(dialect).bind_processor(dialect), bind.effective_value)
-        for name, bind in ((name, compiled.binds[name]) for name in compiled.positiontup or ())
-    )
+    binds = [(name, compiled.binds[name]) for name in compiled.positiontup or ()]
+    given = (bind.type.dialect_impl(dialect).bind_processor(dialect) for _, bind in binds)
     # A statement remembers its columns, and so do those that are made of it: it must not be asked in vain.
     results = (
         column.type.dialect_impl(dialect).result_processor(dialect, None)
         for column in (statement.exported_columns if has_rows else ())
     )
-    return _Prepared(compiled.string, binds, tuple(results))
+    defaults = tuple((name, bind.effective_value) for name, bind in binds)
+    return _Prepared(compiled.string, defaults, _placed(given), _placed(results))
+
+
+def _placed(converts: Iterable[_Convert | None]) -> tuple[_Converted, ...]:
+    """Return those that there are, with their places."""
+    return tuple((place, convert) for place, convert in enumerate(converts) if convert)

@@ -11,10 +11,11 @@ import errno
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from heapq import merge
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar, runtime_checkable
+from typing import BinaryIO, Protocol, TypeVar, cast, runtime_checkable
 
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import UploadId
@@ -266,9 +267,15 @@ class FileBacked(OwnsFiles, Protocol):
 
 def sizes_of(store: BlobStore, digests: Collection[Digest]) -> Mapping[Digest, int]:
     """Return the sizes of those of the blobs that *store* has: by as few waits as it can do that with."""
-    if isinstance(store, SupportsLook):
-        return store.look(digests)
+    if _looks(type(store)):
+        return cast("SupportsLook", store).look(digests)
     return {found.digest: found.size for found in map(store.stat, digests) if found}
+
+
+@cache
+def _looks(kind: type[BlobStore]) -> bool:
+    """Return whether stores of that kind support it; to find it out takes longer than to look at a file."""
+    return issubclass(kind, SupportsLook)
 
 
 #: Returns whether a file is the one in which a certain store keeps a blob.
