@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ class Steps:
         return dict(sent).get("Location", "")
 
 
-def measure(folder: Path) -> Iterator[Times]:
+def measure(folder: Path) -> Generator[Times]:
     """Yield the times of each round, after one that warms up; without an end."""
     app = create_app(Settings.model_validate({"data": folder, **settings(accounts=False)}))
     try:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import growth, locks, scale, sizing, upstreams
+from tests.benchmarks import growth, locks, scale, sizing, steps, upstreams
 from tests.benchmarks.costs import Cost
 from tests.benchmarks.large_store import COMMANDS
 from tests.benchmarks.load import CONNECTIONS, load
@@ -31,6 +31,18 @@ def test_transactions_are_measured(tmp_path: Path) -> None:
     lines = [*locks.measure(tmp_path, 40)]
     assert len(lines) == 5
     assert all(0 < longest <= total for _, total, longest, _ in lines)
+
+
+def test_requests_of_a_push_are_measured(tmp_path: Path) -> None:
+    """Each as often as an image takes it, in each round; the table says by how much it changed."""
+    with closing(steps.measure(tmp_path)) as rounds:
+        times = next(rounds)
+    images = len(times["PUT manifest"])
+    assert {step: len(taken) for step, taken in times.items()} == {
+        step: count * images for step, count in steps.STEPS.items()
+    }
+    twice = {step: [2 * each for each in taken] for step, taken in times.items()}
+    assert len(re.findall(r" -50\.0%$", steps.text([twice, times]), re.MULTILINE)) == len(steps.STEPS) + 1
 
 
 @pytest.mark.slow
