@@ -7,6 +7,7 @@ a step in the journal may not have been made.
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from dualreg.transports import is_remote
 UNDONE = "undone"
 #: Mode of the files here, which name what is private: for owner and group.
 _MODE = 0o640
+#: How often a lock is tried again, and seconds between two times.
+_ATTEMPTS, _PAUSE = 4, 0.02
 
 
 class JournalBusy(Exception):
@@ -212,11 +215,27 @@ def exclusive(folder: Path) -> Iterator[None]:
     make_folders(folder)
     with open(folder / "lock", "w", opener=partial(os.open, mode=_MODE)) as lock:
         inherit_owner(folder / "lock")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise JournalBusy("another migration is running over this data directory") from error
+        for left in range(_ATTEMPTS, -1, -1):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if not left:
+                    raise JournalBusy("another migration is running over this data directory") from error
+                time.sleep(_PAUSE)  # it may be ``is_locked`` that looks
         yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Return whether a run is in progress, or a rollback."""
+    try:
+        with (folder / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def runs(folder: Path) -> list[str]:

@@ -11,6 +11,7 @@ from dualreg.operations.accounts import AccountChanges, GroupMembers
 from dualreg.operations.audit import AuditLog
 from dualreg.operations.immutable import ImmutableRules
 from dualreg.operations.inspection import Images
+from dualreg.operations.migrations import Migrations
 from dualreg.operations.operation import Needs, Operation
 from dualreg.operations.quotas import QuotaLimits
 from dualreg.operations.repositories import RepositoryChanges
@@ -88,6 +89,8 @@ OPERATIONS = (
     Operation("audit", "GET", "/audit", AuditLog.read),
     Operation("clients", "GET", "/clients", Service.clients),
     Operation("clients", "GET", "/clients/farewell", Service.farewell),
+    Operation("migrate runs", "GET", "/migrations", Migrations.runs),
+    Operation("migrate status", "GET", "/migrations/run", Migrations.status),
     Operation("upstreams", "GET", "/upstreams", Service.upstreams),
     Operation("inventory", "GET", "/inventory", Service.inventory),
     Operation("readonly status", "GET", "/readonly", Service.readonly),
@@ -116,6 +119,7 @@ class Administration:
     tasks: TaskRuns
     service: Service
     audit: AuditLog
+    migrations: Migrations
 
     @classmethod
     def over(cls, session: Session) -> Self:

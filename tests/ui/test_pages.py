@@ -52,10 +52,11 @@ PAGES: dict[str, tuple[tuple[str, ...], str]] = {
     "/ui/formats?pattern=none/*&unsolved=1": (("root",), "can read all that was checked"),
     f"/ui/history?repository={APP}&tag=latest": (("reader", "writer", "root"), "Moves of the tag"),
     f"/ui/history?repository={SECRET}&tag=v1": (("root",), "Moves of the tag"),
+    "/ui/migrations": (("root",), "Nothing was imported yet."),
     "/ui/nothing/of/that/name": ((), ""),
 }
 #: Pages of the registry as a whole, which others than administrators are refused.
-ADMINISTRATION = ("/ui/farewell", "/ui/formats")
+ADMINISTRATION = ("/ui/farewell", "/ui/formats", "/ui/migrations")
 
 
 class Parsed(HTMLParser):

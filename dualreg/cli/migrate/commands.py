@@ -1,4 +1,4 @@
-"""``dualreg migrate``: inspect, plan, run, and verify; ``report`` and ``rollback`` are in ``history``."""
+"""``dualreg migrate``: inspect, plan, run, and verify; the rest is in ``history`` and ``states``."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -45,6 +45,7 @@ from dualreg.cli.migrate.output import (
 )
 from dualreg.cli.migrate.reading import ReadingValues, list_unreadable
 from dualreg.cli.migrate.space import WARNINGS, print_warnings, space_for, warn_of_shortage
+from dualreg.cli.migrate.states import runs, status
 from dualreg.cli.options import json_option, load_settings, settings_options
 from dualreg.cli.output import echo, echo_json
 from dualreg.cli.progress import Advance, progress, stoppable
@@ -80,7 +81,7 @@ class _VerifyValues(ImportValues, HttpValues):
     """The values of the options of ``verify`` beyond its output."""
 
 
-@click.group(cls=MigrateGroup, commands=[report, rollback])
+@click.group(cls=MigrateGroup, commands=[report, rollback, runs, status])
 def migrate() -> None:
     """Import the content of another registry.
 

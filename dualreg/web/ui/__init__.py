@@ -14,7 +14,19 @@ from dualreg.web.browser import is_own_form, session
 from dualreg.web.context import authority
 from dualreg.web.credentials import counted
 from dualreg.web.responses import READS
-from dualreg.web.ui import assets, faces, farewell, formats, home, images, login, repositories, tags, texts
+from dualreg.web.ui import (
+    assets,
+    faces,
+    farewell,
+    formats,
+    home,
+    images,
+    login,
+    migrations,
+    repositories,
+    tags,
+    texts,
+)
 from dualreg.web.ui.page import may_change, not_found, render_error, seal
 
 #: Endpoints whose forms change nothing of the registry.
@@ -24,7 +36,7 @@ _LOGINS = ("ui.post_login", "ui.post_logout")
 def create_blueprint() -> Blueprint:
     """Return the blueprint of ``/ui``."""
     blueprint = Blueprint("ui", __name__, url_prefix="/ui", template_folder="templates")
-    for module in (home, login, repositories, images, tags, faces, farewell, formats, assets):
+    for module in (home, login, repositories, images, tags, faces, farewell, formats, migrations, assets):
         module.register(blueprint)
     blueprint.get("/<path:missing>")(not_found)
     texts.register(blueprint)

@@ -1,5 +1,6 @@
 """Commands: what people type to pull and push here, with docker, podman, skopeo and a docker before 1.6."""
 
+import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -58,4 +59,16 @@ def _lines(program: str, flag: str, user: str, host: str, image: str) -> str:
     return (
         f"{login}{program} pull docker.io/library/hello-world\n"
         f"{program} tag docker.io/library/hello-world {image}\n{program} push{flag} {image}"
+    )
+
+
+def migration(run: str, source: str) -> Sequence[Command]:
+    """Return how a run of a migration is verified, and undone."""
+    return (
+        Command("Verify", shlex.join(["dualreg", "migrate", "verify", source])),
+        Command(
+            "See what a rollback would remove",
+            shlex.join(["dualreg", "migrate", "rollback", run, "--dry-run"]),
+        ),
+        Command("Roll back", shlex.join(["dualreg", "migrate", "rollback", run])),
     )

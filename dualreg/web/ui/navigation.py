@@ -46,6 +46,7 @@ ENTRIES = (
     Entry("Repositories", "get_repositories", "repositories"),
     Entry("Farewell to V1", "get_farewell", "farewell", For.ADMINISTRATOR),
     Entry("Old formats", "get_formats", "formats", For.ADMINISTRATOR),
+    Entry("Moving in", "get_migrations", "migrations", For.ADMINISTRATOR),
 )
 #: The group of pages that are below those of another one.
 _BELOW = {"images": "repositories", "faces": "repositories", "tags": "repositories"}
