@@ -148,7 +148,7 @@ def memory(pid: int, which: str = "VmHWM") -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> bool:
+def until(condition: Callable[[], object], seconds: float = 60) -> bool:
     """Wait until *condition* holds; return whether it ever did.
 
     Between two looks, at least as long passes as the first took: what is waited for needs the processor, too.

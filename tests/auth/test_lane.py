@@ -164,6 +164,7 @@ BESIDES = {"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_X_FORWARDED_FOR", "HTTP_US
     # a body, which no read has, and whether the connection becomes another protocol's
     "HTTP_TRANSFER_ENCODING",
     "HTTP_CONNECTION",
+    "HTTP_UPGRADE",
 }
 
 
