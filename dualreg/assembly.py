@@ -240,7 +240,7 @@ def open_registry(settings: Settings, *, alone: bool = False, serving: bool = Fa
         require, own = writes_of(settings, catalog).require_import, build_registry(catalog, store, settings)
         upstream = upstream_of(settings, own, require, budget)
     build = partial(build_registry, catalog, store, settings, write_delay=_WRITE_DELAY)
-    registry = build(upstream=upstream, budget=budget)
+    registry = build(patience=_PATIENCE if serving else None, upstream=upstream, budget=budget)
     return registry.requiring(signing_policies(settings)) if serving and settings.signatures else registry
 
 
@@ -250,6 +250,7 @@ def build_registry(
     settings: Settings | None = None,
     *,
     write_delay: timedelta | None = None,
+    patience: float | None = None,
     upstream: Upstream | None = None,
     budget: Budget | None = None,
 ) -> Registry:
@@ -257,7 +258,7 @@ def build_registry(
 
     Args:
         settings: None: the defaults.
-        write_delay, budget: As in ``Rules``.
+        write_delay, patience, budget: As in ``Rules``, for requests that wait.
         upstream: Where content is loaded from that this registry does not have; None: nowhere.
     """
     settings = settings or Settings()
@@ -267,7 +268,7 @@ def build_registry(
         manifest_rules(settings),
         Visibility.parse(settings.bridge),
         write_delay,
-        _PATIENCE if write_delay else None,
+        patience,
         _HEALTH_INTERVAL if write_delay else 0.0,
         # A follower adds to its own store only.
         (lambda: None) if settings.follow else writes_of(settings, catalog).require_import,

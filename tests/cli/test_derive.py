@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from dualreg import assembly
 from dualreg.assembly import open_registry, prepare
 from dualreg.cli import main
 from dualreg.image import media_types
@@ -114,6 +115,13 @@ def test_editions_are_those_that_clients_get(data: Path, edition: str) -> None:
         tag: (before[tag], digest) for tag, digest in got.items()
     }
     assert served(data, **{"Cache-Control": "no-transform"}) == before
+
+
+def test_layers_take_what_they_take(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command waits for them for longer than requests do."""
+    monkeypatch.setattr(assembly, "_PATIENCE", 0.0)
+    derived = lines(derive(data, "team/*", "--gzip", "--json"))
+    assert {each["status"] for each in derived.values()} == {"done"}
 
 
 def test_tags_are_moved_and_moved_back(data: Path, tmp_path: Path) -> None:
