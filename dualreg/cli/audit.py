@@ -12,11 +12,10 @@ from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, parse_time, settings_options
 from dualreg.cli.output import Columns, counted, echo, second
 from dualreg.cli.paging import listed, print_pages
+from dualreg.operations.audit import words_of
 from dualreg.operations.session import Listing
 
 _HEADINGS = ("AT", "EVENT", "WHO", "ADDRESS", "WHAT", "ON", "STATUS")
-#: What a line is about, where it is no repository.
-_SUBJECTS = ("who", "pattern", "key", "id", "task", "mirror", "source")
 
 
 class _Wanted(TypedDict):
@@ -77,14 +76,9 @@ def audit(
 
 
 def _cells(line: AuditLine) -> Sequence[str]:
-    uid = line.fact("uid")
-    who = line.fact("account") or (f"uid {uid}" if uid else "-")
-    request = f"{line.fact('method')} {line.fact('path')}".strip()
-    what = line.fact("command") or line.fact("action") or request
-    about = next((line.fact(name) for name in _SUBJECTS if line.fact(name)), "-")
-    place = ":".join(filter(None, (line.fact("repository"), line.fact("tag")))) or about
-    facts = (line.fact("address") or "-", what or "-", place, line.fact("status") or "-")
-    return second(line.at), line.event, who, *facts
+    words = words_of(line)
+    facts = (words.who, line.fact("address"), words.what, words.about, line.fact("status"))
+    return second(line.at), line.event, *(each or "-" for each in facts)
 
 
 def _members(line: AuditLine) -> Mapping[str, object]:

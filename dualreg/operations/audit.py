@@ -10,6 +10,9 @@ from dualreg.auth.audit_reading import AuditLine, AuditPlace, WantedLines, read_
 from dualreg.operations.session import Group, page_size
 from dualreg.patterns import check_pattern
 
+#: What a line is about, where it is no repository.
+_SUBJECTS = ("who", "pattern", "key", "id", "task", "mirror", "source")
+
 
 @dataclass(frozen=True, slots=True)
 class AuditListing:
@@ -26,6 +29,33 @@ class AuditListing:
     instance: str
     damaged: int = 0
     next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditWords:
+    """What a line of the audit log says, for people; empty: it does not say that.
+
+    Attributes:
+        who: The account, or who ran a command.
+        what: The command, action, or request.
+        about: The repository with its tag, or what else the line is about.
+    """
+
+    who: str
+    what: str
+    about: str
+
+
+def words_of(line: AuditLine) -> AuditWords:
+    """Return what a line says, for people."""
+    uid = line.fact("uid")
+    request = f"{line.fact('method')} {line.fact('path')}".strip()
+    subject = next((line.fact(name) for name in _SUBJECTS if line.fact(name)), "")
+    return AuditWords(
+        line.fact("account") or (f"uid {uid}" if uid else ""),
+        line.fact("command") or line.fact("action") or request,
+        ":".join(filter(None, (line.fact("repository"), line.fact("tag")))) or subject,
+    )
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,17 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
+from dualreg.catalog.webhooks import WebhookRow
+from dualreg.cli.tasks import Control
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.web import context
 from tests import builders
 from tests.auth.conftest import PASSWORD, Guarded, clock, guard, guarded
 from tests.properties.registries import push_v1, push_v2
@@ -19,6 +23,7 @@ ORIGIN = "http://localhost"
 APP, WEB, SECRET = RepositoryName("team/app"), RepositoryName("team/web"), RepositoryName("secret/app")
 IMAGES = [builders.image(builders.layer({"a": b"%d" % n}), oci=bool(n)) for n in range(3)]
 CHAIN = builders.v1_chain(builders.layer({"a": b"v1"}))
+HOOK = "ci"
 #: Who there is, and what they may do.
 ACCOUNTS = {
     "reader": (("team/*", "pull"),),
@@ -62,10 +67,21 @@ class Browser:
 
 
 @pytest.fixture
-def own(guarded: Guarded) -> Guarded:
-    """A registry with accounts, and repositories of both generations."""
-    fill(guarded)
-    return guarded
+def own(guard: Callable[..., Guarded], tmp_path: Path) -> Guarded:
+    """A registry with accounts, repositories of both generations, an audit log, tasks and a webhook."""
+    made = guard(audit=str(tmp_path / "audit.jsonl"))
+    fill(made)
+    run_tasks(made, lambda _: None)
+    made.registry.webhooks.add(WebhookRow(HOOK, "https://ci.example/hook", "cloudevents", ("*",), ("push",)))
+    return made
+
+
+def run_tasks(own: Guarded, start: Callable[[str], None]) -> None:
+    """Let a registry have tasks, which *start* starts."""
+    app = own.client.application
+    with app.app_context():
+        parts = replace(context.parts(), tasks=Control(own.registry, own.settings, start))
+        context.install(parts, app.extensions)
 
 
 def fill(own: Guarded) -> None:

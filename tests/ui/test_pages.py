@@ -53,10 +53,17 @@ PAGES: dict[str, tuple[tuple[str, ...], str]] = {
     f"/ui/history?repository={APP}&tag=latest": (("reader", "writer", "root"), "Moves of the tag"),
     f"/ui/history?repository={SECRET}&tag=v1": (("root",), "Moves of the tag"),
     "/ui/migrations": (("root",), "Nothing was imported yet."),
+    "/ui/tasks": (("root",), "What the service does by itself"),
+    "/ui/webhooks": (("root",), "https://ci.example"),
+    "/ui/webhook?name=ci": (("root",), "Events that wait"),
+    "/ui/webhook?name=ci&dead=1": (("root",), "Events that were given up"),
+    "/ui/webhook/remove?name=ci": (("root",), "This cannot be undone"),
+    "/ui/audit": (("root",), "log in"),
+    "/ui/audit?account=reader&action=denied&since=2026-01-01&until=2026-01-02": (("root",), "No line"),
     "/ui/nothing/of/that/name": ((), ""),
 }
 #: Pages of the registry as a whole, which others than administrators are refused.
-ADMINISTRATION = ("/ui/farewell", "/ui/formats", "/ui/migrations")
+ADMINISTRATION = ("/ui/farewell", "/ui/formats", "/ui/migrations", "/ui/tasks", "/ui/webhook", "/ui/audit")
 
 
 class Parsed(HTMLParser):
@@ -238,8 +245,25 @@ def test_hostile_texts(own: Guarded) -> None:
     paths = [*PAGES, f"/ui/image?repository={APP}&reference=hostile"]
     paths += [
         f"{path}?{urlencode({name: HOSTILE})}"
-        for path in ("/ui/repositories", "/ui/repository", "/ui/image", "/ui/login")
-        for name in ("search", "under", "after", "repository", "reference", "platform", "own")
+        for path in (
+            "/ui/repositories",
+            "/ui/repository",
+            "/ui/image",
+            "/ui/login",
+            "/ui/webhook",
+            "/ui/audit",
+        )
+        for name in (
+            "search",
+            "under",
+            "after",
+            "repository",
+            "reference",
+            "platform",
+            "own",
+            "name",
+            "account",
+        )
     ]
     shown = 0
     for path in paths:

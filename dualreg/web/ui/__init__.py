@@ -16,6 +16,7 @@ from dualreg.web.credentials import counted
 from dualreg.web.responses import READS
 from dualreg.web.ui import (
     assets,
+    audit,
     faces,
     farewell,
     formats,
@@ -25,7 +26,9 @@ from dualreg.web.ui import (
     migrations,
     repositories,
     tags,
+    tasks,
     texts,
+    webhooks,
 )
 from dualreg.web.ui.page import may_change, not_found, render_error, seal
 
@@ -37,6 +40,8 @@ def create_blueprint() -> Blueprint:
     """Return the blueprint of ``/ui``."""
     blueprint = Blueprint("ui", __name__, url_prefix="/ui", template_folder="templates")
     for module in (home, login, repositories, images, tags, faces, farewell, formats, migrations, assets):
+        module.register(blueprint)
+    for module in (tasks, webhooks, audit):
         module.register(blueprint)
     blueprint.get("/<path:missing>")(not_found)
     texts.register(blueprint)

@@ -1,6 +1,6 @@
 """Navigation: which pages all pages link to, and for whom."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -47,17 +47,46 @@ ENTRIES = (
     Entry("Farewell to V1", "get_farewell", "farewell", For.ADMINISTRATOR),
     Entry("Old formats", "get_formats", "formats", For.ADMINISTRATOR),
     Entry("Moving in", "get_migrations", "migrations", For.ADMINISTRATOR),
+    Entry("Operations", "get_tasks", "tasks", For.ADMINISTRATOR),
 )
+#: Pages that those of one entry link to, besides what all link to.
+SECTIONS: Mapping[str, Sequence[Entry]] = {
+    "tasks": (
+        Entry("Tasks", "get_tasks", "tasks", For.ADMINISTRATOR),
+        Entry("Webhooks", "get_webhooks", "webhooks", For.ADMINISTRATOR),
+        Entry("Audit log", "get_audit", "audit", For.ADMINISTRATOR),
+    ),
+}
 #: The group of pages that are below those of another one.
-_BELOW = {"images": "repositories", "faces": "repositories", "tags": "repositories"}
+_BELOW = {
+    "images": "repositories",
+    "faces": "repositories",
+    "tags": "repositories",
+}
 
 
 def links() -> Sequence[Link]:
     """Return the links for who asks."""
-    group = _current_group()
+    module = _current_module()
+    return _links(ENTRIES, _BELOW.get(module) or _section_of(module) or module)
+
+
+def section() -> Sequence[Link]:
+    """Return the links of the section that the page is in, for who asks; empty: it is in none."""
+    module = _current_module()
+    return _links(SECTIONS.get(_section_of(module), ()), module)
+
+
+def _section_of(module: str) -> str:
+    """Return the section that a module is in; empty: it is in none."""
+    found = (name for name, entries in SECTIONS.items() if any(each.group == module for each in entries))
+    return next(found, "")
+
+
+def _links(entries: Sequence[Entry], current: str) -> Sequence[Link]:
     return [
-        Link(each.title, own_path() + url_for(f"ui.{each.view}"), each.group == group)
-        for each in ENTRIES
+        Link(each.title, own_path() + url_for(f"ui.{each.view}"), each.group == current)
+        for each in entries
         if _sees(each.shown)
     ]
 
@@ -68,8 +97,7 @@ def _sees(shown: For) -> bool:
     return shown is For.EVERYBODY or session() is not None
 
 
-def _current_group() -> str:
+def _current_module() -> str:
     """Return the module that has the view of the request."""
     view = current_app.view_functions.get(request.endpoint or "")
-    module = str(getattr(view, "__module__", "")).rpartition(".")[2]
-    return _BELOW.get(module, module)
+    return str(getattr(view, "__module__", "")).rpartition(".")[2]

@@ -24,7 +24,7 @@ from dualreg.web.browser import form_token, prepare_form, session
 from dualreg.web.context import authority, settings
 from dualreg.web.responses import retry_header
 from dualreg.web.ui.assets import asset
-from dualreg.web.ui.navigation import Link, links
+from dualreg.web.ui.navigation import Link, links, section
 from dualreg.web.v2.errors import V2_ERRORS
 
 #: What pages may load, which is what this server has, and where their forms may lead.
@@ -50,6 +50,9 @@ class Frame:
         account: Who has logged in; empty: nobody.
         logs_in: Whether somebody could.
         token: What forms contain.
+        links: To the pages that all pages link to.
+        crumbs: The way to the page.
+        section: Links to the pages beside it; empty: there are none.
     """
 
     title: str
@@ -59,6 +62,7 @@ class Frame:
     token: str
     links: Sequence[Link]
     crumbs: Sequence[Crumb]
+    section: Sequence[Link]
     version: str = __version__
 
 
@@ -81,6 +85,7 @@ def page(
         form_token(),
         links(),
         crumbs,
+        section(),
     )
     text = render_template(f"ui/{name}.html", frame=frame, url=url, asset=asset, **values)
     response = Response(text, status, content_type="text/html; charset=utf-8")

@@ -1,0 +1,42 @@
+"""Arguments: parameters of a query, as the operations take them."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from flask import request
+
+from dualreg.errors import RequestInvalid
+
+Choice = TypeVar("Choice", bound=str)
+_DAY = timedelta(days=1)
+
+
+def choice(name: str, choices: Iterable[Choice], default: Choice) -> Choice:
+    """Return which one of *choices* a parameter is.
+
+    Raises:
+        RequestInvalid: it is none of them.
+    """
+    given = request.args.get(name, default)
+    found = next((each for each in choices if each == given), None)
+    if found is None:
+        raise RequestInvalid(reason=f"{name} is {given[:200]}; expected {', '.join(choices)}")
+    return found
+
+
+def day(name: str, *, end: bool = False) -> datetime | None:
+    """Return when the day begins, or ends, that a parameter names in UTC; None: it is empty.
+
+    Raises:
+        RequestInvalid: it is no day.
+    """
+    given = request.args.get(name, "")
+    if not given:
+        return None
+    try:
+        found = datetime.strptime(given, "%Y-%m-%d").replace(tzinfo=UTC)
+        return found + _DAY if end else found
+    except (ValueError, OverflowError) as error:
+        reason = f"{name} is {given[:200]}; expected a day such as 2026-01-31"
+        raise RequestInvalid(reason=reason) from error

@@ -1,0 +1,42 @@
+"""Audit: who changed what, and who was denied what, with a search."""
+
+from flask import Blueprint, Response, request
+
+from dualreg.operations.audit import words_of
+from dualreg.web.administration import administration
+from dualreg.web.ui.arguments import day
+from dualreg.web.ui.page import page, url
+
+_ROWS = 50
+#: What people search by.
+_FIELDS = ("pattern", "account", "action", "since", "until")
+
+
+def register(blueprint: Blueprint) -> None:
+    """Add the routes."""
+    blueprint.get("/audit")(get_audit)
+
+
+def get_audit() -> Response:
+    """Return lines of the audit log, the newest first."""
+    wanted = {name: request.args.get(name, "").strip() for name in _FIELDS}
+    after = request.args.get("after", "")
+    found = administration().audit.read(
+        wanted["pattern"] or None,
+        account=wanted["account"],
+        action=wanted["action"],
+        since=day("since"),
+        until=day("until", end=True),
+        n=_ROWS,
+        after=after or None,
+    )
+    chosen = {name: value for name, value in wanted.items() if value}
+    return page(
+        "audit",
+        "Audit log",
+        found=found,
+        rows=[(each, words_of(each)) for each in found.rows],
+        wanted=wanted,
+        first=url("get_audit", **chosen) if after else "",
+        following=url("get_audit", **chosen, after=found.next) if found.next else "",
+    )
