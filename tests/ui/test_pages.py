@@ -60,10 +60,25 @@ PAGES: dict[str, tuple[tuple[str, ...], str]] = {
     "/ui/webhook/remove?name=ci": (("root",), "This cannot be undone"),
     "/ui/audit": (("root",), "log in"),
     "/ui/audit?account=reader&action=denied&since=2026-01-01&until=2026-01-02": (("root",), "No line"),
+    "/ui/access": (("root",), "Permission rules"),
+    "/ui/access/explain?who=reader&repository=team/app&action=push": (("root",), "no rule allows it"),
+    "/ui/accounts": (("root",), "which of them may not log in now"),
+    "/ui/groups": (("root",), "Groups and their members"),
+    "/ui/access/keys": (("root",), "the oldest first"),
     "/ui/nothing/of/that/name": ((), ""),
 }
 #: Pages of the registry as a whole, which others than administrators are refused.
-ADMINISTRATION = ("/ui/farewell", "/ui/formats", "/ui/migrations", "/ui/tasks", "/ui/webhook", "/ui/audit")
+ADMINISTRATION = (
+    "/ui/farewell",
+    "/ui/formats",
+    "/ui/migrations",
+    "/ui/tasks",
+    "/ui/webhook",
+    "/ui/audit",
+    "/ui/access",
+    "/ui/accounts",
+    "/ui/groups",
+)
 
 
 class Parsed(HTMLParser):

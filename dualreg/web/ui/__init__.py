@@ -15,11 +15,15 @@ from dualreg.web.context import authority
 from dualreg.web.credentials import counted
 from dualreg.web.responses import READS
 from dualreg.web.ui import (
+    access,
+    accounts,
+    all_keys,
     assets,
     audit,
     faces,
     farewell,
     formats,
+    groups,
     home,
     images,
     login,
@@ -41,7 +45,7 @@ def create_blueprint() -> Blueprint:
     blueprint = Blueprint("ui", __name__, url_prefix="/ui", template_folder="templates")
     for module in (home, login, repositories, images, tags, faces, farewell, formats, migrations, assets):
         module.register(blueprint)
-    for module in (tasks, webhooks, audit):
+    for module in (tasks, webhooks, audit, access, accounts, groups, all_keys):
         module.register(blueprint)
     blueprint.get("/<path:missing>")(not_found)
     texts.register(blueprint)

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from flask import current_app, request, url_for
+from flask import current_app, g, request, url_for
 
 from dualreg.web.address import own_path
 from dualreg.web.administration import administers
 from dualreg.web.browser import session
+from dualreg.web.context import parts
 
 
 class For(Enum):
@@ -17,6 +18,7 @@ class For(Enum):
     EVERYBODY = "everybody"
     ACCOUNT = "who has logged in"
     ADMINISTRATOR = "administrators"
+    MANAGER = "administrators of accounts, where there are accounts"
 
 
 class Entry(NamedTuple):
@@ -48,6 +50,7 @@ ENTRIES = (
     Entry("Old formats", "get_formats", "formats", For.ADMINISTRATOR),
     Entry("Moving in", "get_migrations", "migrations", For.ADMINISTRATOR),
     Entry("Operations", "get_tasks", "tasks", For.ADMINISTRATOR),
+    Entry("Access", "get_access", "access", For.MANAGER),
 )
 #: Pages that those of one entry link to, besides what all link to.
 SECTIONS: Mapping[str, Sequence[Entry]] = {
@@ -55,6 +58,12 @@ SECTIONS: Mapping[str, Sequence[Entry]] = {
         Entry("Tasks", "get_tasks", "tasks", For.ADMINISTRATOR),
         Entry("Webhooks", "get_webhooks", "webhooks", For.ADMINISTRATOR),
         Entry("Audit log", "get_audit", "audit", For.ADMINISTRATOR),
+    ),
+    "access": (
+        Entry("Rules", "get_access", "access", For.MANAGER),
+        Entry("Accounts", "get_accounts", "accounts", For.MANAGER),
+        Entry("Groups", "get_groups", "groups", For.MANAGER),
+        Entry("API keys", "get_all_keys", "all_keys", For.MANAGER),
     ),
 }
 #: The group of pages that are below those of another one.
@@ -93,8 +102,17 @@ def _links(entries: Sequence[Entry], current: str) -> Sequence[Link]:
 
 def _sees(shown: For) -> bool:
     if shown is For.ADMINISTRATOR:
-        return administers()
+        return _administers()
+    if shown is For.MANAGER:
+        return parts().delegation is not None and _administers()
     return shown is For.EVERYBODY or session() is not None
+
+
+def _administers() -> bool:
+    """Return whether the account is an administrator; it is looked for once per request."""
+    if "shows_administration" not in g:
+        g.shows_administration = administers()
+    return bool(g.shows_administration)
 
 
 def _current_module() -> str:
