@@ -47,6 +47,11 @@ def own_path() -> str:
     return urlsplit(settings().public_url).path
 
 
+def is_secure() -> bool:
+    """Return whether clients reach this registry by https, whatever host they name."""
+    return (settings().public_url or _scheme()).startswith("https")
+
+
 def own_origin() -> str:
     """Return the origin of our pages, as browsers write it whatever ``public_url`` looks like.
 

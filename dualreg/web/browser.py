@@ -16,7 +16,7 @@ from flask import Response, g, request
 from dualreg.auth.access import Identity
 from dualreg.auth.sessions import Sessions, session_id
 from dualreg.errors import LoginRefused
-from dualreg.web.address import own_origin, own_url
+from dualreg.web.address import is_secure, own_origin, own_url
 from dualreg.web.body import read_limited
 from dualreg.web.context import authority, key_uses
 from dualreg.web.credentials import claim_account
@@ -37,7 +37,7 @@ def require_secure() -> None:
     Raises:
         LoginRefused: they can.
     """
-    if not _is_secure() and urlsplit(own_url()).hostname not in ("localhost", "127.0.0.1", "::1"):
+    if not is_secure() and urlsplit(own_url()).hostname not in ("localhost", "127.0.0.1", "::1"):
         reason = "logins need https; if a proxy provides it, the operator has to set public_url"
         raise LoginRefused(reason=reason)
 
@@ -55,7 +55,7 @@ def set_cookie(
         value,
         max_age=lifetime,
         path="/",
-        secure=_is_secure(),
+        secure=is_secure(),
         httponly=True,
         samesite=same_site,
     )
@@ -63,7 +63,7 @@ def set_cookie(
 
 def drop_cookie(response: Response, name: str) -> None:
     """Have the browser forget a value."""
-    response.delete_cookie(_named(name), path="/", secure=_is_secure(), httponly=True, samesite="Strict")
+    response.delete_cookie(_named(name), path="/", secure=is_secure(), httponly=True, samesite="Strict")
 
 
 def cookie(name: str) -> str:
@@ -164,11 +164,6 @@ def _token_of(secret: str) -> str:
     return hmac.new(secret.encode(), b"form", hashlib.sha256).hexdigest()
 
 
-def _is_secure() -> bool:
-    """Return whether browsers reach this registry by https."""
-    return own_url().startswith("https://")
-
-
 def _named(name: str) -> str:
     """Return the name of a cookie."""
-    return _PREFIX + name if _is_secure() else name
+    return _PREFIX + name if is_secure() else name

@@ -289,6 +289,27 @@ def test_hostile_texts(own: Guarded) -> None:
     assert shown >= 3
 
 
+@pytest.mark.parametrize("host", ["a b", "x/y", ""])
+@pytest.mark.parametrize("auth", ["none", "accounts"])
+def test_what_is_no_host(guard: Callable[..., Guarded], auth: str, host: str) -> None:
+    """A page says so, although no address of this registry is known for it."""
+    answer = guard(auth=auth).client.get("/ui/", headers={"Host": host})
+    assert answer.status_code == 400
+    assert "the Host header is not a host" in answer.text
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_too_many_requests(guard: Callable[..., Guarded]) -> None:
+    """A page says so, and when to come back; to who has logged in, too."""
+    own = guard(request_limit="6/h")
+    own.account("writer")
+    for browser in (Browser.of(own, "writer"), Browser.of(own)):
+        answers = [browser.get("/ui/") for _ in range(7)]
+        assert answers[-1].status_code == 429
+        assert int(answers[-1].headers["Retry-After"]) > 0
+        assert "Not possible" in answers[-1].text
+
+
 @pytest.mark.parametrize("auth", ["none", "token"])
 def test_registries_without_accounts(guard: Callable[..., Guarded], auth: str, tmp_path: Any) -> None:
     """Everybody sees what anybody may pull, nobody can log in, and no form changes anything."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from flask import Response, g, render_template, url_for
 
 from dualreg import __version__
-from dualreg.auth.access import Action
+from dualreg.auth.access import ANONYMOUS, Action, Grant
 from dualreg.errors import (
     Denied,
     ManifestUnknown,
@@ -117,6 +117,8 @@ def seal(response: Response) -> Response:
 def render_error(error: RegistryError) -> Response:
     """Return the page that says what went wrong; what one may not see looks as if it did not exist."""
     g.locked_out = isinstance(error, TooManyAttempts)  # for the audit log
+    if "grant" not in g:  # it was refused before that was found out: the page is nobody's
+        g.grant = Grant(ANONYMOUS, ())
     if isinstance(error, _ABSENT) or _hides(error):
         return not_found()
     status = V2_ERRORS[type(error)].status
