@@ -163,9 +163,7 @@ class Operation:
 
     @staticmethod
     def _decoded(parameter: Parameter, value: object) -> Any:  # noqa: ANN401 -- of its type
-        texts = value if isinstance(value, list) else [value]
-        if any(isinstance(each, str) and _UNWRITABLE.search(each) for each in texts):
-            raise RequestInvalid(reason=f"{parameter.name} is not text")
+        require_text(parameter.name, value)
         try:
             return decode(parameter.kind, value)
         except RegistryError:
@@ -191,3 +189,14 @@ class Operation:
     def has_answer(self) -> bool:
         """Whether it answers anything."""
         return self.answer is not NoneType
+
+
+def require_text(name: str, value: object) -> None:
+    """Check that the texts of an argument can be stored, and compared with what is.
+
+    Raises:
+        RequestInvalid: one cannot.
+    """
+    texts = value if isinstance(value, (list, tuple)) else [value]
+    if any(isinstance(each, str) and _UNWRITABLE.search(each) for each in texts):
+        raise RequestInvalid(reason=f"{name} is not text")

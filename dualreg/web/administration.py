@@ -15,7 +15,7 @@ from dualreg.auth.accounts import Accounts
 from dualreg.errors import NotAllowed, RegistryError, RequestInvalid
 from dualreg.image.names import RepositoryName
 from dualreg.messages import safe_line
-from dualreg.operations.operation import Needs, Operation
+from dualreg.operations.operation import Needs, Operation, require_text
 from dualreg.operations.session import Session
 from dualreg.operations.table import OPERATIONS, Administration, groups, run
 from dualreg.web import context
@@ -104,6 +104,8 @@ def _call(session: Session, operation: Operation, /, *given: object, **named: ob
     bound = inspect.signature(operation.call).bind(None, *given, **named).arguments
     arguments = {name: value for name, value in bound.items() if name in operation.parameters}
     permit(operation, arguments)
+    for name, value in arguments.items():
+        require_text(name, value)
     if request.method not in READS and not operation.while_readonly:
         context.writes().require_allowed()
     try:

@@ -310,6 +310,13 @@ def test_too_many_requests(guard: Callable[..., Guarded]) -> None:
         assert "Not possible" in answers[-1].text
 
 
+def test_what_no_database_stores(own: Guarded) -> None:
+    """A NUL is refused, as the API does: PostgreSQL fails with it."""
+    browser = Browser.of(own, "reader")
+    for path in ("/ui/repositories?after=%00", "/ui/repositories?under=%00/", "/ui/repositories?search=%00"):
+        assert browser.get(path).status_code == 400, path
+
+
 @pytest.mark.parametrize("auth", ["none", "token"])
 def test_registries_without_accounts(guard: Callable[..., Guarded], auth: str, tmp_path: Any) -> None:
     """Everybody sees what anybody may pull, nobody can log in, and no form changes anything."""
