@@ -317,6 +317,15 @@ def test_what_no_database_stores(own: Guarded) -> None:
         assert browser.get(path).status_code == 400, path
 
 
+def test_commands_of_an_image_without_a_tag(own: Guarded) -> None:
+    """All of them name its digest as such; V1 clients, which know none, have no command."""
+    digest = str(IMAGES[0].digest)
+    text = Browser.of(own, "reader").get("/ui/image", repository=APP, reference=digest).text
+    assert f"docker pull localhost/{APP}@{digest}" in text
+    assert f"{APP}:{digest}" not in text.partition('id="pull"')[2]
+    assert "over V1" not in text
+
+
 @pytest.mark.parametrize("auth", ["none", "token"])
 def test_registries_without_accounts(guard: Callable[..., Guarded], auth: str, tmp_path: Any) -> None:
     """Everybody sees what anybody may pull, nobody can log in, and no form changes anything."""

@@ -15,17 +15,24 @@ class Command(NamedTuple):
     text: str
 
 
-def pulls(repository: str, tag: str, digest: Digest) -> Sequence[Command]:
-    """Return how an image is pulled, by tag and by digest."""
+def pulls(repository: str, reference: str, digest: Digest) -> Sequence[Command]:
+    """Return how an image is pulled, by digest, and by tag if *reference* is one."""
     host = shown_host()
     insecure = "" if own_url().startswith("https:") else " --tls-verify=false"
     source = " --src-tls-verify=false" if insecure else ""
-    named, exact = f"{host}/{repository}:{tag}", f"{host}/{repository}@{digest}"
+    exact, folder = f"{host}/{repository}@{digest}", repository.rpartition("/")[2]
+    if ":" in reference:
+        return (
+            Command("docker", f"docker pull {exact}"),
+            Command("podman", f"podman pull{insecure} {exact}"),
+            Command("skopeo", f"skopeo copy{source} docker://{exact} oci:{folder}"),
+        )
+    named = f"{host}/{repository}:{reference}"
     return (
         Command("docker", f"docker pull {named}"),
         Command("docker, exactly this image", f"docker pull {exact}"),
         Command("podman", f"podman pull{insecure} {named}"),
-        Command("skopeo", f"skopeo copy{source} docker://{exact} oci:{repository.rpartition('/')[2]}:{tag}"),
+        Command("skopeo", f"skopeo copy{source} docker://{exact} oci:{folder}:{reference}"),
         Command("docker before 1.6, over V1", f"docker pull {named}"),
     )
 
