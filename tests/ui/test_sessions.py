@@ -105,6 +105,25 @@ def test_logins_are_in_the_audit_log(guard: Callable[..., Guarded], tmp_path: Pa
     ]
 
 
+def test_logging_in_as_somebody_else(guard: Callable[..., Guarded], tmp_path: Path) -> None:
+    """Ends the session that the browser has; the audit log names the account that was tried."""
+    own = guard(audit=str(tmp_path / "audit"))
+    for name in ("reader", "writer"):
+        own.account(name)
+    browser = Browser.of(own, "reader")
+    assert browser.log_in("writer", "wrong").status_code == 401
+    assert is_in(browser, "reader")
+    assert browser.log_in("writer").status_code == 303
+    assert is_in(browser)
+    assert own.accounts.logins_of("reader") == []
+    lines = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
+    assert [(line["event"], line["account"]) for line in lines] == [
+        ("write", "reader"),
+        ("denied", "writer"),
+        ("write", "writer"),
+    ]
+
+
 @pytest.mark.parametrize(
     "end",
     [

@@ -2,6 +2,7 @@
 
 from flask import Blueprint, Response, g, request
 
+from dualreg.auth.access import ANONYMOUS, Grant
 from dualreg.auth.sessions import LIFETIME
 from dualreg.errors import NotAllowed, RegistryError, TooManyAttempts
 from dualreg.web import browser, context
@@ -41,9 +42,11 @@ def post_login() -> Response:
         raise NotAllowed(reason="this registry has no accounts")
     browser.require_secure()
     account, password = browser.form().get("account", ""), browser.form().get("password", "")
+    g.grant = Grant(ANONYMOUS, ())  # whoever the browser is logged in as, the audit log says who logs in
     claim_account(account)
     context.audit().ready()
     secret = known.log_in(account, password[:_PASSWORD_LIMIT], client_address())
+    known.end(browser.cookie(browser.SESSION))  # the browser forgets that one
     g.facts = {"command": "log in"}
     response = browser.redirect(url("get_home"))
     browser.begin_session(response, secret, LIFETIME)
