@@ -77,11 +77,20 @@ class Checks:
         return found
 
     def _begin(self, key: Hashable, ask: Callable[[], object], now: float) -> _Check:
-        """Begin a check, with the lock held."""
+        """Begin a check, with the lock held.
+
+        Raises:
+            UpstreamBusy: too many go on, or the system has no thread left.
+        """
         if len(self._running) >= _AT_ONCE:
             raise UpstreamBusy(retry_after=_RETRY_AFTER)
-        check = self._running[key] = _Check(now, Future())
-        Thread(target=carried(self._run), args=(key, ask, check.result), name="check", daemon=True).start()
+        check = _Check(now, Future())
+        thread = Thread(target=carried(self._run), args=(key, ask, check.result), name="check", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise UpstreamBusy(retry_after=_RETRY_AFTER) from error
+        self._running[key] = check  # after that: nothing else would ever end it
         return check
 
     def _run(self, key: Hashable, ask: Callable[[], object], result: "Future[Any]") -> None:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 
@@ -154,6 +154,20 @@ def test_errors_of_checks_are_raised() -> None:
         own.wait("d", lambda: 1 // 0, 20.0, own.clock() + 60)
     with pytest.raises(TimeoutError, match="theirs"):
         own.wait("e", _time_out, 20.0, own.clock() + 60)
+
+
+def test_checks_without_a_thread_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the system has no thread left, the request is refused, and the next one asks again."""
+    own = Checks()
+
+    def fail(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Thread, "start", fail)
+        with pytest.raises(UpstreamBusy):
+            own.wait("f", lambda: 1, 20.0, own.clock() + 60)
+    assert own.wait("f", lambda: 2, 20.0, own.clock() + 60) == 2
 
 
 def _time_out() -> None:
