@@ -18,6 +18,7 @@ from typing import Any, Self
 from dualreg.errors import DigestInvalid, ImageIdInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId
+from dualreg.image.tarsum import is_tarsum
 from dualreg.image.v1_image import CHAIN_LIMIT
 from dualreg.storage.names import V1Name
 
@@ -76,7 +77,8 @@ class CarriedImages:
         own = self.repositories[repository if repository in homes else homes[0]]
         chain, wanted = list[V1Name](), own["manifests"][str(manifest)]
         while wanted:
-            if len(chain) >= CHAIN_LIMIT or not isinstance(found := own["images"].get(wanted), dict):
+            found = own["images"].get(wanted) if isinstance(wanted, str) else None
+            if len(chain) >= CHAIN_LIMIT or not isinstance(found, dict):
                 raise ValueError(f"image {wanted} is missing, or its own ancestor")
             chain.append(_image(wanted, found))
             wanted = chain[-1].parent
@@ -99,6 +101,8 @@ def _image(id_: str, members: Mapping[str, Any]) -> V1Name:
     try:
         parent, diff_id, checksum = (members.get(name) for name in ("parent", "diff_id", "checksum"))
         tarsum, verified = members.get("tarsum"), members.get("tarsum_verified")
+        if tarsum is not None and not is_tarsum(tarsum):  # V1 clients get it in a header
+            raise ValueError(f"image {id_} is invalid")
         return V1Name(
             ImageId.parse(id_),
             Digest.parse(members["json"]),
@@ -106,7 +110,7 @@ def _image(id_: str, members: Mapping[str, Any]) -> V1Name:
             ImageId.parse(parent) if parent else None,
             Digest.parse(diff_id) if diff_id else None,
             Digest.parse(checksum) if checksum else None,
-            None if tarsum is None else str(tarsum),
+            tarsum,
             None if verified is None else bool(verified),
         )
     except (DigestInvalid, ImageIdInvalid, LookupError, TypeError) as error:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from dualreg.assembly import open_registry
+from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.migrate.v1_carried import CarriedImages
 from dualreg.settings import Settings
 from tests import builders
 from tests.migrate import stock_trees
@@ -108,3 +110,26 @@ def test_v1_images_that_are_damaged(
     assert message in output
     if not code:
         assert "is missing, or its own ancestor" in command(there, f"inspect volumes:{folder}", code=1).output
+
+
+@pytest.mark.parametrize(
+    ("top", "members"),
+    [
+        (["a" * 64], {}),
+        ({"a": 1}, {}),
+        ("b" * 64, {}),
+        ("a" * 64, {"parent": "a" * 64}),
+        ("a" * 64, {"parent": ["a" * 64]}),
+        ("a" * 64, {"layer": 1}),
+        ("a" * 64, {"tarsum": "tarsum+sha256:0\r\nSet-Cookie: a=b"}),
+        ("a" * 64, {"tarsum": 1}),
+    ],
+)
+def test_v1_images_that_are_no_chain(top: object, members: dict[str, object]) -> None:
+    """Whatever the file says, only the images of that manifest are lost, and headers have nothing of it."""
+    digest = f"sha256:{'0' * 64}"
+    image = {"json": digest, "layer": digest, **members}
+    document = {"app": {"manifests": {digest: top}, "images": {"a" * 64: image}}}
+    carried = CarriedImages.parse(json.dumps(document).encode())
+    with pytest.raises(ValueError, match=r"^image .* is "):
+        carried.chain("app", Digest.parse(digest))
