@@ -26,6 +26,9 @@ from dualreg.web.responses import READS
 #: Facts of the audit log that each line of a request has; those of an operation get another name.
 _TAKEN = frozenset({"account", "address", "method", "path", "repository", "action", "status", "agent"})
 
+#: Groups of operations that show who did what, and where else this registry sends what it knows.
+_NEVER_OPEN = frozenset({"AuditLog", "WebhookChanges"})
+
 
 def administration() -> Administration:
     """Return the operations for the account of the request.
@@ -57,11 +60,13 @@ def administers(operation: Operation | None = None) -> bool:
     """Return whether the account of the request is an administrator.
 
     Args:
-        operation: Of an open registry, everybody may see what this one shows, unless it changes something.
+        operation: Of an open registry, everybody may see what this one shows, unless it changes something, or
+            shows more than what the registry has and how it is used.
     """
     if delegation := context.parts().delegation:
         return delegation.administers(grant().identity)
-    return context.authority().is_open and (operation is None or operation.method in READS)
+    is_shown = operation is None or (operation.method in READS and operation.group not in _NEVER_OPEN)
+    return context.authority().is_open and is_shown
 
 
 def operating() -> Session:

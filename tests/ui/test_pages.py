@@ -342,6 +342,9 @@ def test_registries_without_accounts(guard: Callable[..., Guarded], auth: str, t
     assert home.status_code == 200
     assert "Log in" not in home.text
     assert browser.get("/ui/repository", repository=APP).status_code == (200 if auth == "none" else 404)
+    assert browser.get("/ui/farewell").status_code == (200 if auth == "none" else 403)
+    assert [browser.get(f"/ui/{page}").status_code for page in ("audit", "webhooks")] == [403, 403]
+    assert "/ui/audit" not in home.text
     assert browser.log_in("root").status_code == 403
 
 

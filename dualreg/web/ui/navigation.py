@@ -18,7 +18,7 @@ class For(Enum):
     EVERYBODY = "everybody"
     ACCOUNT = "who has logged in"
     ADMINISTRATOR = "administrators"
-    MANAGER = "administrators of accounts, where there are accounts"
+    MANAGER = "administrators, where there are accounts"
 
 
 class Entry(NamedTuple):
@@ -56,8 +56,8 @@ ENTRIES = (
 SECTIONS: Mapping[str, Sequence[Entry]] = {
     "tasks": (
         Entry("Tasks", "get_tasks", "tasks", For.ADMINISTRATOR),
-        Entry("Webhooks", "get_webhooks", "webhooks", For.ADMINISTRATOR),
-        Entry("Audit log", "get_audit", "audit", For.ADMINISTRATOR),
+        Entry("Webhooks", "get_webhooks", "webhooks", For.MANAGER),
+        Entry("Audit log", "get_audit", "audit", For.MANAGER),
     ),
     "access": (
         Entry("Rules", "get_access", "access", For.MANAGER),
