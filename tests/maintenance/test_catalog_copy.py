@@ -36,6 +36,7 @@ from tests.maintenance.world import ONE, TWO, administer, fill
 from tests.programs import DUALREG, memory, start, until
 from tests.properties.registries import push_v1
 from tests.protocol.exchange import push_image
+from tests.soak import short_or_long
 
 PAIRS = [
     pytest.param("sqlite", "sqlite", marks=pytest.mark.sqlite),
@@ -332,6 +333,10 @@ def many(settings: Settings, count: int) -> None:
             connection.execute(insert(Blobs), rows)
 
 
+#: How a copy is ended.
+_ENDS = (signal.SIGKILL, signal.SIGTERM)
+
+
 def process(settings: Settings, url: str, log: Path) -> Any:
     """Start a copy in the background."""
     env = {"DUALREG_DATABASE": settings.database, "DUALREG_AUDIT": "off"}
@@ -340,8 +345,14 @@ def process(settings: Settings, url: str, log: Path) -> Any:
 
 @pytest.mark.sqlite
 @pytest.mark.slow
-@pytest.mark.parametrize(("before", "after"), PAIRS)
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("before", "after", "number"),
+    [
+        pytest.param(*pair.values, number, marks=pair.marks)
+        for place, pair in enumerate(PAIRS)
+        for number in short_or_long(_ENDS[place % 2 :][:1], _ENDS)
+    ],
+)
 def test_a_process_that_is_ended(
     databases: Databases, tmp_path: Path, before: str, after: str, number: signal.Signals
 ) -> None:
