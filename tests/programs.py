@@ -161,13 +161,13 @@ def until(condition: Callable[[], object], seconds: float = 60) -> bool:
     return False
 
 
-def wait_for(condition: Callable[[], object], process: Process, log: Path, seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], object], process: Process, log: Path, seconds: float = 60) -> None:
     """Wait until *condition* holds; fail with the log if the process ends or time runs out."""
     if not until(lambda: process.poll() is not None or condition(), seconds) or process.poll() is not None:
         pytest.fail(f"{process.args} did not come up:\n{log.read_text()[-4000:]}")
 
 
-def wait_until_up(url: str, process: Process, log: Path, seconds: float = 20) -> None:
+def wait_until_up(url: str, process: Process, log: Path, seconds: float = 60) -> None:
     """Wait until *url* answers anything; fail with the log if the process ends or time runs out."""
     wait_for(lambda: _answers(url), process, log, seconds)
 

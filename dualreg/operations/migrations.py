@@ -25,6 +25,9 @@ class Migrations(Group):
     def status(self, run: str) -> RunState:
         """Show how far a run is, what it left out for which reasons, and what to do about that.
 
+        Args:
+            run: Its name, as listed.
+
         Raises:
             ValueError: there is no such run.
         """
