@@ -36,7 +36,7 @@ def test_one_instance_imports(tmp_path: Path) -> None:
             """Return which instances have the journal of an import."""
             return [any((folder / "migrations").glob("*.jsonl")) for folder in folders]
 
-        assert until(lambda: has_tags(3), 30)
+        assert until(lambda: has_tags(3), 180)
         assert sorted(importing()) == [False, True]
         leader = started.pop(importing().index(True))
         main = leader.process.pid
@@ -44,5 +44,5 @@ def test_one_instance_imports(tmp_path: Path) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         tree.tag("team/app", "3", tree.image("3", builders.layer({"f": b"3"})))
-        assert until(lambda: has_tags(4), 30)
+        assert until(lambda: has_tags(4), 180)
         assert importing() == [True, True]

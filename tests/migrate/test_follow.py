@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
@@ -166,8 +166,11 @@ def test_the_child_has_the_servers_settings(tmp_path: Path, monkeypatch: pytest.
 
 def child_of(pid: int) -> int | None:
     """Return the background import of a server."""
-    imports = [each for each in children(pid) if b"--follow" in Path(f"/proc/{each}/cmdline").read_bytes()]
-    return imports[0] if imports else None
+    for each in children(pid):
+        with suppress(FileNotFoundError):  # it has just ended
+            if b"--follow" in Path(f"/proc/{each}/cmdline").read_bytes():
+                return each
+    return None
 
 
 def alive(pid: int) -> bool:

@@ -59,7 +59,7 @@ def get_decision() -> Response:
     crumbs = [Crumb("Access", url("get_access")), Crumb("Explain")]
     return page(
         "decision",
-        "Who may do what?",
+        "Permissions explained",
         crumbs,
         who=who,
         repository=repository,
