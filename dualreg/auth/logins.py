@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from dualreg.auth.access import Identity, parse_scopes
 from dualreg.auth.attempts import Attempts
-from dualreg.auth.directories import Directory
+from dualreg.auth.directories import Directory, Entry
 from dualreg.auth.passwords import Passwords
 from dualreg.auth.secrets import Secret, SecretKind
 from dualreg.catalog.database import Catalog
@@ -54,9 +54,10 @@ class Logins:
         Raises:
             Unauthenticated: it is not one.
         """
-        key = self._find_valid(secret, SecretKind.KEY)
-        if key is None or key.account != account:
+        found = self.find_valid(secret, SecretKind.KEY)
+        if found is None or found[0].account != account:
             raise _invalid()
+        key, _ = found
         limits = parse_scopes([key.limits]) if key.limits else None
         until = key.expires_at.timestamp() if key.expires_at else None
         return replace(self._identity(account), limits=limits, until=until, key=key.id)
@@ -72,7 +73,7 @@ class Logins:
 
         It ends when the password of the account changes.
         """
-        secret = Secret.generate(SecretKind.REFRESH)
+        secret, entry = Secret.generate(SecretKind.REFRESH), self.directory.find(account)
         row = SecretRow(
             id=secret.id,
             kind=SecretKind.REFRESH,
@@ -81,7 +82,7 @@ class Logins:
             limits="",
             note="",
             service=service,
-            binding=self._fingerprint(account),
+            binding=fingerprint(entry),
             created_at=self.catalog.now(),
             expires_at=None,
         )
@@ -97,18 +98,20 @@ class Logins:
             Unauthenticated: it is not one, was revoked, is for another service, or the password has changed.
                 As with keys, that is not counted.
         """
-        secret = Secret.parse(text)
-        row = self._find_valid(secret, SecretKind.REFRESH) if secret else None
-        if row and row.service == service and row.binding == self._fingerprint(row.account):
-            return self._identity(row.account)
+        if found := self.find_valid(Secret.parse(text), SecretKind.REFRESH):
+            row, entry = found
+            if row.service == service and row.binding == fingerprint(entry):
+                return self._identity(row.account)
         raise Unauthenticated(reason="invalid refresh token")
 
-    def _find_valid(self, secret: Secret, kind: SecretKind) -> SecretRow | None:
-        """Return the stored row of *secret*; None if it is wrong or expired, or the account is gone.
+    def find_valid(self, secret: Secret | None, kind: SecretKind) -> tuple[SecretRow, Entry] | None:
+        """Return what is stored of *secret*, and its account; None: it is wrong or expired, or that is gone.
 
         Raises:
             Unauthenticated: the account is disabled, or has to log in by its issuer again.
         """
+        if secret is None:
+            return None
         with self.catalog.read() as tx:
             row = tx.secrets.find(secret.id)
         if row is None or row.kind != kind or not secret.matches(row.hash):
@@ -120,16 +123,16 @@ class Logins:
             raise _disabled(row.account)
         if entry and entry.ended:
             raise Unauthenticated(reason=f"{row.account} has to log in in a browser again")
-        return row if entry else None
+        return (row, entry) if entry else None
 
     def _identity(self, account: str) -> Identity:
         with self.catalog.read() as tx:
             return Identity(account, tx.accounts.groups(account))
 
-    def _fingerprint(self, account: str) -> str:
-        """Return what changes with the account's password, and does not reveal it."""
-        entry = self.directory.find(account)
-        return hashlib.sha256(((entry and entry.password_hash) or "").encode()).hexdigest()
+
+def fingerprint(entry: Entry | None) -> str:
+    """Return what changes with the password of an account, and does not reveal it."""
+    return hashlib.sha256(((entry and entry.password_hash) or "").encode()).hexdigest()
 
 
 def _disabled(account: str) -> Unauthenticated:

@@ -4,12 +4,11 @@ A browser keeps a secret, of which the hash is stored. A session ends when it is
 and when the password changes, the account is disabled or removed, or has to log in by its issuer again.
 """
 
-import hashlib
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from dualreg.auth.access import Identity
-from dualreg.auth.logins import Logins
+from dualreg.auth.logins import Logins, fingerprint
 from dualreg.auth.secrets import Secret, SecretKind
 from dualreg.catalog.rows import SecretRow
 from dualreg.errors import Unauthenticated
@@ -53,7 +52,7 @@ class Sessions:
             limits="",
             note="",
             service="",
-            binding=_fingerprint(entry.password_hash if entry else None),
+            binding=fingerprint(entry),
             created_at=now,
             expires_at=now + lifetime,
         )
@@ -65,39 +64,30 @@ class Sessions:
 
     def find(self, text: str) -> Identity | None:
         """Return the identity of a session; None if it is none, has ended, or its account may not log in."""
-        row, now = self._find_row(text), self.logins.catalog.now()
-        if row is None or row.expires_at is None or row.expires_at <= now:
-            return None
-        entry = self.logins.directory.find(row.account)
-        if entry is None or entry.disabled or entry.ended:
+        try:
+            found = self.logins.find_valid(Secret.parse(text), SecretKind.SESSION)
+        except Unauthenticated:
             return None
         # Older versions bound sessions to nothing.
-        if row.binding not in ("", _fingerprint(entry.password_hash)):
+        if found is None or found[0].binding not in ("", fingerprint(found[1])):
             return None
+        row, entry = found
         identity = self.logins.with_current_groups(Identity(row.account))
         return replace(identity, password=entry.password_hash is not None)
 
     def end(self, text: str) -> None:
         """End a session, if it is one."""
-        if row := self._find_row(text):
-            with self.logins.catalog.begin() as tx:
-                tx.secrets.remove(row.id)
-
-    def _find_row(self, text: str) -> SecretRow | None:
         secret = Secret.parse(text)
         if secret is None or secret.kind is not SecretKind.SESSION:
-            return None
+            return
         with self.logins.catalog.read() as tx:
             row = tx.secrets.find(secret.id)
-        return row if row and row.kind == secret.kind and secret.matches(row.hash) else None
+        if row and row.kind == secret.kind and secret.matches(row.hash):
+            with self.logins.catalog.begin() as tx:
+                tx.secrets.remove(row.id)
 
 
 def session_id(text: str) -> str:
     """Return the public id of a session; empty if the text has not the form of one."""
     secret = Secret.parse(text)
     return secret.id if secret else ""
-
-
-def _fingerprint(password_hash: str | None) -> str:
-    """Return what changes with a password, and does not reveal it."""
-    return hashlib.sha256((password_hash or "").encode()).hexdigest()
