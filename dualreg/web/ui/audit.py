@@ -5,7 +5,7 @@ from flask import Blueprint, Response, request
 from dualreg.operations.audit import words_of
 from dualreg.web.administration import administration
 from dualreg.web.ui.arguments import day
-from dualreg.web.ui.page import page, url
+from dualreg.web.ui.page import page, pages
 
 _ROWS = 50
 #: What people search by.
@@ -30,13 +30,11 @@ def get_audit() -> Response:
         n=_ROWS,
         after=after or None,
     )
-    chosen = {name: value for name, value in wanted.items() if value}
     return page(
         "audit",
         "Audit log",
         found=found,
         rows=[(each, words_of(each)) for each in found.rows],
         wanted=wanted,
-        first=url("get_audit", **chosen) if after else "",
-        following=url("get_audit", **chosen, after=found.next) if found.next else "",
+        pages=pages("get_audit", after, found.next, **wanted),
     )

@@ -4,7 +4,7 @@ from flask import Blueprint, Response, request
 
 from dualreg.image.readers import READERS
 from dualreg.web.administration import administration
-from dualreg.web.ui.page import page, url
+from dualreg.web.ui.page import page, pages, url
 
 #: Tags that are checked for a page: each takes up to three documents.
 _ROWS = 50
@@ -26,7 +26,7 @@ def get_formats() -> Response:
         n=_ROWS,
         after=after,
     )
-    chosen = {"pattern": pattern, "client": client} | ({"unsolved": "1"} if unsolved else {})
+    chosen = {"pattern": pattern, "client": client, "unsolved": "1" if unsolved else ""}
     return page(
         "formats",
         "Old formats",
@@ -38,6 +38,5 @@ def get_formats() -> Response:
         client=client,
         unsolved=unsolved,
         readers=[*READERS.values()],
-        first=url("get_formats", **chosen) if after else "",
-        following=url("get_formats", **chosen, after=found.next) if found.next else "",
+        pages=pages("get_formats", after, found.next, **chosen),
     )

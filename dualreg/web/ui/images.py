@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from flask import Blueprint, Response, request
 
 from dualreg.image.names import RepositoryName
-from dualreg.operations.tags import SizedTag
 from dualreg.registry.inspection import Inspected
 from dualreg.web.administration import administration
 from dualreg.web.ui.commands import pulls
 from dualreg.web.ui.page import Crumb, page, url
 from dualreg.web.ui.repositories import crumbs_of
-from dualreg.web.ui.tags import deletable
+from dualreg.web.ui.tags import deletable, sized_tag
 
 _DEFAULT_PLATFORM = "linux/amd64"
 
@@ -47,7 +46,7 @@ def get_image() -> Response:
     reference = request.args.get("reference", "latest")
     platform = request.args.get("platform", _DEFAULT_PLATFORM)
     found = administration().images.show(name, reference, platform=platform)
-    tag = _tag(name, reference, found)
+    tag = sized_tag(name, reference) if reference in found.tags else None
     return page(
         "image",
         f"{name}{'@' if ':' in reference else ':'}{reference}",
@@ -64,14 +63,6 @@ def get_image() -> Response:
         delete=url("get_delete", repository=name, tag=tag.name) if tag and deletable(name) else "",
         tags=[(each, url("get_image", repository=name, reference=each)) for each in found.tags],
     )
-
-
-def _tag(repository: RepositoryName, reference: str, found: Inspected) -> SizedTag | None:
-    """Return when the tag was pushed and pulled, and what it needs; None: it is a digest."""
-    if reference not in found.tags:
-        return None
-    rows = administration().tags.list(repository, prefix=reference, n=1).rows
-    return next((row for row in rows if row.name == reference), None)
 
 
 def _labels(found: Inspected) -> Sequence[tuple[str, str]]:

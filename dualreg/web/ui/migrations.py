@@ -4,7 +4,7 @@ from flask import Blueprint, Response, request
 
 from dualreg.web.administration import administration
 from dualreg.web.ui.commands import migration
-from dualreg.web.ui.page import Crumb, page, url
+from dualreg.web.ui.page import Crumb, page, pages, url
 
 _ROWS = 20
 
@@ -23,8 +23,7 @@ def get_migrations() -> Response:
         "migrations",
         "Moving in",
         rows=[(each, url("get_run", run=each.run)) for each in found.rows],
-        first=url("get_migrations") if after else "",
-        following=url("get_migrations", after=found.next) if found.next else "",
+        pages=pages("get_migrations", after, found.next),
     )
 
 

@@ -5,6 +5,7 @@ Source: Content Security Policy 3; Web Content Accessibility Guidelines 2.2.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from flask import Response, g, render_template, url_for
 
@@ -96,6 +97,28 @@ def page(
 def url(endpoint: str, **query: object) -> str:
     """Return the address of a page: of a view of this package, with its parameters."""
     return own_path() + url_for(f"ui.{endpoint}", **query)  # type: ignore[arg-type]  # any text
+
+
+class Pages(NamedTuple):
+    """The addresses of the first and the next page of a list; empty: there is none, or it is this one."""
+
+    first: str
+    following: str
+
+
+def pages(endpoint: str, after: str | None, following: str | None, **chosen: object) -> Pages:
+    """Return what a page of a list links to.
+
+    Args:
+        after: Where the page begins; empty or None: it is the first one.
+        following: Where the next one begins; empty or None: there is none.
+        chosen: The other parameters of the list; those that are empty are left out.
+    """
+    chosen = {name: value for name, value in chosen.items() if value}
+    return Pages(
+        url(endpoint, **chosen) if after else "",
+        url(endpoint, **chosen, after=following) if following else "",
+    )
 
 
 def may_change() -> bool:

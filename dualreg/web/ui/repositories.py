@@ -11,7 +11,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.operations.repositories import RepositoryFacts
 from dualreg.operations.tags import SizedTag
 from dualreg.web.administration import administration
-from dualreg.web.ui.page import Crumb, page, url
+from dualreg.web.ui.page import Crumb, page, pages, url
 
 #: Rows of a page.
 _ROWS = 50
@@ -52,8 +52,6 @@ def get_repositories() -> Response:
     under, search = request.args.get("under", ""), request.args.get("search", "").strip().lower()
     after, own = request.args.get("after", ""), "own" in request.args
     rows, end = _found(search, after, own=own) if search or own else _under(under, after)
-    chosen = {"under": under, "search": search, "own": own and "1"}
-    chosen = {name: value for name, value in chosen.items() if value}
     crumbs = [] if search or own else _crumbs(under)
     title = under or ("My repositories" if own else "Repositories")
     caption = f"Names that contain {search}" if search else "Repositories and namespaces, by name"
@@ -64,8 +62,7 @@ def get_repositories() -> Response:
         rows=rows,
         search=search,
         caption=caption,
-        following=url("get_repositories", **chosen, after=end) if end else "",
-        first=url("get_repositories", **chosen) if after else "",
+        pages=pages("get_repositories", after, end, under=under, search=search, own="1" if own else ""),
     )
 
 
@@ -84,8 +81,7 @@ def get_repository() -> Response:
         repository=name,
         facts=facts[0],
         tags=_lines(name, found.rows),
-        following=url("get_repository", repository=name, after=found.next) if found.next else "",
-        first=url("get_repository", repository=name) if after else "",
+        pages=pages("get_repository", after, found.next, repository=name),
     )
 
 

@@ -9,10 +9,11 @@ from dualreg.auth.access import Action
 from dualreg.catalog.moves import HistoryRow
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.operations.tags import SizedTag
 from dualreg.web import browser, context
 from dualreg.web.administration import administration
 from dualreg.web.credentials import grant
-from dualreg.web.ui.page import Crumb, may_change, page, url
+from dualreg.web.ui.page import Crumb, may_change, page, pages, url
 from dualreg.web.ui.repositories import crumbs_of
 
 #: Moves on a page.
@@ -40,7 +41,6 @@ def get_history() -> Response:
     name, tag = _named(request.args)
     after = request.args.get("after")
     found = administration().tags.history(name, tag, n=_ROWS, after=after)
-    chosen = {"repository": name, "tag": tag}
     return page(
         "history",
         f"History of {name}:{tag}",
@@ -48,8 +48,7 @@ def get_history() -> Response:
         repository=name,
         tag=tag,
         lines=_lines(found.rows, restorable=_may(name, Action.PUSH), is_first=not after),
-        following=url("get_history", **chosen, after=found.next) if found.next else "",
-        first=url("get_history", **chosen) if after else "",
+        pages=pages("get_history", after, found.next, repository=name, tag=tag),
     )
 
 
@@ -63,15 +62,14 @@ def post_restore() -> Response:
 def get_delete() -> Response:
     """Ask whether a tag is to be deleted, with what that would free."""
     name, tag = _named(request.args)
-    operations = administration()
-    planned = operations.tags.delete(name, tag, dry_run=True)
-    found = [row for row in operations.tags.list(name, prefix=tag, n=1).rows if row.name == tag]
+    planned, found = administration().tags.delete(name, tag, dry_run=True), sized_tag(name, tag)
     return page(
         "delete",
         f"Delete {name}:{tag}",
         [*crumbs_of(name), Crumb(tag, url("get_image", repository=name, reference=tag)), Crumb("Delete")],
         planned=planned,
-        own=found[0].own if found else 0,
+        own=found.own if found else 0,
+        change=deletable(name),
     )
 
 
@@ -86,6 +84,12 @@ def post_delete() -> Response:
         deleted=deleted,
         restorable=_may(name, Action.PUSH),
     )
+
+
+def sized_tag(repository: RepositoryName, tag: str) -> SizedTag | None:
+    """Return when a tag was pushed and pulled, and what it needs; None: there is no such tag."""
+    rows = administration().tags.list(repository, prefix=tag, n=1).rows
+    return next((row for row in rows if row.name == tag), None)
 
 
 def deletable(repository: RepositoryName) -> bool:

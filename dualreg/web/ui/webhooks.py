@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 from dualreg.errors import RequestInvalid
 from dualreg.web import browser
 from dualreg.web.administration import administration
-from dualreg.web.ui.page import Crumb, may_change, page, url
+from dualreg.web.ui.page import Crumb, may_change, page, pages, url
 
 #: Events of a page.
 _ROWS = 50
@@ -78,12 +78,14 @@ def _webhook_page(name: str, ping: object = None) -> Response:
     operations, after = administration(), request.args.get("after", "")
     dead = "dead" in request.args
     events = operations.webhooks.events(name, dead=dead, n=_ROWS, after=after or None)
-    chosen = {"name": name} | ({"dead": "1"} if dead else {})
+    found = next((each for each in operations.webhooks.list() if each.name == name), None)
+    if found is None:
+        raise RequestInvalid(reason=f"the webhook {name} has just been removed")
     return page(
         "webhook",
         name,
         [*_crumbs(name)[:1], Crumb(name)],
-        webhook=next(each for each in operations.webhooks.list() if each.name == name),
+        webhook=found,
         events=events.rows,
         dead=dead,
         ticks=dead and may_change(),
@@ -93,8 +95,7 @@ def _webhook_page(name: str, ping: object = None) -> Response:
         removal=url("get_webhook_removal", name=name),
         ping=ping,
         change=may_change(),
-        first=url("get_webhook", **chosen) if after else "",
-        following=url("get_webhook", **chosen, after=events.next) if events.next else "",
+        pages=pages("get_webhook", after, events.next, name=name, dead="1" if dead else ""),
     )
 
 
