@@ -114,15 +114,10 @@ class UndeleteQueries:
         query = query.order_by(row.deleted_at, row.digest).limit(limit)
         return [_manifest(each) for each in self.connection.execute(query)]
 
-    def count(self, repository: RepositoryName) -> int:
-        """Return how many manifests of a repository were deleted."""
-        row = DeletedManifests
-        return self.connection.scalar(select(func.count()).where(row.repository == repository)) or 0
-
-    def count_since(self, repository: RepositoryName, since: datetime) -> int:
-        """Return how many manifests were deleted at *since* or later."""
-        row = DeletedManifests
-        query = select(func.count()).where(row.repository == repository, row.deleted_at >= since)
+    def count(self, repository: RepositoryName, since: datetime | None = None) -> int:
+        """Return how many manifests of a repository were deleted, at *since* or later if it is given."""
+        query = select(func.count()).where(DeletedManifests.repository == repository)
+        query = query.where(DeletedManifests.deleted_at >= since) if since else query
         return self.connection.scalar(query) or 0
 
     def deleted_tags(

@@ -63,9 +63,7 @@ def faces(reference: str, data: Path | None, config: Path | None, *, as_json: bo
     reads the tags of the repository.
     """
     with administration(data, config, alone=True) as admin:
-        name, colon, tag = reference.rpartition(":")
-        repository = RepositoryName.parse(name if colon else reference)
-        found = admin.images.faces(repository, Tag.parse(tag if colon else "latest"))
+        found = admin.images.faces(*_parse_tagged(reference))
     if as_json:
         echo_json(found)
         return
@@ -93,6 +91,11 @@ def _parse(reference: str) -> tuple[RepositoryName, Tag | Digest]:
     name, at, digest = reference.rpartition("@")
     if at:
         return RepositoryName.parse(name), Digest.parse(digest)
+    return _parse_tagged(reference)
+
+
+def _parse_tagged(reference: str) -> tuple[RepositoryName, Tag]:
+    """Return the repository, and the tag in it; raises as ``_parse``."""
     name, colon, tag = reference.rpartition(":")
     return RepositoryName.parse(name if colon else reference), Tag.parse(tag if colon else "latest")
 

@@ -24,6 +24,11 @@ def capped(count: int, limit: int) -> str:
     return f"{count}+" if count >= limit else f"{count}"
 
 
+def counted_upto(count: int, limit: int, noun: str) -> str:
+    """Return ``1 tag``, ``2 tags`` or, if there may be more than *limit*, ``10000+ tags``."""
+    return counted(count, noun) if count < limit else f"{capped(count, limit)} {noun}s"
+
+
 def amount(blobs: int, size: int) -> str:
     """Return ``2 blobs (1.5 MiB)``, given bytes."""
     return f"{counted(blobs, 'blob')} ({size / _MIB:,.1f} MiB)"
@@ -111,18 +116,18 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def records(rows: Sequence[Any], *leave_out: str) -> None:
     """Print dataclasses as a JSON list, without the fields *leave_out*."""
-    members = [{key: value for key, value in _members(row).items() if key not in leave_out} for row in rows]
-    echo_json(members)
+    echo_json([{key: value for key, value in members(row).items() if key not in leave_out} for row in rows])
 
 
-def _members(row: Any) -> dict[str, object]:  # noqa: ANN401 -- any dataclass
+def members(row: Any) -> dict[str, object]:  # noqa: ANN401 -- any dataclass
+    """Return the members of a dataclass by name, as JSON has them."""
     return {field.name: getattr(row, field.name) for field in fields(row)}
 
 
 def _plain(value: object) -> object:
     """Return a value that JSON lacks as one that it has."""
     if is_dataclass(value) and not isinstance(value, Digest):
-        return _members(value)
+        return members(value)
     if isinstance(value, frozenset):
         return sorted(value)
     return value.isoformat() if isinstance(value, datetime) else str(value)

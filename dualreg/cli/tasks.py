@@ -19,7 +19,7 @@ from dualreg.cli.failures import FAILURES, reason_of
 from dualreg.cli.mirror.copying import Copying
 from dualreg.cli.mirror.schedule import due_at
 from dualreg.cli.options import json_option, load_settings, settings_options
-from dualreg.cli.output import capped, counted, echo, echo_json, minute, sized, table
+from dualreg.cli.output import capped, counted, counted_upto, echo, echo_json, minute, sized, table
 from dualreg.cli.progress import stoppable
 from dualreg.cli.readonly import require_changeable
 from dualreg.cli.turns import Task, next_start, run_now
@@ -116,9 +116,7 @@ def run(name: str, data: Path | None, config: Path | None, *, parent: int | None
     if name.startswith(_WEBHOOK):
         with administration(data, config, changes=True, alone=True) as admin:
             retried = admin.webhooks.retry(name.removeprefix(_WEBHOOK))
-        count = retried.events
-        result = f"{capped(count, COUNTED)} events" if count >= COUNTED else counted(count, "event")
-        result += " will be sent now"
+        result = f"{counted_upto(retried.events, COUNTED, 'event')} will be sent now"
     elif chosen_server().url:
         with administration(data, config) as admin:
             result = _run_there(admin, name)

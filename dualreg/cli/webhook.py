@@ -1,7 +1,5 @@
 """``dualreg webhook``: receivers of events, and what they have not got."""
 
-from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -10,7 +8,19 @@ from dualreg.catalog.webhooks import WebhookRow
 from dualreg.cli.administration import administration, chosen_server
 from dualreg.cli.delivering import deliver_all
 from dualreg.cli.options import json_option, parse_time, settings_options
-from dualreg.cli.output import Columns, capped, counted, echo, echo_json, minute, records, second, table
+from dualreg.cli.output import (
+    Columns,
+    capped,
+    counted,
+    counted_upto,
+    echo,
+    echo_json,
+    members,
+    minute,
+    records,
+    second,
+    table,
+)
 from dualreg.cli.paging import listed, print_pages
 from dualreg.operations.webhooks import AddedWebhook, ShownEvent, ShownWebhook
 from dualreg.registry.webhooks import COUNTED, Action, Format
@@ -115,7 +125,7 @@ def remove(name: str, data: Path | None, config: Path | None, *, dry_run: bool, 
 
 
 def _events(count: int) -> str:
-    return counted(count, "event") if count < COUNTED else f"{capped(count, COUNTED)} events"
+    return counted_upto(count, COUNTED, "event")
 
 
 @webhook.command("list")
@@ -188,17 +198,13 @@ def events(
     columns = Columns("ID", "AT", "ACTION", "TAG", "GAVE UP" if dead else "NEXT ATTEMPT", "ERROR")
     with administration(data, config, alone=True) as admin:
         pages = listed(lambda n, after: admin.webhooks.events(name, dead=dead, n=n, after=after), limit)
-        print_pages(pages, columns, _event_cells, _event_members, as_json=as_json)
+        print_pages(pages, columns, _event_cells, members, as_json=as_json)
 
 
 def _event_cells(each: ShownEvent) -> tuple[str, ...]:
     at = each.given_up_at or each.next_attempt
     what = (str(each.action), f"{each.repository}:{each.tag}")
     return (str(each.id), second(each.at), *what, second(at) if at else "-", each.error or "-")
-
-
-def _event_members(each: ShownEvent) -> Mapping[str, object]:
-    return {field.name: getattr(each, field.name) for field in fields(each)}
 
 
 @webhook.command()

@@ -16,8 +16,8 @@ from dualreg.migrate.run import Status
 _LISTED, _SHOWN = 256 << 10, 16 << 20
 #: Tags that are shown of each reason.
 _EXAMPLES = 5
-#: How lines of tags begin, as ``journal.format_line`` writes them.
-_TAG = b'{"event": "tag"'
+#: How lines begin that say what became of something, as ``journal.format_line`` writes them.
+_EVENTS = tuple(f'{{"event": "{event}"'.encode() for event in ("tag", "image", "end", journal.UNDONE))
 _IMPORTED = (Status.DONE, Status.SAME)
 
 
@@ -182,7 +182,5 @@ def _read(folder: Path, run: str, limit: int) -> _Read:
 def _events(text: bytes) -> Iterator[Mapping[str, Any]]:
     """Yield the lines that say what became of something."""
     for line in text.splitlines():
-        if line.startswith((_TAG, b'{"event": "image"', b'{"event": "end"', b'{"event": "undone"')):
-            parsed = journal.parse_line(line)
-            if parsed:
-                yield parsed
+        if line.startswith(_EVENTS) and (parsed := journal.parse_line(line)):
+            yield parsed

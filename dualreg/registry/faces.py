@@ -108,8 +108,8 @@ class Comparison:
         chain = self._chain(repository, row)
         steps = self.inspection.steps(image) if image else ()
         count = sum(each.sort is Sort.SIGNATURE for each in signed)
-        pattern, mode = self.inspection.bridge.visibility.decided(repository)
-        seen_by_v1, seen_by_v2, visibility = self._visibility(repository, row, v1)
+        decided = self.inspection.bridge.visibility.decided(repository)
+        seen_by_v1, seen_by_v2, visibility = self._visibility(repository, row, v1, *decided)
         return Faces(
             repository=repository,
             tag=tag,
@@ -120,8 +120,8 @@ class Comparison:
             image=chain[-1].id if chain else None,
             pairs=_opposite(steps, chain),
             signatures=count,
-            bridge=mode,
-            pattern=pattern,
+            bridge=decided[1],
+            pattern=decided[0],
             seen_by_v1=seen_by_v1,
             seen_by_v2=seen_by_v2,
             provenance=f"{self._provenance(repository, row, chain)} {_signed(count)}",
@@ -152,10 +152,11 @@ class Comparison:
             return came
         return f"{came} This registry derived the V1 images."
 
-    def _visibility(self, repository: RepositoryName, row: ManifestRow, v1: str) -> tuple[bool, bool, str]:
+    def _visibility(
+        self, repository: RepositoryName, row: ManifestRow, v1: str, pattern: str, mode: str
+    ) -> tuple[bool, bool, str]:
         """Return whether V1 clients see a tag, whether others do, and why in words."""
         bridge = self.inspection.bridge
-        pattern, mode = bridge.visibility.decided(repository)
         to_v1, to_v2 = (row.origin in bridge.visibility.shown(repository, each) for each in Origin)
         with bridge.state.catalog.read() as tx:
             unusable = tx.views.excluded(row.repository_id, row.digest, kind=V1)

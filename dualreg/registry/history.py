@@ -206,7 +206,7 @@ class History:
         began = self._began(repository)
         with self.state.catalog.read() as tx:
             tags = tx.undelete.count_deleted_tags(repository, began)
-            return RestoredRepository(tags, tx.undelete.count_since(repository, began), ())
+            return RestoredRepository(tags, tx.undelete.count(repository, began), ())
 
     def restore_repository(self, repository: RepositoryName) -> RestoredRepository:
         """Restore all manifests and tags that went with the repository when it was last deleted.
@@ -224,14 +224,13 @@ class History:
         for digest in self.undelete.gone(repository):
             with suppress(DeletedForGood):
                 manifests += self.undelete.manifest(repository, digest)
-        restored, refusal = self._restore_tags(self._gone_tags(repository, began), lost)
-        while refusal:
+        while True:  # those that were restored are not found again
+            restored, refusal = self._restore_tags(self._gone_tags(repository, began), lost)
+            tags += restored
+            if refusal is None:
+                return RestoredRepository(tags, manifests, [*lost])
             if not restored:
                 raise refusal
-            tags += restored
-            # Those that were restored are not found again.
-            restored, refusal = self._restore_tags(self._gone_tags(repository, began), lost)
-        return RestoredRepository(tags + restored, manifests, [*lost])
 
     def _restore_tags(
         self, planned: Iterable[Restoration], lost: dict[Tag, None]
