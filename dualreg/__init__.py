@@ -21,6 +21,7 @@
     cli/            the ``dualreg`` command
     mountinfo       which files are on this machine
     ownership       the owner of files that root creates for a service
+    filelocks       files that one process locks, and whether another one does
     waiting         how many threads do work that takes long
     networks        the addresses that count as one client's
     messages        what messages and logs may contain: no secrets, no control characters

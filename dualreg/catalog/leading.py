@@ -8,7 +8,6 @@ no other one has begun since.
 On SQLite, all processes are on one machine, and a file is locked, which no process loses.
 """
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from threading import Event, Thread
-from time import sleep
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,6 +23,7 @@ from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.dialects import lock_key
 from dualreg.catalog.integrity import file_of
 from dualreg.catalog.notes import Note
+from dualreg.filelocks import is_locked, try_lock
 from dualreg.ownership import inherit_owner
 
 #: Seconds after which the server ends the transaction of a leader that says nothing, and between two beats.
@@ -37,8 +36,6 @@ _IS_LOCKED = text(
     " AND (classid::bigint << 32 | objid::bigint) = :key"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
-#: Seconds after which a file is tried again: it may only have been looked at.
-_GLANCE = 0.05
 
 
 class Duty(StrEnum):
@@ -114,7 +111,7 @@ def held(catalog: Catalog, work: str) -> Iterator[bool]:
 def is_held(catalog: Catalog, work: str) -> bool:
     """Return whether a process holds the lock of some work. No other one is kept from it by that."""
     if file := _file_of(catalog):
-        return _is_locked(_beside(file, work))
+        return is_locked(_beside(file, work))
     with catalog.read() as tx:
         return bool(tx.connection.scalar(_IS_LOCKED, {"key": _key(work)}))
 
@@ -175,32 +172,9 @@ def _file_locked(path: Path) -> Iterator[bool]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         inherit_owner(path)
-        is_mine = _try_lock(descriptor)
-        if not is_mine:
-            sleep(_GLANCE)
-            is_mine = _try_lock(descriptor)
-        yield is_mine
+        yield try_lock(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        return not _try_lock(descriptor, fcntl.LOCK_SH)
-    finally:
-        os.close(descriptor)
-
-
-def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextmanager

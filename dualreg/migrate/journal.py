@@ -4,10 +4,8 @@ A line is on disk before the step that it announces is made. So every step that 
 a step in the journal may not have been made.
 """
 
-import fcntl
 import json
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from typing import Any, Self
 from weakref import finalize
 
 from dualreg.catalog.rows import BlobRow
+from dualreg.filelocks import is_locked, try_lock
 from dualreg.image.digest import Digest
 from dualreg.messages import json_text
 from dualreg.ownership import inherit_owner, make_folders, sync
@@ -28,8 +27,6 @@ from dualreg.transports import is_remote
 UNDONE = "undone"
 #: Mode of the files here, which name what is private: for owner and group.
 _MODE = 0o640
-#: How often a lock is tried again, and seconds between two times.
-_ATTEMPTS, _PAUSE = 4, 0.02
 
 
 class JournalBusy(Exception):
@@ -215,27 +212,14 @@ def exclusive(folder: Path) -> Iterator[None]:
     make_folders(folder)
     with open(folder / "lock", "w", opener=partial(os.open, mode=_MODE)) as lock:
         inherit_owner(folder / "lock")
-        for left in range(_ATTEMPTS, -1, -1):
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if not left:
-                    raise JournalBusy("another migration is running over this data directory") from error
-                time.sleep(_PAUSE)  # it may be ``is_locked`` that looks
+        if not try_lock(lock.fileno()):
+            raise JournalBusy("another migration is running over this data directory")
         yield
 
 
-def is_locked(folder: Path) -> bool:
+def is_busy(folder: Path) -> bool:
     """Return whether a run is in progress, or a rollback."""
-    try:
-        with (folder / "lock").open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+    return is_locked(folder / "lock")
 
 
 def runs(folder: Path) -> list[str]:

@@ -17,7 +17,7 @@ _LISTED, _SHOWN = 256 << 10, 16 << 20
 #: Tags that are shown of each reason.
 _EXAMPLES = 5
 #: How lines begin that say what became of something, as ``journal.format_line`` writes them.
-_EVENTS = tuple(f'{{"event": "{event}"'.encode() for event in ("tag", "image", "end", journal.UNDONE))
+_EVENTS = (b'{"event": "tag"', b'{"event": "image"', b'{"event": "end"', b'{"event": "undone"')
 _IMPORTED = (Status.DONE, Status.SAME)
 
 
@@ -134,7 +134,7 @@ def run_state(folder: Path, run: str) -> RunState:
 def running_in(folder: Path) -> str:
     """Return the run that is in progress; empty: there is none."""
     names = journal.runs(folder)
-    return names[-1] if names and journal.is_locked(folder) else ""
+    return names[-1] if names and journal.is_busy(folder) else ""
 
 
 def _listed(run: str, read: _Read, running: str) -> ListedRun:

@@ -71,10 +71,9 @@ class CarriedImages:
         Raises:
             ValueError: they do not form a chain.
         """
-        homes = [name for name, each in self.repositories.items() if str(manifest) in each["manifests"]]
-        if repository not in homes and len(homes) != 1:
+        own = self._home(repository, str(manifest))
+        if own is None:
             return []
-        own = self.repositories[repository if repository in homes else homes[0]]
         chain, wanted = list[V1Name](), own["manifests"][str(manifest)]
         while wanted:
             found = own["images"].get(wanted) if isinstance(wanted, str) else None
@@ -83,6 +82,14 @@ class CarriedImages:
             chain.append(_image(wanted, found))
             wanted = chain[-1].parent
         return chain[::-1]
+
+    def _home(self, repository: str, manifest: str) -> Mapping[str, Any] | None:
+        """Return what is said of the repository, or of the only other one that has the manifest."""
+        own = self.repositories.get(repository)
+        if own and manifest in own["manifests"]:
+            return own  # type: ignore[no-any-return]  # as ``parse`` has checked
+        homes = [each for each in self.repositories.values() if manifest in each["manifests"]]
+        return homes[0] if len(homes) == 1 else None
 
 
 def _members(image: V1Name) -> Mapping[str, object]:

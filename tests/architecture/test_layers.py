@@ -17,6 +17,7 @@ LAYERS: dict[str, set[str]] = {
     "reloading": {"mountinfo"},
     "mountinfo": set(),
     "ownership": set(),
+    "filelocks": set(),
     "transports": set(),
     "stores": set(),
     "networks": set(),
@@ -27,7 +28,8 @@ LAYERS: dict[str, set[str]] = {
     "settings": {"patterns", "transports", "stores", "messages"},
     "image": {"errors"},
     "storage": {"errors", "image", "ownership", "mountinfo", "stores", "tracing"},
-    "catalog": {"acting", "errors", "image", "patterns", "ownership", "networks", "mountinfo"} | {"tracing"},
+    "catalog": {"acting", "errors", "image", "patterns", "ownership", "networks", "mountinfo"}
+    | {"tracing", "filelocks"},
     "remote": {"image", "messages", "tracing"},
     "auth": {
         "errors",
@@ -50,7 +52,7 @@ LAYERS: dict[str, set[str]] = {
     | {"maintenance", "migrate"},
     "maintenance": {"errors", "image", "storage", "catalog", "registry", "ownership"},
     "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns", "transports"}
-    | {"acting", "ownership", "messages", "waiting"},
+    | {"acting", "ownership", "messages", "waiting", "filelocks"},
     "upstreams": {"errors", "image", "catalog", "registry", "remote", "migrate", "patterns", "messages"}
     | {"acting", "waiting", "tracing"},
     "webhooks": {"catalog", "registry", "remote", "reloading", "messages", ""},
