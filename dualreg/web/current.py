@@ -10,8 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Flask, Request, current_app, g, request
+from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 
 #: Each returns what the proxy of its name stands for.
 current_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001 -- as Flask documents
 current_facts: Callable[[], Any] = g._get_current_object  # noqa: SLF001 -- as above
 current_application: Callable[[], Flask] = current_app._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001 -- as above
+
+
+def query() -> MultiDict[str, str]:
+    """Return the parameters in the query of the current request; to parse none takes long, too."""
+    asked = current_request()
+    return asked.args if asked.query_string else ImmutableMultiDict()

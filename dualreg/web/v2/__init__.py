@@ -16,7 +16,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import NAME_LIMIT, RepositoryName, Tag, UploadId, parse_reference
 from dualreg.registry.accept import Agent
 from dualreg.web.context import registry
-from dualreg.web.current import current_request
+from dualreg.web.current import current_request, query
 from dualreg.web.guard import Need, authorize, enforce, requires
 from dualreg.web.repeatable import repeat_document
 from dualreg.web.responses import json_response
@@ -72,11 +72,10 @@ def _guard() -> None:
 
 def _mount_access() -> Iterator[Access]:
     """Yield the access to its source that a mount needs."""
-    asked = current_request()
-    if asked.method != "POST" or not asked.query_string:
+    if current_request().method != "POST":
         return
-    source = asked.args.get("from", "")
-    if asked.args.get("mount") and is_repository(source):
+    source = query().get("from", "")
+    if query().get("mount") and is_repository(source):
         yield Access.of(source, Action.PULL)
 
 
@@ -106,8 +105,7 @@ def _parse_name(text: str) -> RepositoryName:
     Source: OCI distribution-spec, "Registry Proxying"; spegel and stargz-snapshotter for the header.
     """
     asked = current_request()
-    named = asked.args.get("ns") if asked.query_string else ""  # to parse nothing takes long, too
-    namespace = named or asked.environ.get("HTTP_OCI_NAMESPACE", "")
+    namespace = query().get("ns") or asked.environ.get("HTTP_OCI_NAMESPACE", "")
     if not namespace or namespace == asked.host:
         return RepositoryName.parse(text)
     found = registry().named(namespace, RepositoryName.parse(text))

@@ -15,7 +15,7 @@ from dualreg.image.names import RepositoryName, UploadId
 from dualreg.web.body import body_chunks
 from dualreg.web.context import registry
 from dualreg.web.credentials import client_key, grant
-from dualreg.web.current import current_request
+from dualreg.web.current import current_request, query
 from dualreg.web.guard import requires
 from dualreg.web.responses import empty_response
 from dualreg.web.v2.locations import blob_headers, upload_headers
@@ -53,15 +53,14 @@ def register(blueprint: Blueprint) -> None:
 @requires(Action.PUSH)
 def start_upload(name: RepositoryName) -> Response:
     """Start an upload, mount a blob of another repository, or store a blob from one request."""
-    asked = current_request()
-    given = asked.args if asked.query_string else {}  # to parse nothing takes long, too
+    given = query()
     mount, digest = given.get("mount"), given.get("digest")
     if mount:
         if mounted := _mount(name, mount, given.get("from")):
             return empty_response(201, blob_headers(name, mounted))
     elif digest:
         expected = Digest.parse(digest)
-        registry().quotas.require_room(name, expected, asked.content_length or 0)
+        registry().quotas.require_room(name, expected, current_request().content_length or 0)
         with registry().uploads.counted(name, client_key(), body_chunks()) as body:
             blob = registry().uploads.ingest(name, body, expected=expected)
         return empty_response(201, blob_headers(name, blob.digest))
