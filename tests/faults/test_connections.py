@@ -138,8 +138,8 @@ def test_a_database_that_takes_no_more_connections(cluster: Cluster, tmp_path: P
         for request in REQUESTS:
             ask(serving, *request)
         held.close()
-        assert until(lambda: Wire(serving.host).send("GET", "/_status").status == 200)
-        exchange(serving.host, 2000)
+        # The server gets its connections back one by one, and a worker may be without one for a moment.
+        patiently([partial(exchange, serving.host, 2000)])
         assert "Traceback" not in serving.log.read_text()
 
 
