@@ -2,6 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TESTS := $(BIN)/pytest -q -n auto --dist worksteal
+# Tests of real servers and clients fail on a machine that stands still for seconds. CI runs what has failed again, alone, and
+# ends with the first test that fails again.
+AGAIN := $(BIN)/pytest -q --last-failed --last-failed-no-failures=none --exitfirst
 
 .PHONY: serve test postgresql postgresql-all soak cuts fuzz endurance lint check bench clean
 
@@ -9,23 +13,25 @@ serve: $(VENV)/.installed  ## run the registry on 127.0.0.1:5000, with DUALREG_*
 	@exec $(BIN)/dualreg serve
 
 test: $(VENV)/.installed-dev  ## run the tests except the slow ones; those that need a missing program are skipped, with the reason
-	$(BIN)/pytest -q -n auto --dist worksteal -m 'not slow'
+	$(TESTS) -m 'not slow'
 
+ON_POSTGRESQL := -m 'not postgres and not sqlite and not slow' \
+	tests/auth tests/cli tests/fuzz tests/registry \
+	tests/maintenance/test_catalog_check.py tests/maintenance/test_collected.py tests/maintenance/test_fsck.py \
+	tests/maintenance/test_lost.py tests/maintenance/test_scrubbing.py tests/maintenance/test_undo.py \
+	tests/migrate/test_commands.py tests/migrate/test_registry_tree.py \
+	tests/protocol/test_bridge.py tests/protocol/test_conditional_writes.py tests/protocol/test_exchanges.py \
+	tests/protocol/test_extensions.py tests/protocol/test_matrix.py tests/protocol/test_referrers.py \
+	tests/protocol/test_repushes.py tests/protocol/test_schema1.py tests/protocol/test_v1_endpoints.py
+postgresql: export TEST_DATABASE := postgresql
 postgresql: $(VENV)/.installed-dev  ## run the shorter tests of everything that opens a catalog on PostgreSQL
-	TEST_DATABASE=postgresql $(BIN)/pytest -q -n auto --dist worksteal -m 'not postgres and not sqlite and not slow' \
-		tests/auth tests/cli tests/fuzz tests/registry \
-		tests/maintenance/test_catalog_check.py tests/maintenance/test_collected.py tests/maintenance/test_fsck.py \
-		tests/maintenance/test_lost.py tests/maintenance/test_scrubbing.py tests/maintenance/test_undo.py \
-		tests/migrate/test_commands.py tests/migrate/test_registry_tree.py \
-		tests/protocol/test_bridge.py tests/protocol/test_conditional_writes.py tests/protocol/test_exchanges.py \
-		tests/protocol/test_extensions.py tests/protocol/test_matrix.py tests/protocol/test_referrers.py \
-		tests/protocol/test_repushes.py tests/protocol/test_schema1.py tests/protocol/test_v1_endpoints.py
+	$(TESTS) $(ON_POSTGRESQL) || $(AGAIN) $(ON_POSTGRESQL)
 
 postgresql-all: $(VENV)/.installed-dev  ## run all tests on PostgreSQL but those of SQLite; takes as long as all tests
-	TEST_DATABASE=postgresql $(BIN)/pytest -q -n auto --dist worksteal -m 'not postgres and not sqlite' tests
+	TEST_DATABASE=postgresql $(TESTS) -m 'not postgres and not sqlite' tests
 
 soak: $(VENV)/.installed-dev  ## run the long forms of tests: fuzzing, races, kills at every step, large blobs; hours
-	SOAK=1 $(BIN)/pytest -q -n auto --dist worksteal tests/clients tests/cuts tests/endurance tests/faults tests/fuzz tests/instances \
+	SOAK=1 $(TESTS) tests/clients tests/cuts tests/endurance tests/faults tests/fuzz tests/instances \
 		tests/maintenance tests/migrate/test_kill.py tests/properties tests/protocol/test_openapi.py tests/races \
 		tests/registry/test_plans.py
 
@@ -47,7 +53,7 @@ lint: $(VENV)/.installed-dev  ## check format, style and types
 	$(BIN)/mypy
 
 check: lint  ## what CI runs: format, style, types, all tests
-	$(BIN)/pytest -q -n auto --dist worksteal
+	$(TESTS) || $(AGAIN)
 
 bench: $(VENV)/.installed-dev  ## compare performance with the reference registry, if it is installed
 	$(BIN)/python -m tests.benchmarks
