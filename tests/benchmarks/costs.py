@@ -46,7 +46,7 @@ LAYERS = 3
 VERSION, HEAD, TAG = "GET /v2/", "HEAD manifest by tag", "GET manifest by tag"
 DIGEST, BLOB, PUSH = "GET manifest by digest", "GET blob, redirected", f"push of {LAYERS} layers"
 #: Images that are read in turn, and the bytes of a layer.
-_IMAGES, _LAYER = 50, 4000
+_IMAGES, _LAYER = 20, 4000
 #: Seconds between the commits of others.
 _COMMIT = 0.002
 #: Seconds until what is deleted after an answer is.

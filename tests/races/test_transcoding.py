@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -57,7 +58,7 @@ class Leases:
 
     def looking(self) -> AbstractContextManager[None]:
         """Look all the time."""
-        return again_and_again(self.look, 0.005)
+        return again_and_again(self.look, 0.01)
 
 
 def push(tmp_path: Path, catalog: Catalog, seed: str) -> builders.Image:
@@ -81,6 +82,7 @@ def pull(host: str, tag: str) -> bytes:
         if answer.status == 200:
             return answer.body
         assert answer.status == 429
+        time.sleep(0.05)
 
 
 def require_gzip(host: str, image: builders.Image, manifest: bytes) -> None:
