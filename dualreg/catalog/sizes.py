@@ -11,12 +11,15 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     CTE,
     BindParameter,
+    ColumnElement,
     Connection,
+    Integer,
     Select,
     bindparam,
     case,
     exists,
     func,
+    literal_column,
     or_,
     select,
     tuple_,
@@ -35,10 +38,11 @@ from dualreg.catalog.tables import (
 )
 from dualreg.catalog.views import V1
 from dualreg.image.digest import Digest
+from dualreg.image.names import Tag
 
 
 class TagSize(NamedTuple):
-    """The bytes of what a tag needs, and of those that nothing else does."""
+    """The bytes of what a tag, or several, need, and of those that nothing else does."""
 
     bytes: int
     own: int
@@ -90,12 +94,48 @@ def sizes_of(
     return {manifest: found.get(manifest, TagSize(0, 0)) for manifest in manifests}
 
 
+def size_together(connection: Connection, repository_id: int, tags: Collection[Tag]) -> TagSize:
+    """Return how many bytes tags need together, each once, and how many of these nothing else needs."""
+    row = connection.execute(_together(), {"repository": repository_id, "tags": [*tags]}).one_or_none()
+    return TagSize(*map(int, row[1:])) if row else TagSize(0, 0)
+
+
 @cache
 def _sizes() -> Select[*tuple[Any, ...]]:
     """Return the query of the bytes that manifests need, and of those that nothing else does."""
     here: BindParameter[int] = bindparam("repository")
-    needed = _needed(here)
-    held, link = _held(needed, here), RepositoryBlobs
+    first, others = Manifests.digest, aliased(Tags)
+    start = select(first.label("root"), first).where(
+        Manifests.repository_id == here, first.in_(bindparam("manifests", expanding=True))
+    )
+    needed = _needed(start, here)
+    tags = select(others.name).where(others.repository_id == here, others.manifest == needed.c.digest)
+    tagged = select(func.count()).select_from(tags.limit(2).correlate(needed).subquery())
+    own_tag = case((needed.c.digest == needed.c.root, 1), else_=0)
+    return _sums(needed, tagged.scalar_subquery() > own_tag, here)
+
+
+@cache
+def _together() -> Select[*tuple[Any, ...]]:
+    """Return the query of the bytes that tags need together, and of those that nothing else does."""
+    here: BindParameter[int] = bindparam("repository")
+    going: BindParameter[Any] = bindparam("tags", expanding=True)
+    root, others = literal_column("0", Integer), aliased(Tags)
+    start = select(root.label("root"), Tags.manifest.label("digest"))
+    needed = _needed(start.where(Tags.repository_id == here, Tags.name.in_(going)), here)
+    staying = exists().where(
+        others.repository_id == here, others.manifest == needed.c.digest, others.name.not_in(going)
+    )
+    return _sums(needed, staying, here)
+
+
+def _sums(needed: CTE, is_tagged: ColumnElement[bool], here: BindParameter[int]) -> Select[*tuple[Any, ...]]:
+    """Return the query of the bytes that each root needs, and of those that nothing else does.
+
+    Args:
+        is_tagged: Whether another tag points at what is needed.
+    """
+    held, link = _held(needed, is_tagged, here), RepositoryBlobs
     elsewhere = exists().where(link.digest == Blobs.digest, link.repository_id != here)
     is_held = tuple_(needed.c.root, needed.c.digest).in_(select(held.c.root, held.c.digest))
     sums = (Blobs.size, case((or_(is_held, elsewhere), 0), else_=Blobs.size))
@@ -103,26 +143,19 @@ def _sizes() -> Select[*tuple[Any, ...]]:
     return query.join(Blobs, Blobs.digest == needed.c.digest).group_by(needed.c.root)
 
 
-def _needed(here: BindParameter[int]) -> CTE:
-    """Return what each manifest, its ``root``, needs."""
-    child, first = ManifestChildren, Manifests.digest
-    start = select(first.label("root"), first).where(
-        Manifests.repository_id == here, first.in_(bindparam("manifests", expanding=True))
-    )
-    needed = start.cte("needed", recursive=True)
+def _needed(start: Select[Any, Digest], here: BindParameter[int]) -> CTE:
+    """Return what each ``root`` needs: what *start* says, and all below that."""
+    child, needed = ManifestChildren, start.cte("needed", recursive=True)
     below = select(needed.c.root, child.child)
     return needed.union(below.where(child.repository_id == here, child.manifest == needed.c.digest))
 
 
-def _held(needed: CTE, here: BindParameter[int]) -> CTE:
+def _held(needed: CTE, is_tagged: ColumnElement[bool], here: BindParameter[int]) -> CTE:
     """Return what others in the repository need of that, too; what was made of a manifest is no other."""
-    child, above, others = ManifestChildren, aliased(ManifestChildren), aliased(Tags)
+    child, above = ManifestChildren, aliased(ManifestChildren)
     views, source = ManifestViews, needed.alias("source")
     made = select(source.c.root, views.view).join(source, views.manifest == source.c.digest)
     made = made.where(views.repository_id == here, views.kind != V1, views.view.is_not(None))
-    tags = select(others.name).where(others.repository_id == here, others.manifest == needed.c.digest)
-    tagged = select(func.count()).select_from(tags.limit(2).correlate(needed).subquery())
-    own_tag = case((needed.c.digest == needed.c.root, 1), else_=0)
     parent = tuple_(needed.c.root, above.manifest)
     named = exists().where(
         above.repository_id == here,
@@ -131,6 +164,6 @@ def _held(needed: CTE, here: BindParameter[int]) -> CTE:
         parent.not_in(made.correlate(None)),
     )
     directly = select(needed.c.root, needed.c.digest)
-    held = directly.where(or_(tagged.scalar_subquery() > own_tag, named)).cte("held", recursive=True)
+    held = directly.where(or_(is_tagged, named)).cte("held", recursive=True)
     below = select(held.c.root, child.child)
     return held.union(below.where(child.repository_id == here, child.manifest == held.c.digest))

@@ -104,6 +104,15 @@ class TagQueries:
         )
         return any(each is not None for each in found)
 
+    def among(self, repository_id: int, tags: Collection[Tag]) -> dict[Tag, Digest]:
+        """Return what those of *tags* point at that exist, by name."""
+        query = select(Tags.name, Tags.manifest).where(Tags.repository_id == repository_id)
+        return {
+            Tag(name): digest
+            for batch in batches(tags)
+            for name, digest in self.connection.execute(query.where(Tags.name.in_(batch)))
+        }
+
     def elsewhere(self, repository_id: int, tags: Collection[Tag], manifest: Digest) -> frozenset[Tag]:
         """Return those of *tags* that point at another manifest."""
         own = (Tags.repository_id == repository_id) & (Tags.manifest != manifest)

@@ -14,9 +14,10 @@ from sqlalchemy.orm import QueryableAttribute, aliased
 from dualreg.catalog.deleted import is_kept
 from dualreg.catalog.dialects import within
 from dualreg.catalog.rows import UsageRow
-from dualreg.catalog.sizes import RepositoryTags, TagSize, sizes_of, tags_of
+from dualreg.catalog.sizes import RepositoryTags, TagSize, size_together, sizes_of, tags_of
 from dualreg.catalog.tables import Blobs, Repositories, RepositoryBlobs
 from dualreg.image.digest import Digest
+from dualreg.image.names import Tag
 from dualreg.patterns import Reach
 
 #: The character after the slash: what is below a name ends there.
@@ -83,6 +84,10 @@ class UsageQueries:
     def sizes(self, repository_id: int, manifests: Collection[Digest]) -> dict[Digest, TagSize]:
         """Return how many bytes a tag needs that points at one of *manifests*, by digest."""
         return sizes_of(self.connection, repository_id, manifests)
+
+    def together(self, repository_id: int, tags: Collection[Tag]) -> TagSize:
+        """Return how many bytes tags need together, each once, and how many of these nothing else needs."""
+        return size_together(self.connection, repository_id, tags)
 
     def namespaces(self, after: str, depth: int, reach: Reach) -> Iterator[tuple[str, str]]:
         """Yield namespaces of *depth* components after *after*, in byte order, and where the next one begins.

@@ -1,6 +1,6 @@
 """``dualreg tag``: tags, what they pointed at, and where they point."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -9,11 +9,11 @@ import click
 from dualreg.catalog.moves import HistoryRow
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, parse_time, settings_options
-from dualreg.cli.output import Columns, counted, echo, echo_json, second
+from dualreg.cli.output import Columns, counted, echo, echo_json, members, second, sized
 from dualreg.cli.paging import listed, print_pages
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.operations.tags import SizedTag
+from dualreg.operations.tags import TAGS_AT_ONCE, DeletedTag, DeletedTags, SizedTag
 from dualreg.registry.history import Restoration
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Only print what would be changed.")
@@ -161,23 +161,62 @@ def set_tag(
 
 
 @tag.command()
-@click.argument("reference", metavar="REPOSITORY:TAG")
+@click.argument("references", metavar="REPOSITORY:TAG...", nargs=-1, required=True)
 @_dry_run
 @json_option
 @settings_options
-def delete(reference: str, data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool) -> None:
-    """Delete a tag; its manifest and other tags stay.
+def delete(
+    references: tuple[str, ...], data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool
+) -> None:
+    """Delete tags; their manifests and other tags stay.
 
-    `dualreg tag restore` restores it. Safe while the registry is serving.
+    Of several tags, those that do not exist or are immutable are kept, and the exit status is 1 then. With
+    --json, several tags are one line for each repository. `dualreg tag restore` restores a tag. Safe while
+    the registry is serving.
     """
     with administration(data, config, changes=True) as admin:
-        found = admin.tags.delete(*_parse(reference), dry_run=dry_run)
+        if len(references) == 1:
+            _print_deleted(admin.tags.delete(*_parse(references[0]), dry_run=dry_run), dry_run, as_json)
+            return
+        kept = 0
+        for repository, tags in _by_repository(references):
+            found = admin.tags.delete_several(repository, tags, dry_run=dry_run)
+            _print_several(found, dry_run, as_json)
+            kept += len(found.kept)
+    if kept:
+        raise SystemExit(1)
+
+
+def _by_repository(references: Sequence[str]) -> Iterator[tuple[RepositoryName, tuple[Tag, ...]]]:
+    """Yield the tags that are named by repository, as many as are deleted at once."""
+    named = dict[RepositoryName, list[Tag]]()
+    for repository, name in map(_parse, references):
+        named.setdefault(repository, []).append(name)
+    for repository, tags in named.items():
+        for start in range(0, len(tags), TAGS_AT_ONCE):
+            yield repository, tuple(tags[start : start + TAGS_AT_ONCE])
+
+
+def _print_deleted(found: DeletedTag, dry_run: bool, as_json: bool) -> None:  # noqa: FBT001 -- two options
     if as_json:
         names = {"repository": found.repository, "tag": found.tag}
         echo_json(names | {"digest": found.digest, "dry_run": dry_run})
         return
     verb = "Would delete" if dry_run else "Deleted"
     echo(f"{verb} {found.repository}:{found.tag}, which pointed at {found.digest}.")
+
+
+def _print_several(found: DeletedTags, dry_run: bool, as_json: bool) -> None:  # noqa: FBT001 -- two options
+    if as_json:
+        echo_json(members(found) | {"dry_run": dry_run}, indent=None)
+        return
+    for each in found.deleted:
+        _print_deleted(each, dry_run, as_json)
+    for kept in found.kept:
+        echo(f"{'Would keep' if dry_run else 'Kept'} {found.repository}:{kept.tag}: {kept.reason}", err=True)
+    if found.deleted:
+        alone = f"alone {'need' if dry_run else 'needed'} {sized(found.own)}"
+        echo(f"{counted(len(found.deleted), 'tag')} of {found.repository}, which {alone}.")
 
 
 @tag.command()

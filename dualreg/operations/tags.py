@@ -1,6 +1,6 @@
 """Tags: where they point, what they pointed at, and changes of both."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -8,11 +8,16 @@ from dualreg.auth.access import Action
 from dualreg.catalog.moves import HistoryPlace, HistoryRow
 from dualreg.catalog.rows import Origin
 from dualreg.catalog.sizes import TagSize
+from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, parse_reference
 from dualreg.operations.places import format_place, parse_place, parse_row_number
 from dualreg.operations.session import Group, Listing, page_size
+from dualreg.registry.deletion import STEP
 from dualreg.registry.history import Forgotten, Restoration
+
+#: Tags that are deleted or restored at once.
+TAGS_AT_ONCE = STEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,39 @@ class DeletedTag:
     repository: RepositoryName
     tag: Tag
     digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTag:
+    """A tag that was left as it is, and why."""
+
+    tag: Tag
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedTags:
+    """Tags that were deleted, and those that were not.
+
+    Attributes:
+        bytes: Of all that those need together that were deleted; what several need counts once.
+        own: Of those, what nothing else needs. It is freed when their manifests are collected.
+    """
+
+    repository: RepositoryName
+    deleted: Sequence[DeletedTag]
+    kept: Sequence[KeptTag]
+    bytes: int
+    own: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredTags:
+    """Tags that were restored, and those that were not."""
+
+    repository: RepositoryName
+    restored: Sequence[Tag]
+    kept: Sequence[KeptTag]
 
 
 @dataclass(frozen=True)
@@ -196,6 +234,67 @@ class TagChanges(Group):
             self.session.record("tag delete", repository=repository, tag=tag, digest=str(row.digest))
         return DeletedTag(repository, tag, row.digest)
 
+    def delete_several(
+        self, repository: RepositoryName, tags: tuple[Tag, ...], *, dry_run: bool = False
+    ) -> DeletedTags:
+        """Delete several tags of a repository at once; their manifests and other tags stay.
+
+        Those that do not exist, or are immutable, are kept, and all others are deleted.
+
+        Args:
+            tags: Up to 200.
+            dry_run: Only return what would be deleted.
+
+        Raises:
+            ValueError: there are none, or too many.
+            RepositoryUnknown, ReadOnly.
+        """
+        registry = self.session.registry
+        self.session.require_deletable()
+        if not 0 < len(tags) <= TAGS_AT_ONCE:
+            raise ValueError(f"{len(tags)} tags; give 1 to {TAGS_AT_ONCE}")
+        found = registry.tags.plan_deletion(repository, tags)
+        size = registry.usage.together(repository, found.going)
+        if not dry_run:
+            self.session.require_changeable()
+            found = registry.tags.delete_several(repository, tags)
+            self._record_several("tag delete", repository, found.going)
+        return DeletedTags(
+            repository,
+            [DeletedTag(repository, tag, digest) for tag, digest in found.going.items()],
+            _kept(found.kept),
+            size.bytes,
+            size.own,
+        )
+
+    def restore_several(self, repository: RepositoryName, targets: Mapping[str, Digest]) -> RestoredTags:
+        """Point several tags at manifests that they pointed at before, such as those that were just deleted.
+
+        Those that cannot be restored are left as they are, and all others are restored.
+
+        Args:
+            targets: The manifests by tag, up to 200.
+
+        Raises:
+            ValueError: there are none, or too many.
+            TagInvalid, RepositoryOwned, ReadOnly.
+        """
+        if not 0 < len(targets) <= TAGS_AT_ONCE:
+            raise ValueError(f"{len(targets)} tags; give 1 to {TAGS_AT_ONCE}")
+        wanted = {Tag.parse(tag): digest for tag, digest in targets.items()}
+        self.session.require_changeable()
+        self.session.registry.require_own(repository)
+        kept = self.session.registry.history.restore_several(repository, wanted)
+        restored = {tag: digest for tag, digest in wanted.items() if tag not in kept}
+        self._record_several("tag restore", repository, restored)
+        return RestoredTags(repository, [*restored], _kept(kept))
+
+    def _record_several(self, command: str, repository: RepositoryName, moved: Mapping[Tag, Digest]) -> None:
+        """Record a change of several tags, if there was one: the tags, and digests in the same order."""
+        if moved:
+            digests = [*map(str, moved.values())]
+            self.session.record(command, repository=repository, tags=[*moved], digests=digests)
+
     def forget(
         self, repository: RepositoryName, tag: Tag | None = None, *, dry_run: bool = False
     ) -> Forgotten:
@@ -236,3 +335,7 @@ class TagChanges(Group):
             before=planned.old and str(planned.old),
         )
         return planned
+
+
+def _kept(reasons: Mapping[Tag, RegistryError]) -> Sequence[KeptTag]:
+    return [KeptTag(tag, str(error)) for tag, error in reasons.items()]

@@ -1,6 +1,6 @@
 """History: what tags pointed at, who moved them, and what they would point at if they were restored."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,7 +14,10 @@ from dualreg.errors import (
     ManifestUnknown,
     NotRestorable,
     PreconditionFailed,
+    QuotaExceeded,
+    RegistryError,
     RepositoryUnknown,
+    TagImmutable,
     Unsigned,
 )
 from dualreg.image.digest import Digest
@@ -30,6 +33,16 @@ from dualreg.registry.undelete import Undelete
 
 #: Rows that are read at a time.
 _BATCH = 500
+#: Why a tag is not restored, where others may be.
+_REFUSALS = (
+    DeletedForGood,
+    ManifestUnknown,
+    NotRestorable,
+    PreconditionFailed,
+    QuotaExceeded,
+    TagImmutable,
+    Unsigned,
+)
 #: Moves that are looked at for the last ones of some repositories.
 _RECENT = 1000
 
@@ -169,6 +182,30 @@ class History:
         self.manifests.retag(
             planned.repository, planned.tag, planned.new, planned.origin, condition=condition
         )
+
+    def restore_several(
+        self, repository: RepositoryName, targets: Mapping[Tag, Digest]
+    ) -> dict[Tag, RegistryError]:
+        """Point tags at manifests again; return why some are not.
+
+        A tag by which the signature of another one is found may come after that.
+
+        Raises:
+            RepositoryOwned: the content of the repository comes from upstream.
+        """
+        kept, left = dict[Tag, RegistryError](), dict(targets)
+        while left:
+            refused = dict[Tag, RegistryError]()
+            for tag, digest in left.items():
+                try:
+                    self.restore(self.restoration(repository, tag, to=digest))
+                except _REFUSALS as error:
+                    refused[tag] = error
+            unsigned = {tag for tag, error in refused.items() if isinstance(error, Unsigned)}
+            again = unsigned if len(refused) < len(left) else frozenset[Tag]()
+            kept |= {tag: error for tag, error in refused.items() if tag not in again}
+            left = {tag: digest for tag, digest in left.items() if tag in again}
+        return kept
 
     def repository_restoration(self, repository: RepositoryName) -> Iterator[Restoration]:
         """Yield how the tags would be restored that went with the repository when it was last deleted.

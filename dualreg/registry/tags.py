@@ -1,5 +1,6 @@
 """Tags: mutable names for manifests."""
 
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +21,7 @@ from dualreg.registry.preconditions import (
     load_for_precondition,
 )
 from dualreg.registry.state import State
+from dualreg.registry.tag_deletion import Departure, delete_tags, plan_deletion
 from dualreg.registry.upstream import NoUpstream
 from dualreg.registry.visibility import Visibility
 
@@ -174,6 +176,23 @@ class Tags:
                 raise TagUnknown(tag=tag)
             upstream.mark_deleted(tx, repository, [tag])
             self.state.links.remove_tags(repository, tag)
+
+    def plan_deletion(self, repository: RepositoryName, tags: Collection[Tag]) -> Departure:
+        """Return which of *tags* ``delete_several`` would delete, and why it would keep others.
+
+        Raises:
+            RepositoryUnknown.
+        """
+        return plan_deletion(self.state, repository, tags)
+
+    def delete_several(self, repository: RepositoryName, tags: Collection[Tag]) -> Departure:
+        """Delete those of *tags* that exist and are not immutable, all at once; manifests stay.
+
+        Raises:
+            ValueError: there are more than a transaction may delete.
+            RepositoryUnknown.
+        """
+        return delete_tags(self.state, repository, tags)
 
     def clear(self, repository: RepositoryName) -> None:
         """Delete every tag of the repository; manifests and images stay.

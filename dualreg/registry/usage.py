@@ -1,6 +1,6 @@
 """Usage: how many bytes repositories and namespaces have, and how many of them would go with them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dualreg.catalog.rows import TagRow, UsageRow
 from dualreg.catalog.sizes import RepositoryTags, TagSize
 from dualreg.image.digest import Digest
-from dualreg.image.names import RepositoryName
+from dualreg.image.names import RepositoryName, Tag
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.state import State
 
@@ -109,6 +109,15 @@ class Usage:
         with self.state.catalog.read() as tx:
             row = tx.repositories.find(repository)
             return tx.usage.sizes(row.id, [tag.digest for tag in tags]) if row else {}
+
+    def together(self, repository: RepositoryName, tags: Collection[Tag]) -> TagSize:
+        """Return how many bytes tags of a repository need together, as ``sizes`` does of each.
+
+        So what only these tags share is their own.
+        """
+        with self.state.catalog.read() as tx:
+            row = tx.repositories.find(repository)
+            return tx.usage.together(row.id, tags) if row and tags else TagSize(0, 0)
 
     def namespaces(
         self,

@@ -272,7 +272,9 @@ class Seen:
                 self.prints(f"{line} {option}")
         self.prints("tag list team/old --limit 1")
         self.prints("tag history team/old:2 --limit 1")
-        self.invoke("tag delete team/old:2")
+        self.invoke("tag set team/old:3 1")
+        self.prints("tag delete team/old:2 team/old:3 --dry-run")
+        self.prints("tag delete team/old:2 team/old:3")
         self.invoke("repository delete team/one")
         for line in ("repository restore team/one", "tag forget team/old:2"):
             for option in ("--dry-run", ""):

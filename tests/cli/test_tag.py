@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from dualreg.acting import Api, acting
 from dualreg.assembly import open_registry, prepare
 from dualreg.cli import main
+from dualreg.cli.output import sized
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
 from dualreg.settings import Settings
@@ -170,6 +171,34 @@ def test_failures(run: Callable[..., Result], line: str, message: str) -> None:
     result = run(line, code=1)
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_several_are_deleted(registry: Registry, run: Callable[..., Result], tmp_path: Path) -> None:
+    """With what they needed alone; what stays is said on the error output, and by the exit status."""
+    for number in range(3):
+        run(f"tag set team/app:{number} 1.0")
+    run("immutable add team/app:2")
+    line = "tag delete team/app:0 team/app:1 team/app:none team/app:2"
+    planned = run(f"{line} --dry-run", code=1)
+    assert planned.stdout.splitlines()[-1] == "2 tags of team/app, which alone need 0 bytes."
+    assert [each.partition(": ")[0] for each in planned.stderr.splitlines()] == [
+        "Would keep team/app:none",
+        "Would keep team/app:2",
+    ]
+    done = rows(run(f"{line} --json", code=1))
+    assert [each["tag"] for each in done[0]["deleted"]] == ["0", "1"]
+    assert [(each["tag"], each["reason"].partition(":")[0]) for each in done[0]["kept"]] == [
+        ("none", "Tag not found"),
+        ("2", "the tag is immutable"),
+    ]
+    assert [row.name for row in registry.tags.describe(NAME, limit=9, reader=None).rows] == ["1.0", "2"]
+    run("immutable remove team/app:2")
+    size = registry.usage.sizes(NAME, registry.tags.describe(NAME, limit=1, reader=None).rows)
+    alone = run("tag delete team/app:1.0 team/app:2").stdout.splitlines()[-1]
+    assert alone == f"2 tags of team/app, which alone needed {sized(next(iter(size.values())).bytes)}."
+    audited = [json.loads(each) for each in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert audited[-1]["tags"] == ["1.0", "2"]
+    assert len(audited[-1]["digests"]) == 2
 
 
 def test_imports_and_their_rollback(registry: Registry, run: Callable[..., Result], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Sizes of tags, and lists of repositories, compared with a walk over every manifest."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -92,6 +93,20 @@ def expected(
     return found
 
 
+def of_several(
+    tags: Mapping[Tag, Digest],
+    going: Sequence[Tag],
+    own: set[Digest],
+    others: set[Digest],
+    known: tuple[Graph, dict[Digest, int]],
+) -> TagSize:
+    """Return what tags need together, and of that what nothing else does."""
+    graph, sizes = known
+    needed = below(graph, {tags[tag] for tag in going})
+    outside = below(graph, (own - needed) | {at for name, at in tags.items() if name not in going})
+    return TagSize(*(sum(sizes[each] for each in blobs) for blobs in (needed, needed - outside - others)))
+
+
 @settings(max_examples=40, deadline=None)
 @given(pushes)
 def test_sizes_are_what_a_walk_finds(given_: Sequence[Pushed]) -> None:
@@ -115,6 +130,10 @@ def test_sizes_are_what_a_walk_finds(given_: Sequence[Pushed]) -> None:
             (other,) = (held[other] for other in NAMES if other != name)
             wanted = expected(tags[name], held[name], below(graph, other), graph, sizes)
             assert {row.name: found[row.digest] for row in rows} == wanted
+            for going in itertools.chain(*(itertools.combinations(TAGS, count) for count in range(4))):
+                there = [tag for tag in going if tag in tags[name]]
+                together = of_several(tags[name], there, held[name], below(graph, other), (graph, sizes))
+                assert registry.usage.together(name, going) == together
             assert (each.tags.tags, each.tags.v1) == (len(rows), 0)
             assert each.tags.pushed_at == max((row.pushed_at for row in rows), default=None)
 

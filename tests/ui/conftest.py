@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from flask.testing import FlaskClient
@@ -51,9 +52,10 @@ class Browser:
         """Send the form of the login page."""
         return self.post("/ui/login", page="/ui/login", account=account, password=password)
 
-    def get(self, path: str, **query: str) -> Any:
-        """Open a page."""
-        return self.client.get(path, query_string=query or None)
+    def get(self, path: str, **query: str | list[str]) -> Any:
+        """Open a page; *query* is added to what its address has."""
+        path += ("&" if "?" in path else "?") + urlencode(query, doseq=True) if query else ""
+        return self.client.get(path)
 
     def post(self, path: str, *, page: str = "/ui/", **form: Any) -> Any:
         """Send a form of *page*, as browsers do."""

@@ -32,6 +32,7 @@ from dualreg.web.ui import (
     tags,
     tasks,
     texts,
+    ticked,
     webhooks,
 )
 from dualreg.web.ui.page import may_change, not_found, render_error, seal
@@ -45,7 +46,7 @@ def create_blueprint() -> Blueprint:
     blueprint = Blueprint("ui", __name__, url_prefix="/ui", template_folder="templates")
     for module in (home, login, repositories, images, tags, faces, farewell, formats, migrations, assets):
         module.register(blueprint)
-    for module in (tasks, webhooks, audit, access, accounts, groups, all_keys):
+    for module in (ticked, tasks, webhooks, audit, access, accounts, groups, all_keys):
         module.register(blueprint)
     blueprint.get("/<path:missing>")(not_found)
     texts.register(blueprint)

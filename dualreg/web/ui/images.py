@@ -10,9 +10,9 @@ from dualreg.image.names import RepositoryName
 from dualreg.registry.inspection import Inspected
 from dualreg.web.administration import administration
 from dualreg.web.ui.commands import pulls
-from dualreg.web.ui.page import Crumb, page, url
+from dualreg.web.ui.page import Crumb, deletable, page, url
 from dualreg.web.ui.repositories import crumbs_of
-from dualreg.web.ui.tags import deletable, sized_tag
+from dualreg.web.ui.tags import sized_tag
 
 _DEFAULT_PLATFORM = "linux/amd64"
 

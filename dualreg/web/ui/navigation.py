@@ -71,6 +71,7 @@ _BELOW = {
     "images": "repositories",
     "faces": "repositories",
     "tags": "repositories",
+    "ticked": "repositories",
 }
 
 

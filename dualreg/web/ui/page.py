@@ -20,9 +20,11 @@ from dualreg.errors import (
     TooManyAttempts,
     Unauthenticated,
 )
+from dualreg.image.names import RepositoryName
 from dualreg.web.address import own_path, shown_host
 from dualreg.web.browser import form_token, prepare_form, session
 from dualreg.web.context import authority, settings
+from dualreg.web.credentials import grant
 from dualreg.web.responses import retry_header
 from dualreg.web.ui.assets import asset
 from dualreg.web.ui.navigation import Link, links, section
@@ -124,6 +126,16 @@ def pages(endpoint: str, after: str | None, following: str | None, **chosen: obj
 def may_change() -> bool:
     """Return whether these pages may change something for who asks for them."""
     return settings().ui == "on" and session() is not None
+
+
+def may(repository: RepositoryName, action: Action) -> bool:
+    """Return whether these pages may act on a repository for who asks for them."""
+    return may_change() and grant().allows(repository, action)
+
+
+def deletable(repository: RepositoryName) -> bool:
+    """Return whether pages offer to delete tags of a repository."""
+    return settings().delete and may(repository, Action.DELETE)
 
 
 def seal(response: Response) -> Response:

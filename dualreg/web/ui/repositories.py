@@ -11,7 +11,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.operations.repositories import RepositoryFacts
 from dualreg.operations.tags import SizedTag
 from dualreg.web.administration import administration
-from dualreg.web.ui.page import Crumb, page, pages, url
+from dualreg.web.ui.page import Crumb, deletable, page, pages, url
 
 #: Rows of a page.
 _ROWS = 50
@@ -81,6 +81,7 @@ def get_repository() -> Response:
         repository=name,
         facts=facts[0],
         tags=_lines(name, found.rows),
+        ticks=bool(found.rows) and deletable(name),
         pages=pages("get_repository", after, found.next, repository=name),
     )
 

@@ -10,10 +10,9 @@ from dualreg.catalog.moves import HistoryRow
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.operations.tags import SizedTag
-from dualreg.web import browser, context
+from dualreg.web import browser
 from dualreg.web.administration import administration
-from dualreg.web.credentials import grant
-from dualreg.web.ui.page import Crumb, may_change, page, pages, url
+from dualreg.web.ui.page import Crumb, deletable, may, page, pages, url
 from dualreg.web.ui.repositories import crumbs_of
 
 #: Moves on a page.
@@ -47,7 +46,7 @@ def get_history() -> Response:
         [*crumbs_of(name), Crumb(tag, url("get_image", repository=name, reference=tag)), Crumb("History")],
         repository=name,
         tag=tag,
-        lines=_lines(found.rows, restorable=_may(name, Action.PUSH), is_first=not after),
+        lines=_lines(found.rows, restorable=may(name, Action.PUSH), is_first=not after),
         pages=pages("get_history", after, found.next, repository=name, tag=tag),
     )
 
@@ -82,7 +81,7 @@ def post_delete() -> Response:
         f"Deleted {name}:{tag}",
         [*crumbs_of(name), Crumb(tag)],
         deleted=deleted,
-        restorable=_may(name, Action.PUSH),
+        restorable=may(name, Action.PUSH),
     )
 
 
@@ -90,15 +89,6 @@ def sized_tag(repository: RepositoryName, tag: str) -> SizedTag | None:
     """Return when a tag was pushed and pulled, and what it needs; None: there is no such tag."""
     rows = administration().tags.list(repository, prefix=tag, n=1).rows
     return next((row for row in rows if row.name == tag), None)
-
-
-def deletable(repository: RepositoryName) -> bool:
-    """Return whether pages offer to delete tags of a repository."""
-    return context.settings().delete and _may(repository, Action.DELETE)
-
-
-def _may(repository: RepositoryName, action: Action) -> bool:
-    return may_change() and grant().allows(repository, action)
 
 
 def _named(parameters: Mapping[str, str]) -> tuple[RepositoryName, Tag]:

@@ -17,7 +17,7 @@
     all("time", root).forEach((time) => { time.title = new Date(time.dateTime).toLocaleString(); });
   };
 
-  const rows = () => all("table[data-rows] tbody tr").map((row) => row.querySelector("a, input")).filter(Boolean);
+  const rows = () => all("table[data-rows] tbody tr").map((row) => row.querySelector("a") || row.querySelector("input")).filter(Boolean);
   const move = (by) => {
     const found = rows(), row = document.activeElement.closest("tr");
     const at = found.findIndex((each) => each.closest("tr") === row);
