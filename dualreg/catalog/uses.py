@@ -14,6 +14,7 @@ from sqlalchemy.orm import aliased
 
 from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import RepositoryRow
+from dualreg.catalog.sharing import LayerUse, sharing_of
 from dualreg.catalog.tables import (
     Blobs,
     DeletedBlobs,
@@ -29,6 +30,7 @@ from dualreg.catalog.views import V1, kinds_of_manifests
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.names import RepositoryName
+from dualreg.patterns import Reach
 
 
 class Use(NamedTuple):
@@ -112,6 +114,10 @@ class UseQueries:
             found = Tags.repository_id == repository_id, Tags.manifest.in_([*map(Digest.parse, batch)])
             for below, kind, above in self.connection.execute(query.where(*found)):
                 yield Use(str(below), kind, above)
+
+    def sharing(self, repository_id: int, layers: Collection[Digest], reach: Reach) -> dict[Digest, LayerUse]:
+        """Return how many images have each of *layers*, in the repository and others of *reach*."""
+        return sharing_of(self.connection, repository_id, layers, reach)
 
     def is_manifest(self, repository_id: int, digest: Digest) -> bool:
         """Return whether the blob is a manifest of the repository."""

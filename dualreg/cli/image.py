@@ -17,7 +17,7 @@ from dualreg.image.platform import Platform
 from dualreg.image.signatures.verdict import Validity
 from dualreg.registry.attachments import Attachment
 from dualreg.registry.faces import FacePair
-from dualreg.registry.inspection import Entry, Image, Inspected
+from dualreg.registry.inspection import Entry, Image, Inspected, LayerSharing
 
 #: Characters of a command, and of a digest or an ID, in tables.
 _COMMAND, _SHORT = 90, 12
@@ -40,7 +40,7 @@ def show(
 
     The tag is latest unless one is given. Of an index, the image for --platform is shown. Signatures, bills
     of materials, attestations and the reports of scanners are shown as clients pushed them. Signatures are
-    verified by the keys in the settings for the repository.
+    verified by the keys in the settings for the repository. Of each layer, it says how many images have it.
     """
     with administration(data, config, alone=True) as admin:
         repository, wanted = _parse(reference)
@@ -151,7 +151,9 @@ def _print_image(image: Image) -> None:
     _facts("", facts)
     if steps:
         echo("")
-        table(("CREATED", "SIZE", "LAYER", "COMMAND"), [_step_row(step) for step in steps])
+        uses = {each.layer: each for each in image.sharing}
+        rows = [_step_row(step, uses.get(step.layer) if step.layer else None) for step in steps]
+        table(("CREATED", "SIZE", "LAYER", "IMAGES", "V1 IMAGES", "COMMAND"), rows)
 
 
 def _of_config(found: Description) -> Iterator[tuple[str, str]]:
@@ -169,10 +171,12 @@ def _of_config(found: Description) -> Iterator[tuple[str, str]]:
     yield from ((f"label {name}", text) for name, text in found.labels.items())
 
 
-def _step_row(step: Step) -> tuple[str, str, str, str]:
+def _step_row(step: Step, use: LayerSharing | None) -> tuple[str, ...]:
     size = "?" if step.size is None else sized(step.size)
     name = step.image[:_SHORT] if step.image else _short(step.layer) if step.layer else "-"
-    return step.created[:10] or "-", size if step.layer else "-", name, _cut(step.created_by)
+    more = "+" if use and use.more else ""
+    counts = (f"{use.images}{more}", f"{use.v1_images}{more}") if use else ("-", "-")
+    return step.created[:10] or "-", size if step.layer else "-", name, *counts, _cut(step.created_by)
 
 
 def _cut(command: str) -> str:

@@ -75,7 +75,8 @@ class Images(Group):
         wanted = parse_reference(reference)
         trust = self.session.trust(repository)
         inspection = self.session.registry.inspection
-        return inspection.inspect(repository, wanted, Platform.parse(platform), trust)
+        reach = self.session.reach
+        return inspection.inspect(repository, wanted, Platform.parse(platform), trust, reach)
 
     def faces(self, repository: RepositoryName, tag: Tag) -> Faces:
         """Show a tag as V1 clients and as others see it: each V1 image opposite its layer, and who sees it.

@@ -21,6 +21,7 @@ from dualreg.image.platform import LINUX_AMD64, Platform, choose
 from dualreg.image.signatures.checking import Checking
 from dualreg.image.signatures.trust import Trust
 from dualreg.image.signatures.verdict import Target
+from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.attachments import Attachment, Attachments, reference_of
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.finding import Budget
@@ -47,6 +48,22 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerSharing:
+    """How many images have a layer of an image, this one included.
+
+    Attributes:
+        images: Manifests, but for those that were made here of another one of them.
+        v1_images: V1 images of which it is the layer.
+        more: Whether there may be more of both than were counted.
+    """
+
+    layer: Digest
+    images: int
+    v1_images: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """A runnable image.
 
@@ -56,6 +73,7 @@ class Image:
         steps: How it was built, the first step first.
         v1_image: Its ID for V1 clients; None: it has none yet.
         pushed_chain: Whether V1 clients pushed it.
+        sharing: Of each of its layers that is here, who else has it.
     """
 
     digest: Digest
@@ -65,6 +83,7 @@ class Image:
     steps: tuple[Step, ...]
     v1_image: ImageId | None
     pushed_chain: bool
+    sharing: tuple[LayerSharing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,28 +121,27 @@ class Inspection:
     attachments: Attachments
 
     def inspect(
-        self, repository: RepositoryName, reference: Tag | Digest, platform: Platform, trust: Trust
+        self,
+        repository: RepositoryName,
+        reference: Tag | Digest,
+        platform: Platform,
+        trust: Trust,
+        reach: Reach = EVERYWHERE,
     ) -> Inspected:
         """Return what a tag or digest of this registry names.
 
         Args:
             platform: Of an index, the image for this platform is described.
             trust: What signatures are verified by.
+            reach: The repositories whose images count where layers are shared.
 
         Raises:
             ManifestUnknown: there is no such one, or its bytes are lost.
         """
-        manifests = self.bridge.manifests
-        row = manifests.peek(repository, reference)
-        if row is None:
-            raise ManifestUnknown(reference=str(reference))
-        try:
-            manifest = manifests.load(row)
-        except (BlobMissing, BlobDamaged) as error:
-            raise ManifestUnknown(reference=str(reference), reason=str(error)) from error
+        row, manifest = self._load(repository, reference)
         listed = annotated_entries(manifest.payload) if row.media_type in media_types.INDEXES else []
         image_row = self._image_row(repository, row, manifest, platform)
-        image = self._image(repository, image_row) if image_row else None
+        image = self._image(repository, image_row, reach) if image_row else None
         tags, attached = self._tags(row), self._attached(repository, [row, image_row], listed, trust)
         counts = {"tags": len(tags), "entries": len(listed), "attachments": len(attached)}
         return Inspected(
@@ -139,6 +157,17 @@ class Inspection:
             attachments=tuple(attached[:_LIMIT]),
             more=tuple(name for name, count in counts.items() if count > _LIMIT),
         )
+
+    def _load(self, repository: RepositoryName, reference: Tag | Digest) -> tuple[ManifestRow, Manifest]:
+        """Return what a tag or digest names; raise ManifestUnknown if there is no such, or it is lost."""
+        manifests = self.bridge.manifests
+        row = manifests.peek(repository, reference)
+        if row is None:
+            raise ManifestUnknown(reference=str(reference))
+        try:
+            return row, manifests.load(row)
+        except (BlobMissing, BlobDamaged) as error:
+            raise ManifestUnknown(reference=str(reference), reason=str(error)) from error
 
     def default_image(self, repository: RepositoryName, row: ManifestRow) -> ManifestRow | None:
         """Return the manifest of an image, or of the linux/amd64 image of an index; None: it is not here.
@@ -172,7 +201,7 @@ class Inspection:
         chosen = choose(platform, ((entry.platform, entry.digest) for entry in entries))
         return self.bridge.manifests.peek(repository, chosen) if chosen else None
 
-    def _image(self, repository: RepositoryName, row: ManifestRow) -> Image | None:
+    def _image(self, repository: RepositoryName, row: ManifestRow, reach: Reach) -> Image | None:
         try:
             manifest = self.bridge.manifests.load(row)
             description, steps = self._described(row, manifest)
@@ -189,7 +218,15 @@ class Inspection:
             steps=pushed or steps,
             v1_image=view,
             pushed_chain=bool(pushed),
+            sharing=self._sharing(row, pushed or steps, reach),
         )
+
+    def _sharing(self, row: ManifestRow, steps: Sequence[Step], reach: Reach) -> tuple[LayerSharing, ...]:
+        """Return how many images have each layer of an image, in the order of the steps."""
+        layers = [*dict.fromkeys(step.layer for step in steps if step.layer)]
+        with self.bridge.state.catalog.read() as tx:
+            found = tx.uses.sharing(row.repository_id, layers, reach)
+        return tuple(LayerSharing(each, *found[each]) for each in layers if each in found)
 
     def _pushed_steps(self, repository: RepositoryName, view: ImageId) -> tuple[Step, ...]:
         """Return the chain of a V1 image as steps, base first; none unless V1 clients pushed all of it."""

@@ -203,12 +203,17 @@ def test_what_an_image_is(data: Path) -> None:
         "label team   a\\x1b[0m",
     ):  # fmt: skip
         assert line in lines
-    at = lines.index("CREATED     SIZE      LAYER         COMMAND")
+    at = lines.index("CREATED     SIZE      LAYER         IMAGES  V1 IMAGES  COMMAND")
     digests = [Digest.of(layer).hex[:12] for layer in LAYERS]
     assert [line.split(maxsplit=3) for line in lines[at + 1 : at + 4]] == [
-        ["2026-01-01", str(len(LAYERS[0])), "bytes", f"{digests[0]}  ADD rootfs /"],
-        ["2026-01-02", "-", "-", "ENV A=1"],
-        ["2026-01-03", str(len(LAYERS[1])), "bytes", f"{digests[1]}  RUN \\x1b[31mmake all"],
+        ["2026-01-01", str(len(LAYERS[0])), "bytes", f"{digests[0]}  4       1          ADD rootfs /"],
+        ["2026-01-02", "-", "-", "-       -          ENV A=1"],
+        [
+            "2026-01-03",
+            str(len(LAYERS[1])),
+            "bytes",
+            f"{digests[1]}  3       1          RUN \\x1b[31mmake all",
+        ],
     ]
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from flask import Blueprint, Response, request
 
+from dualreg.image.description import Step
 from dualreg.image.names import RepositoryName
-from dualreg.registry.inspection import Inspected
+from dualreg.registry.inspection import Inspected, LayerSharing
 from dualreg.web.administration import administration
 from dualreg.web.ui.commands import pulls
 from dualreg.web.ui.page import Crumb, deletable, page, url
@@ -35,6 +36,14 @@ class PlatformLine:
     current: bool
 
 
+@dataclass(frozen=True, slots=True)
+class StepLine:
+    """A step of the build, and how many images have its layer; None: it has none, or that is not here."""
+
+    step: Step
+    use: LayerSharing | None
+
+
 def register(blueprint: Blueprint) -> None:
     """Add the routes."""
     blueprint.get("/image")(get_image)
@@ -56,6 +65,7 @@ def get_image() -> Response:
         found=found,
         tag=tag,
         platforms=_platforms(found, reference),
+        lines=_steps(found),
         commands=pulls(name, reference, found.digest),
         labels=_labels(found),
         faces=url("get_faces", repository=name, tag=reference),
@@ -69,6 +79,14 @@ def _labels(found: Inspected) -> Sequence[tuple[str, str]]:
     """Return annotations of the manifest, and labels of the image, by name."""
     about = found.image.description if found.image else None
     return sorted({**(about.labels if about else {}), **found.annotations}.items())
+
+
+def _steps(found: Inspected) -> Sequence[StepLine]:
+    """Return the steps of the build of the image."""
+    if not found.image:
+        return ()
+    uses = {each.layer: each for each in found.image.sharing}
+    return [StepLine(each, uses.get(each.layer) if each.layer else None) for each in found.image.steps]
 
 
 def _platforms(found: Inspected, reference: str) -> Sequence[PlatformLine]:

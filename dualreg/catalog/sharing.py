@@ -1,0 +1,127 @@
+"""SQL of sharing: how many images have a layer, among those in the repositories that somebody may pull.
+
+Every figure is counted up to a bound, by indexes: a layer may be in a million repositories.
+"""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from sqlalchemy import (
+    Connection,
+    Select,
+    Subquery,
+    and_,
+    func,
+    literal,
+    or_,
+    select,
+    union_all,
+)
+from sqlalchemy.orm import aliased
+
+from dualreg.catalog.dialects import within
+from dualreg.catalog.tables import (
+    Blobs,
+    ManifestChildren,
+    ManifestViews,
+    Repositories,
+    RepositoryBlobs,
+    V1Images,
+)
+from dualreg.catalog.views import V1
+from dualreg.image.digest import Digest
+from dualreg.image.formats import Role
+from dualreg.patterns import Reach
+
+#: Repositories that are looked at for each layer, and images in them.
+_REPOSITORIES, _IMAGES = 500, 200
+
+
+class LayerUse(NamedTuple):
+    """How many images have a layer.
+
+    Attributes:
+        images: Manifests with it; what was made of one of them here is no other.
+        v1_images: V1 images of which it is the layer.
+        more: Whether there may be more of both.
+    """
+
+    images: int
+    v1_images: int
+    more: bool
+
+
+def sharing_of(
+    connection: Connection, repository_id: int, layers: Collection[Digest], reach: Reach
+) -> dict[Digest, LayerUse]:
+    """Return how many images have each of *layers* in a repository and others of *reach*, in one query.
+
+    Layers that the catalog does not know are left out. That there may be more is also said of a layer that
+    very many repositories have, whether they are in *reach* or not.
+    """
+    others = _others(repository_id)
+    manifests, v1_images = _manifests(repository_id, reach), _v1_images(repository_id, reach)
+    distinct = select(func.count(v1_images.c.image_id.distinct()))
+    columns = (_images(manifests), distinct, *map(_count, (manifests, v1_images, others)))
+    query = select(Blobs.digest, *(each.scalar_subquery() for each in columns))
+    rows = connection.execute(query.where(Blobs.digest.in_([*{*layers}])))
+    return {digest: _use(*counts) for digest, *counts in rows}
+
+
+def _use(images: int, v1_images: int, manifests: int, rows: int, others: int) -> LayerUse:
+    return LayerUse(images, v1_images, max(manifests, rows) >= _IMAGES or others >= _REPOSITORIES)
+
+
+def _count(found: Subquery) -> Select[int]:
+    return select(func.count()).select_from(found)
+
+
+def _others(own: int) -> Subquery:
+    """Return other repositories that link the layer."""
+    link = RepositoryBlobs
+    query = select(link.repository_id.label("id")).where(link.digest == Blobs.digest)
+    return query.where(link.repository_id != own).limit(_REPOSITORIES).correlate(Blobs).subquery()
+
+
+def _repositories(own: int, reach: Reach) -> Subquery:
+    """Return the repository itself, and those of the others that are in *reach*."""
+    either = union_all(
+        select(literal(own, Repositories.id.type).label("id")), select(_others(own).c.id)
+    ).subquery()
+    query = select(either.c.id).join(Repositories, Repositories.id == either.c.id)
+    return query.where(or_(Repositories.id == own, within(Repositories.name, reach))).subquery()
+
+
+def _manifests(own: int, reach: Reach) -> Subquery:
+    """Return the manifests with the layer."""
+    child, among = ManifestChildren, _repositories(own, reach)
+    query = select(child.repository_id, child.manifest, child.child)
+    query = query.join(among, among.c.id == child.repository_id)
+    query = query.where(child.child == Blobs.digest, child.role == Role.LAYER.value)
+    return query.limit(_IMAGES).correlate(Blobs).subquery()
+
+
+def _v1_images(own: int, reach: Reach) -> Subquery:
+    """Return the V1 images with the layer."""
+    among = _repositories(own, reach)
+    query = select(V1Images.image_id).join(among, among.c.id == V1Images.repository_id)
+    query = query.where(V1Images.layer == Blobs.digest, V1Images.complete)
+    return query.limit(_IMAGES).correlate(Blobs).subquery()
+
+
+def _images(manifests: Subquery) -> Select[int]:
+    """Return the number of manifests, without those that were made of another one of them."""
+    made, views = aliased(ManifestChildren), ManifestViews
+    views_of = and_(
+        views.repository_id == manifests.c.repository_id,
+        views.manifest == manifests.c.manifest,
+        views.kind != V1,
+    )
+    with_layer = and_(
+        made.repository_id == views.repository_id,
+        made.manifest == views.view,
+        made.child == manifests.c.child,
+        made.role == Role.LAYER.value,
+    )
+    counts = func.count(manifests.c.manifest.distinct()) - func.count(made.manifest.distinct())
+    return select(counts).select_from(manifests).outerjoin(views, views_of).outerjoin(made, with_layer)
