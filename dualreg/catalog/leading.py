@@ -47,6 +47,7 @@ class Duty(StrEnum):
     MIRRORING = "mirroring"
     RETENTION = "retention"
     WEBHOOKS = "webhooks"
+    GROWTH = "growth"
 
 
 class LeadLost(SQLAlchemyError):

@@ -228,6 +228,14 @@ class ManifestQueries:
         )
         return tuple(dict.fromkeys(self.connection.scalars(query.limit(REFERRERS_LIMIT))))
 
+    def is_named(self, repository: RepositoryName, digest: Digest) -> bool:
+        """Return whether a manifest of the repository names the manifest *digest*, as an index does."""
+        owner = select(Repositories.id).where(Repositories.name == repository).scalar_subquery()
+        query = select(ManifestChildren.child).where(
+            ManifestChildren.repository_id == owner, ManifestChildren.child == digest
+        )
+        return self.connection.scalar(query.limit(1)) is not None
+
     def remove(self, repository_id: int, *digests: Digest) -> dict[Digest, list[str]]:
         """Delete the manifests with their tags, children and views; return the kinds of views of each."""
         removed: dict[Digest, list[str]] = {digest: [] for digest in digests}

@@ -54,6 +54,7 @@ class Note(StrEnum):
     RETENTION_TERM = "retention-term"
     SCRUBBING_TERM = "scrubbing-term"
     WEBHOOKS_TERM = "webhooks-term"
+    GROWTH_TERM = "growth-term"
 
 
 #: Notes of work that was interrupted, and the command that goes on with it. The catalog is not served then.

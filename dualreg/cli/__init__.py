@@ -32,6 +32,7 @@ COMMANDS = {
     "repository": ("repository:repository", "Manage repositories."),
     "quota": ("quota:quota", "Manage quotas."),
     "usage": ("usage:usage", "Show how many bytes repositories have."),
+    "growth": ("growth:growth", "Show how much was pulled, pushed and stored by day."),
     "image": ("image:image", "Show an image."),
     "tag": ("tag:tag", "Manage tags."),
     "images": ("images:images", "Check which clients can read images."),

@@ -56,6 +56,8 @@ _GRACE = 5.0
 _PARENT_POLL = 0.5
 #: Seconds after the start of the server at which garbage is first collected, at the latest.
 _FIRST_COLLECTION = 60.0
+#: The same for a look at whether it is due to note what is stored.
+_FIRST_NOTE = 300.0
 #: Seconds between two looks at whether a task that is due less often is due: it may have been missed.
 _LONGEST_LOOK = 3600.0
 #: Seconds by which the clock may be corrected without being set.
@@ -144,6 +146,7 @@ class Schedule:
         window: str,
         *,
         at: time_of_day | None = None,
+        first: float = _FIRST_COLLECTION,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -151,10 +154,11 @@ class Schedule:
 
         Args:
             at: A time of day at which it is due, too.
+            first: When it is first due, at the latest.
         """
         self._interval, self._grace, self._window = interval, grace, window
         self._monotonic, self._wall = monotonic, wall
-        self._due = monotonic() + min(interval, _FIRST_COLLECTION)
+        self._due = monotonic() + min(interval, first)
         self._offset = wall() - monotonic()
         self._at, self._looked, self._barred = at, self._local(), monotonic()
 
@@ -242,6 +246,12 @@ def background_tasks(settings: Settings) -> tuple[BackgroundTask, ...]:
             settings, "retention", retention, "retention", "run", "--scheduled", also=["legacy_source"]
         ),
     )
+
+
+def background_growth(settings: Settings) -> BackgroundTask:
+    """Return what notes once a day what is stored."""
+    schedule = Schedule(_LONGEST_LOOK, settings.gc_grace.total_seconds(), "", first=_FIRST_NOTE)
+    return BackgroundTask(settings, "daily look at what is stored", schedule, "growth", "--scheduled")
 
 
 def how_ended(status: int) -> str:

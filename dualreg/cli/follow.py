@@ -15,7 +15,7 @@ from dualreg.assembly import follow_access, open_catalog
 from dualreg.catalog.clock import utc_now
 from dualreg.catalog.database import Catalog
 from dualreg.cli.admin import act_as_command, prepare_or_fail
-from dualreg.cli.background import background_update, end_with
+from dualreg.cli.background import background_growth, background_update, end_with
 from dualreg.cli.failures import OUTAGES, reason_of
 from dualreg.cli.options import (
     Command,
@@ -65,7 +65,7 @@ def follow(data: Path | None, config: Path | None, tree: Path | None, **flags: o
     check_to_serve(settings)
     prepare_or_fail(settings)
     _look_first(settings)
-    run_server(settings, background_update(settings))
+    run_server(settings, background_update(settings), background_growth(settings))
 
 
 @follow.command()

@@ -18,6 +18,7 @@ from dualreg.cli.admin import open_audit, prepare_or_fail
 from dualreg.cli.background import (
     BackgroundCommand,
     BackgroundTask,
+    background_growth,
     background_import,
     background_mirrors,
     background_tasks,
@@ -109,7 +110,7 @@ def serve(data: Path | None, config: Path | None, **flags: object) -> None:
     check_to_serve(settings)
     prepare_or_fail(settings)
     beside = (background_import(settings), background_mirrors(settings), BackgroundDelivery(settings))
-    run_server(settings, *beside, *background_tasks(settings))
+    run_server(settings, *beside, *background_tasks(settings), background_growth(settings))
 
 
 def check_to_serve(settings: Settings) -> None:

@@ -11,7 +11,7 @@ import click
 
 from dualreg.assembly import catalog_of
 from dualreg.catalog.tasks import TaskRow
-from dualreg.cli import garbage, retention, scrub
+from dualreg.cli import garbage, growth, retention, scrub
 from dualreg.cli.admin import audited_registry
 from dualreg.cli.administration import administration, chosen_server
 from dualreg.cli.background import end_with
@@ -32,7 +32,7 @@ from dualreg.settings import Settings
 from dualreg.webhooks.mark import mark
 
 #: Those that one process does for all instances.
-TASKS = {task.name: task for task in (garbage.TASK, retention.TASK, scrub.TASK)}
+TASKS = {task.name: task for task in (garbage.TASK, retention.TASK, scrub.TASK, growth.TASK)}
 #: What the names of mirror rules, and of webhooks, begin with.
 _MIRROR, _WEBHOOK = "mirror/", "webhook/"
 #: Seconds between two looks at whether a task on a server has ended, and in which it has to begin.

@@ -38,6 +38,7 @@ class Task:
         work: Does it, between the times of day that it is given, and returns in one line what it has done.
         alone: Whether it works without the legacy source.
         is_wanted: Whether there is anything to do, if it is due.
+        changes: Whether it changes content, which followers and registries that are read-only do not.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Task:
     work: Callable[[Registry, Settings, Record, str], str]
     alone: bool = True
     is_wanted: Callable[[Registry, Settings], bool] = lambda *_: True
+    changes: bool = True
 
 
 def run_scheduled(task: Task, data: Path | None, config: Path | None) -> None:
@@ -57,7 +59,11 @@ def run_scheduled(task: Task, data: Path | None, config: Path | None) -> None:
     """
     end_with(os.getppid())
     with (
-        audited_registry(data, config, alone=task.alone, announce=False) as (registry, settings, record),
+        audited_registry(data, config, changes=task.changes, alone=task.alone, announce=False) as (
+            registry,
+            settings,
+            record,
+        ),
         lead(catalog_of(registry), task.duty) as led,
     ):
         if led is None:
@@ -79,14 +85,19 @@ def run_now(task: Task, data: Path | None, config: Path | None) -> str:
         click.ClickException: it has failed, is being run by another process, or the registry is read-only.
     """
     with (
-        audited_registry(data, config, alone=task.alone) as (registry, settings, record),
+        audited_registry(data, config, changes=task.changes, alone=task.alone) as (
+            registry,
+            settings,
+            record,
+        ),
         lead(catalog_of(registry), task.duty) as led,
     ):
         if led is None:
             raise click.ClickException(_busy(task, registry.task_runs.find(task.name)))
         if text := _clocks_differ(registry, settings):
             raise click.ClickException(f"{task.name} is not run: {text}")
-        require_changeable(settings)
+        if task.changes:
+            require_changeable(settings)
         with led.fenced():
             return _run(task, registry, settings, record, "")
 

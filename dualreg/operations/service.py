@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from dualreg.catalog.clock import utc_now
+from dualreg.catalog.growth import DayRow
 from dualreg.catalog.rows import ClientRow, UpstreamCount
 from dualreg.image.digest import Digest
 from dualreg.operations.session import Group, Listing, page_size
 from dualreg.registry.farewell import Farewell
+from dualreg.registry.growth import KEPT
 from dualreg.registry.marks import check_reason
 
 #: No registry is older; the calendar has no instant before that.
@@ -91,6 +93,19 @@ class Service(Group):
             raise ValueError(f"invalid number {weeks} of weeks; expected 1 or more")
         farewells, v1 = self.session.registry.farewells, self.session.settings.v1
         return farewells.review(v1, min(since, _LONGEST), min(weeks, _WEEKS))
+
+    def growth(self, days: int = 30) -> Sequence[DayRow]:
+        """Show how much was pulled, pushed and stored by day, today included.
+
+        Args:
+            days: So many, up to 731; fewer, if nothing is known of the first ones.
+
+        Raises:
+            ValueError: the number of days is less than 1.
+        """
+        if days < 1:
+            raise ValueError(f"invalid number {days} of days; expected 1 or more")
+        return self.session.registry.growth.days(min(days, KEPT))
 
     def upstreams(self) -> Sequence[UpstreamUse]:
         """Show what was fetched from other registries."""

@@ -93,6 +93,7 @@ OPERATIONS = (
     Operation("clients", "GET", "/clients/farewell", Service.farewell),
     Operation("migrate runs", "GET", "/migrations", Migrations.runs),
     Operation("migrate status", "GET", "/migrations/run", Migrations.status),
+    Operation("growth", "GET", "/growth", Service.growth),
     Operation("upstreams", "GET", "/upstreams", Service.upstreams),
     Operation("inventory", "GET", "/inventory", Service.inventory),
     Operation("readonly status", "GET", "/readonly", Service.readonly),

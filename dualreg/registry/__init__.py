@@ -29,6 +29,7 @@ from dualreg.registry.farewell import Farewells
 from dualreg.registry.figures import Figures
 from dualreg.registry.finding import Finder
 from dualreg.registry.garbage import Garbage
+from dualreg.registry.growth import Growth
 from dualreg.registry.health import Health
 from dualreg.registry.history import History
 from dualreg.registry.immutability import Immutability
@@ -203,6 +204,11 @@ class Registry:
     def figures(self) -> Figures:
         """What finds out how much there is."""
         return Figures(self.state.catalog, self.collections)
+
+    @property
+    def growth(self) -> Growth:
+        """What knows how much was pulled, pushed and stored by day."""
+        return Growth(self.state.catalog)
 
     @property
     def garbage(self) -> Garbage:

@@ -1,4 +1,4 @@
-"""Activity: which tags were pulled, which API keys are used, and which V1 clients still come.
+"""Activity: what was pulled and pushed, which API keys are used, and which V1 clients still come.
 
 All are recorded by requests that must not wait for the database, and none is worth a transaction each. So
 they are kept in memory and written together a little later; a crash loses the notes of the last seconds.
@@ -9,11 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from threading import Lock, Timer
 from typing import Generic, NamedTuple, TypeVar
 
-from dualreg.catalog.database import Catalog, DatabaseFailure, failure_text
+from dualreg.catalog.database import Catalog, DatabaseFailure, Transaction, failure_text
+from dualreg.catalog.growth import GrowthQueries
 from dualreg.catalog.rows import ClientRow
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
@@ -95,50 +96,93 @@ class WriteBehind(Generic[Key, Note]):
 
 
 class _Pulled(NamedTuple):
-    """What was pulled: a tag; or a manifest or V1 image, by a client that says no tag."""
+    """What was pulled on a day: a tag; or a manifest or V1 image, by a client that says no tag."""
 
+    day: date
     repository: RepositoryName
     tag: Tag | None
     image: ImageId | Digest | None = None
 
 
+class _Times(NamedTuple):
+    """How often something was pulled or pushed, and when last."""
+
+    last: datetime
+    number: int
+
+
 class Pulls:
-    """When tags were last pulled."""
+    """When tags were last pulled, and how many pulls and pushes there are by day."""
 
     def __init__(self, catalog: Catalog, delay: timedelta | None = None) -> None:
         """Write to *catalog*, *delay* after the first unwritten pull; None: only on ``flush``."""
         self._catalog = catalog
-        self._pending = WriteBehind(self._write, delay)
+        self._pending = WriteBehind[_Pulled | date, _Times](self._write, delay)
 
     def record(self, repository: RepositoryName, tag: Tag) -> None:
         """Record that the tag was pulled now."""
-        self._note(_Pulled(repository, tag))
+        now = self._catalog.now()
+        self._note(_Pulled(now.date(), repository, tag), now)
 
     def record_image(self, repository: RepositoryName, image: ImageId | Digest) -> None:
-        """Record that a client has pulled an image now, by whichever of the tags that are seen as it."""
-        self._note(_Pulled(repository, None, image))
+        """Record that a client has pulled an image now, by whichever of the tags that are seen as it.
 
-    def _note(self, pulled: _Pulled) -> None:
+        It counts as a pull if there is one, or if it is a manifest that no index names: those of platforms
+        are pulled with their index.
+        """
         now = self._catalog.now()
-        self._pending.update(pulled, lambda _: now)
+        self._note(_Pulled(now.date(), repository, None, image), now)
+
+    def record_pushes(self, number: int) -> None:
+        """Record that a client has pushed a number of tags now."""
+        now = self._catalog.now()
+        self._note(now.date(), now, number)
+
+    def _note(self, what: _Pulled | date, now: datetime, number: int = 1) -> None:
+        """Add to the pulls of something, or to the pushes of a day."""
+        self._pending.update(what, lambda known: _Times(now, (known.number if known else 0) + number))
 
     def flush(self) -> None:
-        """Write the pending pulls, in one transaction."""
+        """Write the pending pulls and pushes, in one transaction."""
         self._pending.flush()
 
     def close(self) -> None:
-        """Write the pending pulls, and none from now on."""
+        """Write the pending pulls and pushes, and none from now on."""
         self._pending.close()
 
-    def _write(self, pulls: Mapping[_Pulled, datetime]) -> None:
-        tags = {(each.repository, each.tag): at for each, at in pulls.items() if each.tag}
+    def _write(self, notes: Mapping[_Pulled | date, _Times]) -> None:
+        tags = dict[tuple[RepositoryName, Tag], datetime]()
+        pulls, pushes = Counter[date](), Counter[date]()
         with self._catalog.read() as tx:
-            for (repository, _, image), at in pulls.items():
-                for tag in tx.tags.seen_as(repository, image) if image else ():
-                    tags[repository, tag] = max(at, tags.get((repository, tag), at))
-        if tags:
-            with self._catalog.begin() as tx:
+            for what, (last, number) in notes.items():
+                if isinstance(what, date):
+                    pushes[what] += number
+                    continue
+                pulled = _tags_of(tx, what)
+                for tag in pulled:
+                    place = (what.repository, tag)
+                    tags[place] = max(last, tags.get(place, last))
+                if pulled or _is_alone(tx, what):
+                    pulls[what.day] += number
+        if not (pulls or pushes):
+            return
+        with self._catalog.begin() as tx:
+            if tags:
                 tx.tags.record_pulls(tags)
+            # Last, since all processes change the same row.
+            GrowthQueries(tx.connection, tx.now).count(pulls, pushes)
+
+
+def _tags_of(tx: Transaction, what: _Pulled) -> Collection[Tag]:
+    """Return the tags of what was pulled."""
+    if what.tag:
+        return (what.tag,)
+    return tx.tags.seen_as(what.repository, what.image) if what.image else ()
+
+
+def _is_alone(tx: Transaction, what: _Pulled) -> bool:
+    """Return whether what was pulled without a tag is a manifest that no index names."""
+    return isinstance(what.image, Digest) and not tx.manifests.is_named(what.repository, what.image)
 
 
 class KeyUses:

@@ -154,6 +154,11 @@ class Tags:
         """
         self.pulls.record_image(repository, image)
 
+    def record_pushes(self, number: int) -> None:
+        """Record that a client has pushed a number of tags now, as ``record_pull`` does."""
+        if number:
+            self.pulls.record_pushes(number)
+
     def delete(self, repository: RepositoryName, tag: Tag, condition: Precondition = UNCONDITIONAL) -> None:
         """Delete the tag; its manifest and other tags stay.
 

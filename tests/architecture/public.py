@@ -265,6 +265,8 @@ class Seen:
         self.invoke("retention remove team/saved")
         self.prints("tasks run gc")
         self.prints("tasks")
+        self.invoke("tasks run growth")
+        self.prints("growth")
 
     def _move(self) -> None:
         for line in ("tag set team/old:2 1", "tag delete team/old:2", "tag restore team/old:2"):

@@ -79,6 +79,7 @@ LINES = [
     "why team/app:none", f"why sha256:{'0' * 64}", "why x", "inventory", "clients", "clients --json",
     "images check", "images check team/* --for v1 --json", "images check team/app --unsolved",
     "clients --summary", "clients --summary --json",
+    "growth", "growth --json", "growth --days 0",
     "clients --since 1d", "clients --since 999999d", "upstreams", "upstreams --json",
     "audit none/*", "audit a?", "audit --account none --json", "audit --since x",
     "readonly status", "readonly on --reason moving", "readonly status --json",

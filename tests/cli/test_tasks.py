@@ -112,7 +112,7 @@ def test_a_task_runs_when_it_is_due_and_when_it_is_wanted(settings: Settings) ->
     assert "discarded 0 uploads" in task(settings, "gc")["result"]
     assert task(settings, "gc", DUALREG_GC_INTERVAL="0s")["next"] is None
     listed = run(settings, "tasks").stdout.splitlines()
-    assert [line.split()[0] for line in listed] == ["TASK", "gc", "retention", "scrub"]
+    assert [line.split()[0] for line in listed] == ["TASK", "gc", "retention", "scrub", "growth"]
     assert "unknown task" in run(settings, "tasks run nothing", code=1).output
 
 

@@ -61,7 +61,7 @@ class TestPostgresql(CatalogContract):
                 "account_subjects, claimed_groups, "
                 "permissions, secrets, key_uses, login_failures, login_successes, forgotten, service_state, "
                 "upstream_counters, immutable_tags, retention_rules, tasks, quotas, quota_usage, "
-                "tag_history, webhooks, webhook_states, webhook_queues, webhook_events, "
+                "daily_figures, tag_history, webhooks, webhook_states, webhook_queues, webhook_events, "
                 "deleted_repositories, deleted_manifests, deleted_images, deleted_blobs CASCADE"
             )
         yield catalog

@@ -122,6 +122,7 @@ def test_a_catalog_moves(databases: Databases, tmp_path: Path, before: str, afte
     } | {
         "account_subjects",
         "claimed_groups",
+        "daily_figures",
         "deleted_images",
         "login_failures",
         "login_successes",

@@ -185,6 +185,7 @@ UNKNOWN = {"tag_history", "deleted_repositories", "deleted_manifests", "deleted_
     "service_state",
     "transcoded_layers",
     "tasks",
+    "daily_figures",
     "webhook_events",
     "webhook_queues",
     "webhook_states",

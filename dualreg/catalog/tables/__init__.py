@@ -32,6 +32,7 @@ retention_rules                         retention rules
 login_failures · login_successes        counters of failed logins, and where accounts have logged in
 forgotten                               what was deleted, and must not be imported on demand again
 tasks                                   the last run of each task
+daily_figures                           what was pulled, pushed and stored by day
 service_state                           what the service notes about itself
 
 Foreign keys to ``repository_blobs`` and ``blobs`` restrict deletion: the database itself refuses to delete
@@ -76,6 +77,7 @@ from dualreg.catalog.tables.deleted import (
 )
 from dualreg.catalog.tables.history import TagHistory
 from dualreg.catalog.tables.service import (
+    DailyFigures,
     Deletions,
     RetentionRules,
     ServiceState,
@@ -91,6 +93,7 @@ __all__ = [
     "Accounts",
     "Blobs",
     "ClaimedGroups",
+    "DailyFigures",
     "DeletedBlobs",
     "DeletedImages",
     "DeletedManifests",

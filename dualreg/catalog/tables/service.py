@@ -91,6 +91,29 @@ class Tasks(Table):
     result: Mapped[str] = mapped_column(Text)
 
 
+class DailyFigures(Table):
+    """What was pulled and pushed on a day in UTC, such as ``2026-01-31``, and what was stored then.
+
+    What was stored, as of the last time that it was noted on the day, is NULL until it is. The bytes are
+    those of blobs, by kind (``catalog.figures``).
+    """
+
+    __tablename__ = "daily_figures"
+
+    day: Mapped[str] = mapped_column(NameColumn, primary_key=True)
+    pulls: Mapped[int] = mapped_column(BigInteger)
+    pushes: Mapped[int] = mapped_column(BigInteger)
+    noted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    repositories: Mapped[int | None] = mapped_column(BigInteger)
+    tags: Mapped[int | None] = mapped_column(BigInteger)
+    blobs: Mapped[int | None] = mapped_column(BigInteger)
+    content_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    manifest_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    transcoded_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    deleted_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    condemned_bytes: Mapped[int | None] = mapped_column(BigInteger)
+
+
 class UpstreamCounters(Table):
     """What was counted of each upstream, by its URL, in requests and bytes."""
 

@@ -57,6 +57,7 @@ def get_tag(repository: RepositoryName, tag: Tag) -> Response:
 def put_tag(repository: RepositoryName, tag: Tag) -> Response:
     """Point the tag at an image, and store the manifest through which V2 clients can pull it."""
     registry().bridge.tag(repository, tag, _read_image_id(), agent=request.user_agent.string)
+    registry().tags.record_pushes(1)
     return uncached_json()
 
 

@@ -183,6 +183,7 @@ def put_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     manifest, mismatches, warnings = registry().manifests.put(
         name, reference, media_type, payload, tags=tags, condition=_precondition()
     )
+    registry().tags.record_pushes(len(tags) or isinstance(reference, Tag))
     headers = manifest_headers(name, manifest.digest)
     if tags:
         headers["OCI-Tag"] = ", ".join(tags)

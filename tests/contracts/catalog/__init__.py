@@ -7,6 +7,7 @@ from tests.contracts.catalog.database import DatabaseContract
 from tests.contracts.catalog.deletions import DeletionsContract
 from tests.contracts.catalog.derivations import DerivationsContract
 from tests.contracts.catalog.figures import FiguresContract
+from tests.contracts.catalog.growth import GrowthContract
 from tests.contracts.catalog.history import HistoryContract
 from tests.contracts.catalog.manifests import ManifestsContract
 from tests.contracts.catalog.notes import NotesContract
@@ -54,6 +55,7 @@ class CatalogContract(
     TasksContract,
     RebuildingContract,
     FiguresContract,
+    GrowthContract,
     UndeleteContract,
 ):
     """Everything that Transaction promises; a database's test class may override the fixture ``catalog``."""

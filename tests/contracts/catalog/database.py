@@ -11,6 +11,7 @@ from dualreg.catalog.tables import (
     AccountSubjects,
     Blobs,
     ClaimedGroups,
+    DailyFigures,
     DeletedBlobs,
     DeletedImages,
     DeletedManifests,
@@ -144,9 +145,9 @@ class DatabaseContract:
     def test_every_table_is_in_use(self, catalog: Catalog) -> None:
         """A guard: the contract knows all tables there are."""
         known = {
-            Accounts, AccountSubjects, Blobs, ClaimedGroups, DeletedBlobs, DeletedImages, DeletedManifests,
-            DeletedRepositories, Deletions, GroupMembers, ImmutableTags, KeyUses, LoginFailures,
-            LoginSuccesses,
+            Accounts, AccountSubjects, Blobs, ClaimedGroups, DailyFigures, DeletedBlobs, DeletedImages,
+            DeletedManifests, DeletedRepositories, Deletions, GroupMembers, ImmutableTags, KeyUses,
+            LoginFailures, LoginSuccesses,
             ManifestChildren, Manifests, ManifestViews, MissingChildren, Permissions, QuotaLinks, Quotas,
             QuotaUsage, Repositories, RepositoryBlobs, RetentionRules, Secrets, ServiceState, SigningKeys,
             TagHistory, Tags, Tasks, TranscodedLayers, Uploads, UpstreamCounters, V1Clients, V1Images,
