@@ -1,4 +1,4 @@
-/* What pages do with scripts besides htmx: copy commands, move by keys, say local times. They work without. */
+/* What pages do with scripts besides htmx: copy commands, move by keys, say local times, let keys scroll tables. They work without. */
 "use strict";
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -12,7 +12,12 @@
     setTimeout(() => { button.classList.remove("done"); said.textContent = ""; }, 2000);
   };
 
+  const scrolls = new ResizeObserver((entries) => entries.forEach(({ target }) => {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }));
   const improve = (root) => {
+    all(".scroll", root).forEach((each) => scrolls.observe(each));
     all("[data-copy]", root).forEach((button) => { button.hidden = !navigator.clipboard; });
     all("time", root).forEach((time) => { time.title = new Date(time.dateTime).toLocaleString(); });
   };
@@ -23,12 +28,13 @@
     const at = found.findIndex((each) => each.closest("tr") === row);
     (found[at < 0 ? (by > 0 ? 0 : found.length - 1) : at + by] || document.activeElement).focus();
   };
+  const copier = (root) => root?.querySelector("[data-copy]:not([hidden])");
   const keys = {
     "/": () => document.querySelector("input[type=search]")?.focus(),
     j: () => move(1),
     k: () => move(-1),
     x: () => document.activeElement.closest("tr")?.querySelector("input[type=checkbox]")?.click(),
-    c: () => document.querySelector("[data-copy]:not([hidden])")?.click(),
+    c: () => (copier(document.activeElement.closest("tr")) || copier(document))?.click(),
     "?": () => help.showModal(),
   };
 
@@ -40,7 +46,7 @@
     if (button) copy(button);
   });
   document.addEventListener("keydown", (event) => {
-    const types = event.target.matches("input, textarea, select");
+    const types = event.target.matches("input:not([type=checkbox]), textarea, select");
     if (types || event.ctrlKey || event.altKey || event.metaKey || !usesKeys.checked || help.open) return;
     if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
   });
