@@ -235,18 +235,19 @@ class Accounts:
             rows, now = tx.secrets.of(name, *SecretKind), tx.now
         return [row for row in rows if row.expires_at is None or row.expires_at > now]
 
-    def log_out(self, name: str, *, keys: bool) -> bool:
+    def log_out(self, name: str, *, keys: bool, keep: str = "") -> bool:
         """End all refresh tokens and sessions of an account, and its tokens within a minute.
 
         Args:
             keys: Its API keys, too.
+            keep: The id of a session that goes on; empty: none does.
 
         Returns:
             Whether its tokens end: those of an account that is elsewhere stay until they expire.
         """
         with self.catalog.begin() as tx:
             for kind in (SecretKind.REFRESH, SecretKind.SESSION, *([SecretKind.KEY] if keys else ())):
-                tx.secrets.remove_all(name, kind)
+                tx.secrets.remove_all(name, kind, but=keep)
             return tx.accounts.end_tokens(name)
 
     def secrets(self, kind: SecretKind) -> Sequence[SecretRow]:

@@ -111,6 +111,18 @@ class SelfService:
         except ValueError as error:  # another request was faster
             raise LoginUnknown(id=id_[:64]) from error
 
+    def revoke_logins(self, identity: Identity, *, keep: str = "") -> None:
+        """Revoke all refresh tokens of the account, and end its sessions, but that with the id *keep*.
+
+        Its tokens and V1 sessions end within a minute.
+
+        Raises:
+            NotAllowed: the identity is that of a limited key.
+        """
+        if identity.limits is not None:
+            raise NotAllowed(reason=f"the key that you use is limited to {_text(identity)}")
+        self.accounts.log_out(identity.account, keys=False, keep=keep)
+
     def revoke_key(self, identity: Identity, id_: str) -> SecretRow:
         """Revoke a key of the account, and return it.
 

@@ -69,12 +69,10 @@ class SecretQueries:
         """Delete all secrets of a kind that expired before *now*."""
         self.connection.execute(delete(Secrets).where(Secrets.kind == kind, Secrets.expires_at <= now))
 
-    def remove_all(self, account: str, kind: str | None = None) -> None:
-        """Delete all secrets of an account; only those of *kind*, if it is given."""
-        owned = Secrets.account == account
-        self.connection.execute(
-            delete(Secrets).where(owned if kind is None else owned & (Secrets.kind == kind))
-        )
+    def remove_all(self, account: str, kind: str | None = None, *, but: str = "") -> None:
+        """Delete all secrets of an account but the one with the id *but*; only those of *kind*, if given."""
+        query = delete(Secrets).where(Secrets.account == account, Secrets.id != but)
+        self.connection.execute(query if kind is None else query.where(Secrets.kind == kind))
 
     def keep(self, account: str, kind: str, count: int) -> None:
         """Delete all secrets of an account and kind except the *count* newest."""

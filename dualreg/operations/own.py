@@ -137,6 +137,7 @@ class OwnLogin:
         kind: refresh or session.
         service: The service for which a refresh token was issued.
         expires_at: When it ends; null: not by itself.
+        used_at: When a session was last used, to about five minutes; null: never, or it is a refresh token.
     """
 
     id: SecretId
@@ -144,6 +145,7 @@ class OwnLogin:
     service: str | None
     created_at: datetime
     expires_at: datetime | None
+    used_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +301,11 @@ OWN_REQUESTS = (
     OwnRequest(
         "me_logins", "GET", "/me/logins", "List the refresh tokens and sessions of browsers of the account.",
         OwnLogins, about="With an API key that is limited, there are none.",
+    ),
+    OwnRequest(
+        "me_end_logins", "DELETE", "/me/logins",
+        "Revoke all refresh tokens, and end all sessions of browsers, of the account.", status=_NO_CONTENT,
+        about="Tokens and V1 sessions end within a minute. Not with an API key that is limited.",
     ),
     OwnRequest(
         "me_end_login", "DELETE", "/me/logins/{login}",

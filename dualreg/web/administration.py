@@ -111,7 +111,8 @@ def _call(session: Session, operation: Operation, /, *given: object, **named: ob
     permit(operation, arguments)
     for name, value in arguments.items():
         require_text(name, value)
-    if request.method not in READS and not operation.while_readonly:
+    changes = request.method not in READS and operation.method not in READS
+    if changes and not operation.while_readonly:
         context.writes().require_allowed()
     try:
         return run(operation, session, arguments)

@@ -127,7 +127,7 @@ def form() -> Mapping[str, str]:
     Raises:
         ManifestTooLarge, BodyTruncated, ServerBusy: see ``read_limited``.
     """
-    return {name: values[-1] for name, values in _form().items()}
+    return {name: values[-1] for name, values in form_lists().items()}
 
 
 def form_values(name: str) -> Sequence[str]:
@@ -136,10 +136,15 @@ def form_values(name: str) -> Sequence[str]:
     Raises:
         ManifestTooLarge, BodyTruncated, ServerBusy: see ``read_limited``.
     """
-    return _form().get(name, [])
+    return form_lists().get(name, [])
 
 
-def _form() -> Mapping[str, list[str]]:
+def form_lists() -> Mapping[str, list[str]]:
+    """Return the parameters of the body, with all their values.
+
+    Raises:
+        ManifestTooLarge, BodyTruncated, ServerBusy: see ``read_limited``.
+    """
     if "browser_parameters" not in g:
         text = read_limited(_BODY_LIMIT).decode("utf-8", "replace")
         g.browser_parameters = parse_qs(text, keep_blank_values=True)

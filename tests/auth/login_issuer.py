@@ -169,7 +169,7 @@ class Browser:
 
     def home(self) -> str:
         """Return the page of who has logged in."""
-        answer = self.client.get("/login")
+        answer = self.client.get("/login", follow_redirects=True)
         assert answer.status_code == 200
         return str(answer.text)
 

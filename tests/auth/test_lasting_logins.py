@@ -14,6 +14,7 @@ from tests.auth.conftest import PASSWORD, Guarded, basic, bearer
 from tests.conftest import Clock
 
 OWN = f"{PREFIX}/me/logins"
+LISTED = {"id", "kind", "service", "created_at", "expires_at", "used_at"}
 
 
 @dataclass
@@ -112,7 +113,7 @@ def test_people_end_single_logins(guarded: Guarded, log_in: Callable[[str], Pers
     alice, bob = log_in("alice"), log_in("bob")
     listed = guarded.client.get(OWN, headers=basic("alice")).json["logins"]
     assert [(row["kind"], row["service"]) for row in listed] == [("refresh", "dualreg"), ("session", None)]
-    assert all(row.keys() == {"id", "kind", "service", "created_at", "expires_at"} for row in listed)
+    assert all(row.keys() == LISTED for row in listed)
     for id_ in (guarded.accounts.logins_of("bob")[1].id, "0" * 16, guarded.accounts.keys_of("alice")[0].id):
         answer = guarded.client.delete(f"{OWN}/{id_}", headers=basic("alice"))
         assert (answer.status_code, answer.json["errors"][0]["code"]) == (404, "UNKNOWN")
@@ -127,6 +128,20 @@ def test_people_end_single_logins(guarded: Guarded, log_in: Callable[[str], Pers
     assert [row.kind for row in guarded.accounts.logins_of("bob")] == [SecretKind.KEY, SecretKind.REFRESH]
 
 
+@pytest.mark.parametrize("way", ["password", "key"])
+def test_people_end_all_their_logins(guarded: Guarded, log_in: Callable[[str], Person], way: str) -> None:
+    """But for keys and the password; those of others stay."""
+    alice, bob = log_in("alice"), log_in("bob")
+    headers = basic("alice", alice.key) if way == "key" else basic("alice")
+    assert guarded.client.delete(OWN, headers=headers).status_code == 204
+    assert guarded.authority._endings
+    guarded.authority._endings._cache.clear()
+    assert alice.valid() == {"password", "key"}
+    assert bob.valid() == ALL
+    assert guarded.client.get(OWN, headers=headers).json == {"logins": []}
+    assert guarded.client.delete(OWN, headers=headers).status_code == 204
+
+
 def test_a_limited_key_sees_no_login(guarded: Guarded, log_in: Callable[[str], Person]) -> None:
     """Nor does it end one: each allows all that the account may do."""
     alice = log_in("alice")
@@ -134,4 +149,6 @@ def test_a_limited_key_sees_no_login(guarded: Guarded, log_in: Callable[[str], P
     assert guarded.client.get(OWN, headers=basic("alice", limited)).json == {"logins": []}
     for row in guarded.accounts.logins_of("alice"):
         assert guarded.client.delete(f"{OWN}/{row.id}", headers=basic("alice", limited)).status_code == 404
+    answer = guarded.client.delete(OWN, headers=basic("alice", limited))
+    assert (answer.status_code, "limited to repository:team/*:pull" in answer.text) == (403, True)
     assert alice.valid() == ALL

@@ -47,7 +47,9 @@ def make(guard: Make, issuer: LoginIssuer, tmp_path: Path) -> Make:
     def make(also: Mapping[str, Any] | None = None, *, public_url: str = "", **chosen: Any) -> Guarded:
         table = {"issuer": issuer.url, "client_id": CLIENT, "client_secret_file": str(secret)} | chosen
         issuers = {"corp": table, **(also or {})}
-        return guard(login_issuers=issuers, audit=str(tmp_path / "audit"), public_url=public_url)
+        return guard(
+            login_issuers=issuers, audit=str(tmp_path / "audit"), public_url=public_url, ui="readonly"
+        )
 
     return make
 
@@ -127,7 +129,8 @@ def test_cookies_over_https(guard: Make, issuer: LoginIssuer) -> None:
         "https://registry.example/sub/login/"
     )
     assert re.search("^__Host-dualreg_login=.*Secure; HttpOnly; Path=/;", answer.headers["Set-Cookie"])
-    assert 'href="/sub/login/at/corp"' in own.client.get("/login").text
+    assert 'href="/sub/login/at/corp"' in own.client.get("/ui/login").text
+    assert own.client.get("/login").headers["Location"] == "/sub/ui/login"
     unsafe = guard(login_issuers=table, public_url="http://registry.example")
     answer = unsafe.client.get("/login/at/corp")
     assert answer.status_code == 403

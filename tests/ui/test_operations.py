@@ -17,6 +17,7 @@ from tests.ui.conftest import HOOK, IMAGES, Browser, run_tasks
 #: Forms, with what they send besides the token.
 FORMS = {
     "/ui/tasks": {"name": "gc"},
+    "/ui/webhooks": {"name": "mine", "url": "https://x.example/", "actions": "push", "format": "docker"},
     "/ui/webhook/remove": {"name": HOOK},
     "/ui/webhook/replay": {"name": HOOK},
     "/ui/webhook/retry": {"name": HOOK},

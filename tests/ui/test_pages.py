@@ -20,6 +20,8 @@ from tests.ui.conftest import APP, IMAGES, SECRET, WEB, Browser
 
 #: Accounts; the first one is nobody.
 PEOPLE = ("", "reader", "writer", "root")
+#: Leads who has not logged in to the form.
+ACCOUNT = "/ui/account"
 #: Pages, the people that they exist for, and what those read there.
 PAGES: dict[str, tuple[tuple[str, ...], str]] = {
     "/ui/": (PEOPLE, "Push an image"),
@@ -65,6 +67,7 @@ PAGES: dict[str, tuple[tuple[str, ...], str]] = {
     "/ui/accounts": (("root",), "which of them may not log in now"),
     "/ui/groups": (("root",), "Groups and their members"),
     "/ui/access/keys": (("root",), "the oldest first"),
+    ACCOUNT: (("reader", "writer", "root"), "What you may do"),
     "/ui/nothing/of/that/name": ((), ""),
 }
 #: Pages of the registry as a whole, which others than administrators are refused.
@@ -105,7 +108,7 @@ def test_who_sees_what(own: Guarded, account: str) -> None:
     absent = browser.get("/ui/repository", repository="secret/none")
     for path, (people, text) in PAGES.items():
         answer = browser.get(path)
-        refused = 403 if path.startswith(ADMINISTRATION) else 404
+        refused = 403 if path.startswith(ADMINISTRATION) else 303 if path == ACCOUNT else 404
         assert answer.status_code == (200 if account in people else refused), (path, answer.text)
         assert account not in people or text in answer.text
         if account != "root":

@@ -1,11 +1,8 @@
 """``/api/v1/me/keys`` and ``/api/v1/me/logins``: one's own API keys, refresh tokens and sessions."""
 
-from datetime import timedelta
-
-from flask import Blueprint, Response, g
+from flask import Blueprint, Response
 
 from dualreg.catalog.rows import SecretRow
-from dualreg.errors import RequestInvalid
 from dualreg.operations.own import (
     CreatedKey,
     OwnKey,
@@ -16,7 +13,7 @@ from dualreg.operations.own import (
     WantedKey,
 )
 from dualreg.operations.values import encode
-from dualreg.settings import parse_duration
+from dualreg.web import own
 from dualreg.web.api.bodies import read_members, text
 from dualreg.web.context import self_service
 from dualreg.web.credentials import grant
@@ -30,6 +27,7 @@ def register(blueprint: Blueprint) -> None:
     blueprint.post("/me/keys")(post_key)
     blueprint.delete("/me/keys/<key>")(delete_key)
     blueprint.get("/me/logins")(get_logins)
+    blueprint.delete("/me/logins")(delete_logins)
     blueprint.delete("/me/logins/<login>")(delete_login)
 
 
@@ -44,10 +42,8 @@ def post_key() -> Response:
     """Make a key, and return its text, which is not shown again."""
     members = read_members(WantedKey)
     note, scope = text(members, "note"), text(members, "scope")
-    secret, until = self_service().add_key(
-        grant().identity, limits=scope, note=note, lifetime=_lifetime(text(members, "expires"))
-    )
-    g.facts = {"key": secret.id}
+    expires = text(members, "expires")
+    secret, until = own.add_key(grant().identity, note=note, scope=scope, expires=expires)
     made = CreatedKey(SecretId(secret.id), note, scope or None, until, secret.text)
     return json_response(encode(made), status=201)
 
@@ -55,8 +51,7 @@ def post_key() -> Response:
 @requires(Need.ACCOUNT)
 def delete_key(key: str) -> Response:
     """Revoke a key, and those that were made with it."""
-    self_service().revoke_key(grant().identity, key)
-    g.facts = {"key": key}
+    own.revoke_key(grant().identity, key)
     return empty_response(204, {})
 
 
@@ -70,23 +65,21 @@ def get_logins() -> Response:
 @requires(Need.ACCOUNT)
 def delete_login(login: str) -> Response:
     """Revoke a refresh token, or end a session of a browser."""
-    row = self_service().revoke_login(grant().identity, login)
-    g.facts = {"kind": row.kind, "id": login}
+    own.end_login(grant().identity, login)
     return empty_response(204, {})
 
 
-def _lifetime(duration: str) -> timedelta | None:
-    """Return a duration such as ``90d``; None: as long as possible."""
-    if not duration:
-        return None
-    try:
-        return parse_duration(duration)
-    except ValueError as error:
-        raise RequestInvalid(reason=f"expires: {error}") from error
+@requires(Need.ACCOUNT)
+def delete_logins() -> Response:
+    """Revoke all refresh tokens, and end all sessions of browsers."""
+    own.end_logins(grant().identity)
+    return empty_response(204, {})
 
 
 def _login(row: SecretRow) -> OwnLogin:
-    return OwnLogin(SecretId(row.id), row.kind, row.service or None, row.created_at, row.expires_at)
+    return OwnLogin(
+        SecretId(row.id), row.kind, row.service or None, row.created_at, row.expires_at, row.used_at
+    )
 
 
 def _key(row: SecretRow) -> OwnKey:

@@ -1,15 +1,14 @@
 """``/api/v1/me``: who one is, and one's own password."""
 
-from flask import Blueprint, Response, g
+from flask import Blueprint, Response
 
-from dualreg.errors import TooManyAttempts
 from dualreg.operations.own import Credential, Me, PasswordChange
 from dualreg.operations.values import encode
 from dualreg.web.api.bodies import read_members, text
-from dualreg.web.context import delegation, self_service
+from dualreg.web.context import delegation
 from dualreg.web.credentials import grant
-from dualreg.web.forwarded import client_address
 from dualreg.web.guard import Need, requires
+from dualreg.web.own import change_password
 from dualreg.web.responses import empty_response, json_response
 
 
@@ -39,9 +38,5 @@ def put_password() -> Response:
     """Change the password. Logins with the old one end: refresh tokens now, tokens within a minute."""
     members = read_members(PasswordChange)
     old, new = text(members, "old"), text(members, "new")
-    try:
-        self_service().change_password(grant().identity, old, new, client_address())
-    except TooManyAttempts:
-        g.locked_out = True
-        raise
+    change_password(grant().identity, old, new)
     return empty_response(204, {})

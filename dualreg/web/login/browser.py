@@ -30,8 +30,10 @@ def register(blueprint: Blueprint) -> None:
 
 
 def get_home() -> Response:
-    """Return the keys of who has logged in, or the issuers by which one can."""
+    """Return the keys of who has logged in, or the issuers by which one can; the web UI has both."""
     identity = session()
+    if settings().ui == "on":
+        return redirect(f"{own_path()}/ui/{'account' if identity else 'login'}")
     if identity is None:
         issuers = [(name, way.issuer.title) for name, way in sorted(logins().ways.items())]
         return page("login.html", issuers=issuers)

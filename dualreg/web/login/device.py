@@ -17,8 +17,8 @@ from dualreg.networks import network_of
 from dualreg.web.browser import form, require_secure
 from dualreg.web.context import audit, self_service
 from dualreg.web.forwarded import client_address
-from dualreg.web.login.keys import lifetime_of
 from dualreg.web.login.services import devices, logins, record_login
+from dualreg.web.own import lifetime_of
 from dualreg.web.responses import json_response, retry_header
 from dualreg.web.v2.errors import V2_ERRORS
 

@@ -9,13 +9,14 @@ decides who may do what, and every page works without scripts
 from flask import Blueprint, g, request
 
 from dualreg.acting import Api, act_as
-from dualreg.errors import NotAllowed, RegistryError, TooManyAttempts, Unauthenticated
+from dualreg.errors import NotAllowed, RegistryError
 from dualreg.web.browser import is_own_form, session
 from dualreg.web.context import authority
 from dualreg.web.credentials import counted
 from dualreg.web.responses import READS
 from dualreg.web.ui import (
     access,
+    account,
     accounts,
     all_keys,
     assets,
@@ -35,6 +36,7 @@ from dualreg.web.ui import (
     ticked,
     webhooks,
 )
+from dualreg.web.ui.forms import accept_form
 from dualreg.web.ui.page import may_change, not_found, render_error, seal
 
 #: Endpoints whose forms change nothing of the registry.
@@ -46,15 +48,13 @@ def create_blueprint() -> Blueprint:
     blueprint = Blueprint("ui", __name__, url_prefix="/ui", template_folder="templates")
     for module in (home, login, repositories, images, tags, faces, farewell, formats, migrations, assets):
         module.register(blueprint)
-    for module in (ticked, tasks, webhooks, audit, access, accounts, groups, all_keys):
+    for module in (ticked, tasks, webhooks, audit, access, accounts, groups, all_keys, account):
         module.register(blueprint)
     blueprint.get("/<path:missing>")(not_found)
     texts.register(blueprint)
     blueprint.before_request(_guard)
     blueprint.after_request(seal)
     blueprint.register_error_handler(RegistryError, render_error)
-    for refusal in (Unauthenticated, TooManyAttempts):
-        blueprint.register_error_handler(refusal, login.render_refusal)
     return blueprint
 
 
@@ -70,6 +70,7 @@ def _guard() -> None:
     if request.method not in READS:
         _require_form()
     act_as(g.grant.identity.account, Api.UI)
+    accept_form()
 
 
 def _require_form() -> None:

@@ -8,6 +8,7 @@ from dualreg.operations.access import rule_actions
 from dualreg.web import browser
 from dualreg.web.administration import administration
 from dualreg.web.ui.arguments import choice
+from dualreg.web.ui.forms import refused_on
 from dualreg.web.ui.page import Crumb, may_change, page, url
 
 
@@ -33,6 +34,7 @@ def get_access() -> Response:
     )
 
 
+@refused_on(get_access)
 def post_rule() -> Response:
     """Allow actions, and return what that has made of the rule."""
     given = browser.form()
@@ -50,6 +52,7 @@ def post_revocation() -> Response:
     return browser.redirect(url("get_access"))
 
 
+@refused_on(get_access)
 def get_decision() -> Response:
     """Return whether somebody may do something, and by which rule."""
     who = request.args.get("who", "").strip() or "anonymous"

@@ -18,7 +18,15 @@ def choice(name: str, choices: Iterable[Choice], default: Choice) -> Choice:
     Raises:
         RequestInvalid: it is none of them.
     """
-    given = request.args.get(name, default)
+    return one_of(name, request.args.get(name, default), choices)
+
+
+def one_of(name: str, given: str, choices: Iterable[Choice]) -> Choice:
+    """Return which one of *choices* was given as a parameter.
+
+    Raises:
+        RequestInvalid: it is none of them.
+    """
     found = next((each for each in choices if each == given), None)
     if found is None:
         raise RequestInvalid(reason=f"{name} is {given[:200]}; expected {', '.join(choices)}")

@@ -5,6 +5,7 @@ from flask import Blueprint, Response, request
 from dualreg.operations.audit import words_of
 from dualreg.web.administration import administration
 from dualreg.web.ui.arguments import day
+from dualreg.web.ui.forms import refused_on
 from dualreg.web.ui.page import page, pages
 
 _ROWS = 50
@@ -17,10 +18,15 @@ def register(blueprint: Blueprint) -> None:
     blueprint.get("/audit")(get_audit)
 
 
+def get_search() -> Response:
+    """Return the form alone, for a search that was refused."""
+    return page("audit", "Audit log", found=None, wanted=_wanted())
+
+
+@refused_on(get_search)
 def get_audit() -> Response:
     """Return lines of the audit log, the newest first."""
-    wanted = {name: request.args.get(name, "").strip() for name in _FIELDS}
-    after = request.args.get("after", "")
+    wanted, after = _wanted(), request.args.get("after", "")
     found = administration().audit.read(
         wanted["pattern"] or None,
         account=wanted["account"],
@@ -38,3 +44,7 @@ def get_audit() -> Response:
         wanted=wanted,
         pages=pages("get_audit", after, found.next, **wanted),
     )
+
+
+def _wanted() -> dict[str, str]:
+    return {name: request.args.get(name, "").strip() for name in _FIELDS}

@@ -4,6 +4,7 @@ from flask import Blueprint, Response
 
 from dualreg.web import browser
 from dualreg.web.administration import administration
+from dualreg.web.ui.forms import refused_on
 from dualreg.web.ui.page import may_change, page, url
 
 
@@ -18,6 +19,7 @@ def get_groups() -> Response:
     return page("groups", "Groups", rows=administration().members.list(), change=may_change())
 
 
+@refused_on(get_groups)
 def post_member() -> Response:
     """Add an account to a group, or remove it from there."""
     given, members = browser.form(), administration().members

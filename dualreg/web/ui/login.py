@@ -1,17 +1,16 @@
 """Logging in, by the password of an account or by an issuer, and out."""
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, g
 
 from dualreg.auth.access import ANONYMOUS, Grant
 from dualreg.auth.sessions import LIFETIME
-from dualreg.errors import NotAllowed, RegistryError, TooManyAttempts
+from dualreg.errors import NotAllowed
 from dualreg.web import browser, context
 from dualreg.web.address import own_path
 from dualreg.web.credentials import claim_account
 from dualreg.web.forwarded import client_address
-from dualreg.web.responses import retry_header
-from dualreg.web.ui.page import page, render_error, url
-from dualreg.web.v2.errors import V2_ERRORS
+from dualreg.web.ui.forms import refused_on
+from dualreg.web.ui.page import page, url
 
 #: Characters of a password; bcrypt looks at 72 bytes of it.
 _PASSWORD_LIMIT = 1000
@@ -26,9 +25,13 @@ def register(blueprint: Blueprint) -> None:
 
 def get_login() -> Response:
     """Return the form, and the issuers by which one can log in."""
-    return _login_page()
+    browser.begin_form()
+    found = context.settings().login_issuers.items()
+    issuers = [(f"{own_path()}/login/at/{name}", each.title or name) for name, each in sorted(found)]
+    return page("login", "Log in", issuers=issuers)
 
 
+@refused_on(get_login)
 def post_login() -> Response:
     """Log in.
 
@@ -60,21 +63,3 @@ def post_logout() -> Response:
     response = browser.redirect(url("get_home"))
     browser.end_session(response)
     return response
-
-
-def render_refusal(error: RegistryError) -> Response:
-    """Return the form with what is wrong, if that was sent; the page of the error, if it was another one."""
-    if request.endpoint != "ui.post_login":
-        return render_error(error)
-    g.locked_out = isinstance(error, TooManyAttempts)  # for the audit log
-    account, explanation = browser.form().get("account", ""), error.explanation() or error.message
-    response = _login_page(explanation, account=account, status=V2_ERRORS[type(error)].status)
-    response.headers.update(retry_header(error))
-    return response
-
-
-def _login_page(error: str = "", *, account: str = "", status: int = 200) -> Response:
-    browser.begin_form()
-    found = context.settings().login_issuers.items()
-    issuers = [(f"{own_path()}/login/at/{name}", each.title or name) for name, each in sorted(found)]
-    return page("login", "Log in", status=status, error=error, account=account, issuers=issuers)

@@ -27,6 +27,7 @@ from dualreg.web.context import authority, settings
 from dualreg.web.credentials import grant
 from dualreg.web.responses import retry_header
 from dualreg.web.ui.assets import asset
+from dualreg.web.ui.forms import Refusal, refusal, show_again
 from dualreg.web.ui.navigation import Link, links, section
 from dualreg.web.v2.errors import V2_ERRORS
 
@@ -56,6 +57,7 @@ class Frame:
         links: To the pages that all pages link to.
         crumbs: The way to the page.
         section: Links to the pages beside it; empty: there are none.
+        refusal: Which form was refused, and what was typed into it.
     """
 
     title: str
@@ -66,6 +68,7 @@ class Frame:
     links: Sequence[Link]
     crumbs: Sequence[Crumb]
     section: Sequence[Link]
+    refusal: Refusal
     version: str = __version__
 
 
@@ -89,6 +92,7 @@ def page(
         links(),
         crumbs,
         section(),
+        refusal(),
     )
     text = render_template(f"ui/{name}.html", frame=frame, url=url, asset=asset, **values)
     response = Response(text, status, content_type="text/html; charset=utf-8")
@@ -150,16 +154,20 @@ def seal(response: Response) -> Response:
 
 
 def render_error(error: RegistryError) -> Response:
-    """Return the page that says what went wrong; what one may not see looks as if it did not exist."""
+    """Return the page that says what went wrong: that of the form that was refused, if it was one.
+
+    What one may not see looks as if it did not exist.
+    """
     g.locked_out = isinstance(error, TooManyAttempts)  # for the audit log
     if "grant" not in g:  # it was refused before that was found out: the page is nobody's
         g.grant = Grant(ANONYMOUS, ())
-    if isinstance(error, _ABSENT) or _hides(error):
+    response = show_again(error)
+    if response is None and (isinstance(error, _ABSENT) or _hides(error)):
         return not_found()
-    status = V2_ERRORS[type(error)].status
-    response = page(
-        "error", "Not possible", status=status, message=error.message, explanation=error.explanation()
-    )
+    if response is None:
+        message, explanation = error.message, error.explanation()
+        response = page("error", "Not possible", message=message, explanation=explanation)
+    response.status_code = V2_ERRORS[type(error)].status
     response.headers.update(retry_header(error))
     return response
 

@@ -5,8 +5,11 @@ import re
 from flask import Blueprint, Response, request
 
 from dualreg.errors import RequestInvalid
+from dualreg.registry.webhooks import Action, Format
 from dualreg.web import browser
 from dualreg.web.administration import administration
+from dualreg.web.ui.arguments import one_of
+from dualreg.web.ui.forms import refused_on
 from dualreg.web.ui.page import Crumb, may_change, page, pages, url
 
 #: Events of a page.
@@ -17,6 +20,7 @@ _NUMBER = re.compile("[0-9]{1,18}", re.ASCII)
 def register(blueprint: Blueprint) -> None:
     """Add the routes."""
     blueprint.get("/webhooks")(get_webhooks)
+    blueprint.post("/webhooks")(post_webhook)
     blueprint.get("/webhook")(get_webhook)
     blueprint.get("/webhook/remove")(get_webhook_removal)
     blueprint.post("/webhook/remove")(post_webhook_removal)
@@ -28,7 +32,21 @@ def register(blueprint: Blueprint) -> None:
 def get_webhooks() -> Response:
     """Return the list of webhooks."""
     rows = [(each, url("get_webhook", name=each.name)) for each in administration().webhooks.list()]
-    return page("webhooks", "Webhooks", rows=rows)
+    return page("webhooks", "Webhooks", rows=rows, change=may_change(), actions=[*Action], formats=[*Format])
+
+
+@refused_on(get_webhooks)
+def post_webhook() -> Response:
+    """Add a webhook, whose events are not signed, and return its page."""
+    given, ticked = browser.form(), browser.form_values("actions")
+    added = administration().webhooks.add(
+        given.get("name", "").strip(),
+        given.get("url", "").strip(),
+        given.get("patterns", "").split() or ("*",),
+        [one_of("actions", each, Action) for each in ticked],
+        one_of("format", given.get("format", ""), Format),
+    )
+    return browser.redirect(url("get_webhook", name=added.webhook))
 
 
 def get_webhook() -> Response:
