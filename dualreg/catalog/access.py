@@ -20,6 +20,7 @@ from dualreg.catalog.tables import (
     RetentionRules,
     Secrets,
     SigningKeys,
+    Switches,
     Table,
     Webhooks,
 )
@@ -38,10 +39,11 @@ TABLES: tuple[type[Table], ...] = (
     *POLICIES,
     RetentionRules,
     Webhooks,
+    Switches,
     SigningKeys,
 )
 #: Those that copies of former versions do not have.
-_NEW = (*_EXTERNAL, *POLICIES, RetentionRules, Webhooks)
+_NEW = (*_EXTERNAL, *POLICIES, RetentionRules, Webhooks, Switches)
 #: The names of these tables.
 NAMES = frozenset(table.__tablename__ for table in TABLES)
 
@@ -51,7 +53,7 @@ Dump = Mapping[str, Sequence[Mapping[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class AccessQueries:
-    """Accounts, groups, rules, policies, API keys, tokens, webhooks and signing keys, all at once."""
+    """Accounts, groups, rules, policies, keys, tokens, webhooks, switches and signing keys, all at once."""
 
     connection: Connection
     now: datetime

@@ -11,16 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import (
-    DatabaseError,
-    DBAPIError,
-    InterfaceError,
-    InternalError,
-    OperationalError,
-    SQLAlchemyError,
-)
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy import Connection, exc, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from dualreg.catalog.access import NAMES, AccessQueries
 from dualreg.catalog.accounts import AccountQueries
@@ -49,6 +41,7 @@ from dualreg.catalog.referrers import ReferrerQueries
 from dualreg.catalog.repositories import RepositoryQueries
 from dualreg.catalog.retention import RetentionQueries
 from dualreg.catalog.secrets import SecretQueries
+from dualreg.catalog.switches import SwitchQueries
 from dualreg.catalog.tags import TagQueries
 from dualreg.catalog.tasks import TaskQueries
 from dualreg.catalog.transcoded import TranscodedQueries
@@ -88,8 +81,8 @@ def is_outage(error: SQLAlchemyError) -> bool:
 
     A file that is malformed raises DatabaseError itself, the base of both sorts.
     """
-    outages = OperationalError | InterfaceError | InternalError | PoolTimeout | CatalogGone | CommitUncertain
-    return isinstance(error, outages) or type(error) is DatabaseError
+    failures = exc.OperationalError | exc.InterfaceError | exc.InternalError | exc.TimeoutError
+    return isinstance(error, failures | CatalogGone | CommitUncertain) or type(error) is exc.DatabaseError
 
 
 def _is_refusal(error: BaseException) -> bool:
@@ -169,6 +162,7 @@ class Transaction:
     quotas = _Noun(QuotaQueries, timed=False)
     tasks = _Noun(TaskQueries)
     retention = _Noun(RetentionQueries, timed=False)
+    switches = _Noun(SwitchQueries)
     secrets = _Noun(SecretQueries, timed=False)
     attempts = _Noun(AttemptQueries)
     deletions = _Noun(DeletionQueries)

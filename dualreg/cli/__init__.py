@@ -39,6 +39,7 @@ COMMANDS = {
     "derive": ("derive:derive", "Make editions of tagged images before clients ask for them."),
     "audit": ("audit:audit", "Search the audit log."),
     "clients": ("clients:clients", "List recent V1 clients."),
+    "v1": ("v1:v1", "Manage how much of the V1 API is served."),
     "upstreams": ("upstreams:upstreams", "Show what was fetched from other registries."),
     "store": ("store:store", "Manage the store."),
     "fsck": ("fsck:fsck", "Check the store and the catalog against each other."),

@@ -24,7 +24,7 @@ def clients(data: Path | None, config: Path | None, since: str, *, summary: bool
 
     The most recent is first. Upgrade these clients before you turn V1 off. With --summary, they are counted
     by version, address, repository and week, and the last lines say whether it is safe to take the next
-    step: v1 = readonly, then v1 = off.
+    step: `dualreg v1 set readonly`, then `dualreg v1 set off`.
     """
     try:
         duration = parse_duration(since)
@@ -51,6 +51,6 @@ def _cells(row: ClientRow) -> tuple[str, ...]:
 def _next_step(found: object, since: str, mode: str) -> str:
     if found:
         return f"V1 clients connected in the last {since}. Upgrade them to Docker 1.6 or later."
-    setting = {"on": "v1 = readonly", "readonly": "v1 = off"}.get(mode)
-    step = f"Next: set {setting}." if setting else "V1 is off already."
+    following = {"on": "readonly", "readonly": "off"}.get(mode)
+    step = f"Next: run `dualreg v1 set {following}`." if following else "V1 is off already."
     return f"No V1 client connected in the last {since}. {step}"

@@ -32,7 +32,7 @@ def print_farewell(found: Farewell, *, as_json: bool) -> None:
         echo(sentence)
     if found.step:
         verdict = "is safe" if found.safe else "is not safe yet"
-        echo(f"Setting v1 = {found.step} {verdict}.")
+        echo(f"Switching V1 to {found.step} {verdict}. To do it, run `dualreg v1 set {found.step}`.")
 
 
 def _print_groups(heading: str, groups: Sequence[ClientGroup]) -> None:

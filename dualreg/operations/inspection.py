@@ -86,8 +86,9 @@ class Images(Group):
         Raises:
             ManifestUnknown: there is no such tag.
         """
-        trust, settings = self.session.trust(repository), self.session.settings
-        return self.session.registry.comparison.faces(repository, tag, trust, settings.v1)
+        trust, registry = self.session.trust(repository), self.session.registry
+        v1 = registry.v1_switch.look(self.session.settings.v1).v1
+        return registry.comparison.faces(repository, tag, trust, v1)
 
     def check(
         self,

@@ -22,6 +22,7 @@ from dualreg.operations.session import Session
 from dualreg.operations.tags import TagChanges
 from dualreg.operations.tasks import TaskRuns
 from dualreg.operations.usage import Usages
+from dualreg.operations.v1 import V1Serving
 from dualreg.operations.webhooks import WebhookChanges
 
 OPERATIONS = (
@@ -91,6 +92,8 @@ OPERATIONS = (
     Operation("audit", "GET", "/audit", AuditLog.read),
     Operation("clients", "GET", "/clients", Service.clients),
     Operation("clients", "GET", "/clients/farewell", Service.farewell),
+    Operation("v1 show", "GET", "/v1", V1Serving.show),
+    Operation("v1 set", "POST", "/v1", V1Serving.set),
     Operation("migrate runs", "GET", "/migrations", Migrations.runs),
     Operation("migrate status", "GET", "/migrations/run", Migrations.status),
     Operation("growth", "GET", "/growth", Service.growth),
@@ -123,6 +126,7 @@ class Administration:
     service: Service
     audit: AuditLog
     migrations: Migrations
+    v1: V1Serving
 
     @classmethod
     def over(cls, session: Session) -> Self:

@@ -72,6 +72,7 @@ from dualreg.registry.usage import Usage
 from dualreg.registry.uses import Uses
 from dualreg.registry.v1_images import V1Images
 from dualreg.registry.v1_layers import V1Layers
+from dualreg.registry.v1_mode import V1Switch
 from dualreg.registry.v1_mounts import V1Mounts
 from dualreg.registry.v1_repairs import V1Repairs
 from dualreg.registry.v1_sent import SentLayers
@@ -107,6 +108,7 @@ class Registry:
     clients: Clients
     health: Health
     linking: Linking
+    v1_switch: V1Switch
 
     @classmethod
     def build(cls, state: State, rules: Rules = DEFAULTS) -> Self:
@@ -126,8 +128,7 @@ class Registry:
         bridge = Bridge(state, uploads, manifests, v1_images, chains, views, rules.visibility)
         platforms = PlatformEditions(editions := Editions(manifests, IndexEntries(manifests), transcoding))
         schema1 = Schema1Editions(manifests, bridge, editions, Keys(state.catalog), room)
-        derived = Derived(state, bridge, editions, platforms, schema1)
-        integrity.restore = derived.restore
+        integrity.restore = (derived := Derived(state, bridge, editions, platforms, schema1)).restore
         return cls(
             state=state,
             rules=rules,
@@ -148,6 +149,7 @@ class Registry:
             clients=Clients(state.catalog, rules.write_delay),
             health=Health(state, rules.health_interval),
             linking=Linking(state, v1_images),
+            v1_switch=V1Switch(state.catalog),
         )
 
     @property

@@ -92,7 +92,7 @@ class Comparison:
 
         Args:
             trust: What signatures are verified by.
-            v1: The setting v1.
+            v1: How much of the V1 API is served.
 
         Raises:
             ManifestUnknown: there is no such tag, or the bytes of its manifest are lost.

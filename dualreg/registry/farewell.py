@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from dualreg.catalog.clients import ClientGroup
 from dualreg.catalog.database import Catalog
+from dualreg.registry.v1_mode import V1State
 
 #: Groups of clients that are shown.
 _LIMIT = 50
@@ -33,7 +34,7 @@ class Farewell:
     """How far the move away from V1 has come.
 
     Attributes:
-        v1: The setting v1.
+        v1: How much of the V1 API is served: on, readonly or off.
         clients: How many addresses used V1 of late.
         last_seen: When a V1 client was last seen; null: never.
         last_push: When a tag was last pushed over V1, as far as is looked back; null: never.
@@ -41,7 +42,7 @@ class Farewell:
         versions, addresses, repositories: The clients of late by what they have in common, those seen last
             first.
         more: Of which of these lists there is more.
-        step: The next value of v1: readonly, or off; empty: it is off.
+        step: What comes next: readonly, or off; empty: it is off.
         safe: Whether no client would notice that.
         evidence: In sentences, why.
     """
@@ -79,11 +80,11 @@ class Farewells:
 
     catalog: Catalog
 
-    def review(self, v1: str, since: timedelta, weeks: int) -> Farewell:
+    def review(self, state: V1State, since: timedelta, weeks: int) -> Farewell:
         """Return how far the move has come.
 
         Args:
-            v1: The setting v1.
+            state: How much of the V1 API is served.
             since: How far to look back for clients and pushes.
             weeks: How many weeks to count clients in.
         """
@@ -96,6 +97,7 @@ class Farewells:
             last, first, number = tx.history.last_over_v1(_MOVES)
             pushed = tx.clients.last_push(from_)
         moves = _Moves(max(filter(None, (last, pushed)), default=None), first, number)
+        v1 = state.v1
         step = {"on": "readonly", "readonly": "off"}.get(v1, "")
         pushes = _of_pushes(moves, from_, since)
         used = _of_clients(clients, last_seen, since)
@@ -112,15 +114,21 @@ class Farewells:
             more=tuple(_LISTS[each] for each in groups if len(groups[each]) > _LIMIT),
             step=step,
             safe=bool(step) and safe,
-            evidence=(*evidence, _STEPS[v1]),
+            evidence=(*evidence, *_of_switch(state), _STEPS[v1]),
         )
 
 
 _STEPS = {
-    "on": "With v1 = readonly, pushes over V1 are refused with v1_reason, and pulls go on.",
-    "readonly": "With v1 = off, V1 clients are refused with v1_reason, whatever they do.",
+    "on": "With readonly, pushes over V1 are refused with v1_reason, and pulls go on.",
+    "readonly": "With off, V1 clients are refused with v1_reason, whatever they do.",
     "off": "V1 is off already.",
 }
+
+
+def _of_switch(state: V1State) -> Iterator[str]:
+    """Yield when V1 was switched, in a sentence."""
+    if at := state.restricted_since:
+        yield f"V1 was switched to {state.v1} at {at:%Y-%m-%d %H:%M} UTC; the setting v1 is {state.setting}."
 
 
 def _mondays(now: datetime, weeks: int) -> Iterator[datetime]:

@@ -6,6 +6,7 @@ What an answer depends on is looked at with every request:
 - the request: what handlers look at is the key under which an answer is kept;
 - rows: ``Registry.version`` is another value after every commit of any process, so an answer that was made at
   this version is the one that the handler would make now;
+- for V1, how much of it is served, which a process finds out up to a second after the commit that changes it;
 - the clock and the bytes: the handler says until when, and how to open the body, which fails if it is lost;
 - who asks: grants are kept by credentials in the same way, and decide on every request.
 
@@ -240,9 +241,21 @@ class Lane:
         Args:
             wait: Whether to wait for the database and files; otherwise None is returned instead.
         """
+        mode = self._mode_of_v1(wait=wait) if path.startswith("/v1/") else ""
         rows = self._parts.registry.version(wait=wait) if self._needs_rows(path) else ()
         generation = self._parts.authority.generation(wait=wait)
-        return None if rows is None or generation is None else (rows, generation)
+        return None if None in (mode, rows, generation) else (mode, rows, generation)
+
+    def _mode_of_v1(self, *, wait: bool) -> Hashable | None:
+        """Return how much of the V1 API is served; None: that takes a wait, or cannot be found out."""
+        switch, setting = self._parts.registry.v1_switch, self._parts.settings.v1
+        known = switch.known(setting)
+        if known or not wait:
+            return known
+        try:
+            return switch.mode(setting)
+        except Exception:  # noqa: BLE001 -- the handler fails in the same way, and says how
+            return None
 
     def _fingerprint(self, *credentials: str) -> bytes:
         """Return what stands for them in memory: useless to an attacker who reads it there."""

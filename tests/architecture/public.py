@@ -306,6 +306,9 @@ class Seen:
         self.prints("token list")
         self.prints("clients")
         self.prints("clients --summary")
+        self.prints("v1 set readonly")
+        self.prints("v1 show")
+        self.invoke("v1 set on")
         chosen = self.folder / "upstreams.toml"
         chosen.write_text('upstreams = "hub/*=https://hub.example"')
         self.prints(f"upstreams --config {chosen}")

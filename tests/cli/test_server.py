@@ -80,6 +80,8 @@ LINES = [
     "images check", "images check team/* --for v1 --json", "images check team/app --unsolved",
     "clients --summary", "clients --summary --json",
     "growth", "growth --json", "growth --days 0",
+    "v1 show", "v1 show --json", "v1 set readonly", "v1 set off --json", "v1 show", "clients --summary",
+    "image faces team/app:v1", "v1 set on --json", "v1 set on", "v1 set half",
     "clients --since 1d", "clients --since 999999d", "upstreams", "upstreams --json",
     "audit none/*", "audit a?", "audit --account none --json", "audit --since x",
     "readonly status", "readonly on --reason moving", "readonly status --json",

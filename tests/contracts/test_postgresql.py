@@ -60,7 +60,7 @@ class TestPostgresql(CatalogContract):
                 "TRUNCATE repositories, blobs, signing_keys, v1_clients, accounts, group_members, "
                 "account_subjects, claimed_groups, "
                 "permissions, secrets, key_uses, login_failures, login_successes, forgotten, service_state, "
-                "upstream_counters, immutable_tags, retention_rules, tasks, quotas, quota_usage, "
+                "upstream_counters, immutable_tags, retention_rules, switches, tasks, quotas, quota_usage, "
                 "daily_figures, tag_history, webhooks, webhook_states, webhook_queues, webhook_events, "
                 "deleted_repositories, deleted_manifests, deleted_images, deleted_blobs CASCADE"
             )

@@ -128,6 +128,7 @@ def test_a_catalog_moves(databases: Databases, tmp_path: Path, before: str, afte
         "login_successes",
         "immutable_tags",
         "key_uses",
+        "switches",
         "tasks",
         "upstream_counters",
         "v1_sent_layers",

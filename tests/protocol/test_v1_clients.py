@@ -182,7 +182,9 @@ def test_the_command_lists_them_and_says_what_to_do(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     settings = Settings(data=tmp_path / "data")
     prepare(settings)
-    assert "No V1 client connected in the last 30d. Next: set v1 = readonly." in _run(settings.data)
+    assert "No V1 client connected in the last 30d. Next: run `dualreg v1 set readonly`." in _run(
+        settings.data
+    )
     monkeypatch.setenv("DUALREG_V1", "readonly")
     assert "Next: set v1 = off." in _run(settings.data)
     monkeypatch.setenv("DUALREG_V1", "off")

@@ -25,7 +25,7 @@ def _record(catalog: Catalog, *rows: tuple[str, str, str, timedelta, timedelta])
 
 
 def _state(registry: Registry, v1: str = "on", since: timedelta = MONTH, weeks: int = 4) -> Farewell:
-    return registry.farewells.review(v1, since, weeks)
+    return registry.farewells.review(registry.v1_switch.look(v1), since, weeks)
 
 
 def test_nobody_ever_used_v1(registry: Registry) -> None:

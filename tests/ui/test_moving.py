@@ -1,6 +1,9 @@
 """Pages about the move: runs of migrations as they go on, and V1 clients as they become fewer."""
 
+import json
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -8,9 +11,12 @@ from dualreg.catalog.rows import ClientRow
 from dualreg.migrate import journal
 from dualreg.migrate.journal import Journal
 from dualreg.web.ui.plots import bars
-from tests.auth.conftest import Guarded
-from tests.ui.conftest import WEB, Browser
+from tests.auth.conftest import Guarded, basic
+from tests.ui.conftest import ORIGIN, WEB, Browser
 
+FAREWELL = "/ui/farewell"
+#: The buttons that switch V1.
+BUTTON = re.compile(r'name="v1" value="(\w+)"')
 SOURCE = "v1-tree:/srv/<b>old</b>; rm"
 TAG = {
     "source": "a:1", "repository": "a", "tag": "1", "image": "", "status": "skipped", "digest": "",
@@ -60,7 +66,58 @@ def test_the_farewell(own: Guarded, mode: str) -> None:
     assert ("V1 is off already." in text) == (mode == "off")
     assert ("Not yet." in text) == (mode != "off")
     step = {"on": "readonly", "readonly": "off"}.get(mode)
-    assert step is None or f"v1 = &#34;{step}&#34;" in text or f'v1 = "{step}"' in text
+    assert (f"Is it safe to switch V1 to {step}?" in text) == (step is not None)
+    assert BUTTON.findall(text) == {"on": ["readonly", "off"], "readonly": ["off"], "off": []}[mode]
+    assert ("The setting allows nothing else." in text) == (mode == "off")
+
+
+def test_v1_is_switched(own: Guarded, tmp_path: Path) -> None:
+    """By an administrator, and back; a V1 client meets it with its next request; the audit log knows."""
+    browser = Browser.of(own, "root")
+    headers = basic("writer")
+
+    def push() -> int:
+        begun = own.client.put("/v1/repositories/team/new/", data=b"[]", headers=headers)
+        return int(begun.status_code)
+
+    assert push() == 200
+    for mode, code, buttons in (
+        ("readonly", 405, ["on", "off"]),
+        ("off", 404, ["on", "readonly"]),
+        ("on", 200, ["readonly", "off"]),
+    ):
+        answer = browser.post(FAREWELL, v1=mode)
+        assert (answer.status_code, answer.headers["Location"]) == (303, FAREWELL)
+        assert push() == code
+        text = browser.get(FAREWELL).text
+        assert BUTTON.findall(text) == buttons
+        assert f"V1 is {mode} now; the setting <code>v1</code> is on" in text
+        assert ("it was switched at" in text) == (mode != "on")
+        assert (f"V1 was switched to {mode}" in text) == (mode != "on")
+    answer = browser.post(FAREWELL, v1="half")
+    assert (answer.status_code, "expected on, readonly, off" in answer.text) == (400, True)
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert [(line["account"], line["v1"]) for line in lines if line.get("command") == "v1 set"] == [
+        ("root", "readonly"),
+        ("root", "off"),
+        ("root", "on"),
+    ]
+
+
+@pytest.mark.parametrize("account", ["", "reader", "writer"])
+def test_who_may_switch_v1(own: Guarded, account: str) -> None:
+    """Administrators alone, by a form of ours; with ``ui = "readonly"``, nobody."""
+    form = {"v1": "off"}
+    page = "/ui/" if account else "/ui/login"
+    assert Browser.of(own, account).post(FAREWELL, page=page, **form).status_code == 403
+    root = Browser.of(own, "root")
+    for token in ("", Browser.of(own, "writer").token("/ui/")):
+        answer = root.client.post(FAREWELL, data={"token": token, **form}, headers={"Origin": ORIGIN})
+        assert answer.status_code == 403
+    own.settings.__dict__["ui"] = "readonly"
+    assert root.post(FAREWELL, **form).status_code == 403
+    assert BUTTON.findall(root.get(FAREWELL).text) == []
+    assert own.registry.v1_switch.look("on").v1 == "on"
 
 
 def test_bars() -> None:

@@ -48,7 +48,7 @@ PAGES: dict[str, tuple[tuple[str, ...], str]] = {
     f"/ui/faces?repository={APP}&tag=none": ((), ""),
     f"/ui/image?repository={SECRET}&reference=v1": (("root",), "skopeo"),
     f"/ui/image?repository={APP}&reference=none": ((), ""),
-    "/ui/farewell": (("root",), "Is it safe to set"),
+    "/ui/farewell": (("root",), "Is it safe to switch"),
     "/ui/formats": (("root",), "V1 image"),
     "/ui/formats?pattern=team/app&client=docker-1.9": (("root",), "schema 1"),
     "/ui/formats?pattern=none/*&unsolved=1": (("root",), "can read all that was checked"),

@@ -29,6 +29,7 @@ key_uses                                when API keys were last used
 permissions                             permission rules
 immutable_tags · quotas                 rules of tags that stay as they are, and of how much may be stored
 retention_rules                         retention rules
+switches                                what operators have switched, within what the settings allow
 login_failures · login_successes        counters of failed logins, and where accounts have logged in
 forgotten                               what was deleted, and must not be imported on demand again
 tasks                                   the last run of each task
@@ -82,6 +83,7 @@ from dualreg.catalog.tables.service import (
     RetentionRules,
     ServiceState,
     SigningKeys,
+    Switches,
     Tasks,
     UpstreamCounters,
     V1Clients,
@@ -118,6 +120,7 @@ __all__ = [
     "Secrets",
     "ServiceState",
     "SigningKeys",
+    "Switches",
     "Table",
     "TagHistory",
     "Tags",

@@ -74,6 +74,16 @@ class RetentionRules(Table):
     matching: Mapped[str] = mapped_column(Text)
 
 
+class Switches(Table):
+    """What operators have switched by commands, within what the settings allow (``catalog.switches``)."""
+
+    __tablename__ = "switches"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    value: Mapped[str] = mapped_column(String(32))
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class Tasks(Table):
     """The last run of each task, on any instance. ``ended_at`` is NULL until it has ended.
 

@@ -22,13 +22,15 @@ from dualreg.image.digest import Digest
 from dualreg.image.layer import GZIP_START
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.tarsum import is_tarsum
+from dualreg.registry.v1_mode import V1Mode
 from dualreg.web.body import body_chunks, read_limited, require_client
-from dualreg.web.context import audit, authority, registry, settings, writes
+from dualreg.web.context import audit, authority, registry, writes
 from dualreg.web.credentials import client_key, grant, v1_session
 from dualreg.web.download import send_blob, send_late
 from dualreg.web.guard import requires
 from dualreg.web.repeatable import note_repeats, repeat_document
 from dualreg.web.responses import json_response
+from dualreg.web.v1.mode import mode_of_v1
 from dualreg.web.v1.responses import DOCUMENT_LIMIT, immutable, is_held, uncached_json
 
 _PAYLOAD = "X-Docker-Checksum-Payload"
@@ -158,7 +160,7 @@ def _promise(repository: RepositoryName, image: ImageId) -> V1ImageRow:
 def _mount(repository: RepositoryName, image: ImageId) -> bool:
     """Take an image over if the request belongs to a push that could write to the repository now."""
     session = v1_session()
-    may_push = settings().v1 == "on" and grant().allows(repository, Action.PUSH)
+    may_push = mode_of_v1() is V1Mode.ON and grant().allows(repository, Action.PUSH)
     if not session or not session.writes or not may_push:
         return False
     try:

@@ -1,4 +1,4 @@
-"""Mode: the setting ``v1`` serves the V1 API in full, read-only, or not at all.
+"""Mode: the V1 API is served in full, read-only, or not at all (``registry.v1_mode``).
 
 Old Docker shows its users the body of most refusals, so the operator's ``v1_reason`` reaches them.
 """
@@ -10,7 +10,8 @@ from typing import Any
 
 from flask import abort, g, request
 
-from dualreg.web.context import settings
+from dualreg.registry.v1_mode import V1Mode
+from dualreg.web.context import registry, settings
 from dualreg.web.current import current_request
 from dualreg.web.responses import READS
 from dualreg.web.v1.errors import render_status
@@ -39,12 +40,17 @@ def enforce_mode(_: str | None, __: Mapping[str, Any] | None) -> None:
 
     It runs before the URL's values are parsed, so that a refused client always gets the reason.
     """
-    mode, path = settings().v1, current_request().path
-    if mode == "on" or path.split("/")[1] != "v1" or path.rstrip("/") in _ALWAYS:
+    path = current_request().path
+    if path.split("/")[1] != "v1" or path.rstrip("/") in _ALWAYS:
         return
-    if mode == "off":
+    if (mode := mode_of_v1()) is V1Mode.OFF:
         g.v1_refused = True
         abort(render_status(_status_of_off(), settings().v1_reason, {}))
-    if request.method not in READS and not path.startswith(_LOGIN):
+    if mode is V1Mode.READONLY and request.method not in READS and not path.startswith(_LOGIN):
         g.v1_refused = True
         abort(render_status(HTTPStatus.METHOD_NOT_ALLOWED, settings().v1_reason, {"Allow": "GET, HEAD"}))
+
+
+def mode_of_v1() -> V1Mode:
+    """Return how much of the V1 API is served; what was switched longer ago than a second counts."""
+    return registry().v1_switch.mode(settings().v1)

@@ -36,6 +36,7 @@ from dualreg.catalog.tables import (
     Secrets,
     ServiceState,
     SigningKeys,
+    Switches,
     Table,
     TagHistory,
     Tags,
@@ -150,8 +151,8 @@ class DatabaseContract:
             LoginFailures, LoginSuccesses,
             ManifestChildren, Manifests, ManifestViews, MissingChildren, Permissions, QuotaLinks, Quotas,
             QuotaUsage, Repositories, RepositoryBlobs, RetentionRules, Secrets, ServiceState, SigningKeys,
-            TagHistory, Tags, Tasks, TranscodedLayers, Uploads, UpstreamCounters, V1Clients, V1Images,
-            V1SentLayers, WebhookEvents, WebhookQueues, Webhooks, WebhookStates,
+            Switches, TagHistory, Tags, Tasks, TranscodedLayers, Uploads, UpstreamCounters, V1Clients,
+            V1Images, V1SentLayers, WebhookEvents, WebhookQueues, Webhooks, WebhookStates,
         }  # fmt: skip
         assert {table.__tablename__ for table in known} == set(Table.metadata.tables)
         with catalog.read() as tx:
