@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": ("serve:serve", "Serve the registry until interrupted."),
     "follow": ("follow:follow", "Serve a copy of another registry's directory, read-only."),
     "health": ("health:health", "Check whether the server can serve."),
+    "status": ("status:status", "Show whether the registry works, and how much room it has."),
     "config": ("config:config", "Show the configuration."),
     "client-config": ("client_config:client_config", "Print the configuration of clients for this server."),
     "db": ("db.commands:db", "Manage the catalog database."),

@@ -14,8 +14,8 @@ from dualreg.cli.paced import paced
 from dualreg.cli.readonly import require_changeable
 from dualreg.cli.turns import Task, run_scheduled
 from dualreg.maintenance.gc import Collected, Collection
+from dualreg.operations.previews import keeping_of
 from dualreg.registry import Registry
-from dualreg.registry.kept import Keeping
 from dualreg.settings import Settings
 from dualreg.settings.schedules import Timing
 from dualreg.settings.values import format_duration
@@ -71,7 +71,7 @@ def _collect(
 ) -> Collected:
     """Collect garbage, and record what was deleted."""
     pace = paced(settings, writes_of(settings, catalog_of(registry)), window=window, dry_run=dry_run)
-    chosen = (settings.gc_empty_repositories, _keeping(settings))
+    chosen = (settings.gc_empty_repositories, keeping_of(settings))
     result = Collection(registry, dry_run, *chosen, undelete=undelete, pace=pace).run(full=full)
     deleted = {"discarded": result.discarded, "blobs": result.blobs, "bytes": result.bytes}
     for image in () if dry_run else result.expired:
@@ -100,15 +100,6 @@ TASK = Task(
     _work,
     is_wanted=lambda registry, settings: registry.collections.is_due(settings.gc_interval),
 )
-
-
-def _keeping(settings: Settings) -> dict[str, dict[str, Keeping]]:
-    """Return how long images of upstreams stay, by URL and prefix: several may have the same URL."""
-    found = dict[str, dict[str, Keeping]]()
-    for pattern, each in settings.upstreams.items():
-        keeping = Keeping(each.keep, each.keep_size or None)
-        found.setdefault(each.url, {})[pattern.removesuffix("*")] = keeping
-    return found
 
 
 def _print(result: Collected, settings: Settings, *, full: bool, dry_run: bool) -> None:

@@ -128,6 +128,27 @@ def run(name: str, data: Path | None, config: Path | None, *, parent: int | None
         echo(f"{name}: {result}")
 
 
+@tasks.command()
+@click.argument("name")
+@json_option
+@settings_options
+def preview(name: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """Show what the task NAME would delete now: gc, or retention.
+
+    It takes a few seconds at most; if much is due, not all of it is looked at. `dualreg gc --dry-run` and
+    `dualreg retention run --dry-run` show all of it.
+    """
+    with administration(data, config, alone=True) as admin:
+        found = admin.tasks.preview(name)
+    if as_json:
+        echo_json(found)
+        return
+    table(("WHAT", "WHY"), [(each.what, each.why) for each in found.entries])
+    echo(f"{found.name}: {found.result}")
+    if not found.complete:
+        echo("There may be more: not all that is due was looked at.")
+
+
 def _run_here(name: str, data: Path | None, config: Path | None) -> str:
     """Run a task on this machine; return what it has done."""
     settings = load_settings(config, data=data)

@@ -11,7 +11,10 @@ from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import Columns, amount, echo, echo_json
 from dualreg.cli.paging import listed, print_pages
 from dualreg.patterns import check_pattern
-from dualreg.registry.usage import Total
+from dualreg.registry.usage import ListedNamespace, Total
+
+#: What is known of a namespace that was added up.
+_MEASURED = ("blobs", "bytes", "own", "shared")
 
 
 @click.command()
@@ -21,13 +24,14 @@ from dualreg.registry.usage import Total
     type=click.IntRange(0, 20),
     help="Add up namespaces of DEPTH components; 0: the whole registry.",
 )
+@click.option("--brief", is_flag=True, help="Add up no namespaces of more than 5,000 blobs.")
 @click.option("--after", default="", metavar="NAME", help="Show what comes after NAME.")
 @click.option("--limit", type=click.IntRange(1), help="Show as many at most.")
 @json_option
 @settings_options
 def usage(
     pattern: str | None, data: Path | None, config: Path | None, *,
-    depth: int | None, after: str, limit: int | None, as_json: bool,
+    depth: int | None, after: str, limit: int | None, **flags: bool,
 ) -> None:  # fmt: skip
     """Show how many bytes repositories have.
 
@@ -35,13 +39,21 @@ def usage(
     namespace, each of which counts once. OWN is the part that nothing else has; the rest is SHARED. With
     --json, each is one line.
     """
+    brief, as_json = flags["brief"], flags["as_json"]
+    if brief and not depth:
+        raise click.UsageError("--brief is for namespaces; give --depth, 1 or more")
     with administration(data, config, alone=True) as admin:
         if depth == 0:
             check_pattern(pattern or "")
             _show_total(admin.usage.total(), as_json=as_json)
             return
-        measure = partial(admin.usage.namespaces, depth) if depth else admin.usage.repositories
         listing = Columns("NAMESPACE" if depth else "REPOSITORY", "BLOBS", "BYTES", "OWN", "SHARED")
+        if depth and brief:
+            look = partial(admin.usage.overview, depth, pattern)
+            briefly = listed(lambda n, end: look(n=n, after=end or ""), limit, after)
+            print_pages(briefly, listing, _brief_cells, _brief_document, as_json=as_json)
+            return
+        measure = partial(admin.usage.namespaces, depth) if depth else admin.usage.repositories
         found = listed(lambda n, end: measure(pattern, n=n, after=end or ""), limit, after)
         print_pages(found, listing, _cells, _document, as_json=as_json)
 
@@ -67,3 +79,11 @@ def _document(row: UsageRow) -> dict[str, object]:
         "own": row.own,
         "shared": row.bytes - row.own,
     }
+
+
+def _brief_cells(row: ListedNamespace) -> tuple[str, ...]:
+    return _cells(row.usage) if row.usage else (row.name, "many", "-", "-", "-")
+
+
+def _brief_document(row: ListedNamespace) -> dict[str, object]:
+    return _document(row.usage) if row.usage else {"name": row.name, **dict.fromkeys(_MEASURED)}

@@ -73,6 +73,9 @@ class RetentionRun:
                     result.complete = False
                     return result
             self.advance(len(page), result.deleted - before)
+            if not self.pace(0):
+                result.complete = False
+                return result
         return result
 
     def _apply(self, repository: RetainedRepository, judged: JudgedTags, result: Retained) -> bool:

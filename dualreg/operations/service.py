@@ -1,9 +1,10 @@
 """The registry as a whole: who uses it, what it fetches, what it has, and whether it can be changed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from dualreg import __version__
 from dualreg.catalog.clock import utc_now
 from dualreg.catalog.growth import DayRow
 from dualreg.catalog.rows import ClientRow, UpstreamCount
@@ -65,9 +66,50 @@ class ReadOnlyState:
     since: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RegistryStatus:
+    """Whether a registry works, and how much room it has.
+
+    Attributes:
+        failures: What fails of what every push needs: catalog, storage or audit, with the name of the error.
+        readonly: Why the registry is read-only; null: it is not.
+        damaged: Blobs whose files are known to be lost or damaged.
+        database: sqlite or postgresql.
+        catalog_bytes: The size of the catalog.
+        free: Bytes that are free on the disk with the store, or that with the catalog if it has less.
+        room: How many of them pushes may use, down to min_free; null: there is no such limit.
+        since: When the process began that answers; null: it is a command.
+    """
+
+    version: str
+    failures: Mapping[str, str]
+    readonly: str | None
+    damaged: int
+    database: str
+    catalog_bytes: int
+    free: int | None
+    room: int | None
+    since: datetime | None
+
+
 @dataclass(frozen=True)
 class Service(Group):
     """The registry as a whole."""
+
+    def status(self) -> RegistryStatus:
+        """Show whether the registry works, and how much room it has."""
+        registry, writes = self.session.registry, self.session.writes()
+        marked, size = writes.marked(), registry.figures.of_catalog()
+        return RegistryStatus(
+            __version__,
+            (self.session.failures or registry.health.failures)(),
+            marked and marked.reason,
+            registry.integrity.damaged(),
+            *size,
+            writes.free(),
+            writes.limited_room(),
+            self.session.since,
+        )
 
     def clients(self, since: timedelta = timedelta(days=30)) -> V1Clients:
         """List recent V1 clients.

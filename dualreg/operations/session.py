@@ -1,7 +1,8 @@
 """Session: what operations work with, on whose behalf, and what they answer in pages."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from dualreg.auth.access import Action
@@ -72,6 +73,8 @@ class Session:
         reach: The repositories that lists show.
         administers: Returns whether it is an administrator's, for whom no question is too large.
         pushable: Those that may be pushed to.
+        failures: Returns what fails of what every push needs, by name; None: ask the registry.
+        since: When the process began that answers, if it goes on after that.
     """
 
     registry: Registry
@@ -88,6 +91,8 @@ class Session:
     reach: Reach = EVERYWHERE
     administers: Callable[[], bool] = _always
     pushable: Reach = EVERYWHERE
+    failures: Callable[[], Mapping[str, str]] | None = None
+    since: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dualreg.operations.control import ListedTask, TaskControl
+from dualreg.operations.previews import TaskPreview, preview_of
 from dualreg.operations.session import Group
 
 
@@ -48,6 +49,19 @@ class TaskRuns(Group):
         control.start(name)
         self.session.record("tasks run", task=name)
         return StartedTask(name, before)
+
+    def preview(self, name: str) -> TaskPreview:
+        """Show what a task would delete now: gc, or retention; nothing is changed.
+
+        It takes a few seconds at most: if much is due, not all of it is looked at.
+
+        Args:
+            name: That of the task.
+
+        Raises:
+            ValueError: there is no preview of it, or this registry follows another one.
+        """
+        return preview_of(self.session, name)
 
     def _control(self) -> TaskControl:
         """Return what runs tasks.

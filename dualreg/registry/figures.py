@@ -39,6 +39,11 @@ class Figures:
             }
         return found | {"gc": self.collections.totals()._asdict(), "gc_started": self.collections.started()}
 
+    def of_catalog(self) -> tuple[str, int]:
+        """Return the kind of the database, sqlite or postgresql, and the size of the catalog in bytes."""
+        with self.catalog.read() as tx:
+            return tx.connection.dialect.name, size_of(self.catalog, tx.connection)
+
 
 def _webhooks(tx: Transaction) -> Mapping[str, Mapping[str, float]]:
     """Return what webhooks have got, and what waits for them, by their names; ages in seconds."""

@@ -1,6 +1,8 @@
 """Processes: names of processes, by which others on the same machine know whether they have ended."""
 
 import os
+import time
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -37,6 +39,16 @@ def has_ended(name: str) -> bool:
         return False
     # A process that is not waited for yet may have threads that still write.
     return since != started or (state in _ENDED and threads <= 1)
+
+
+def started_at() -> datetime | None:
+    """Return when this process started; None: the system has no ``/proc``."""
+    try:
+        ticks = int(_stat(os.getpid())[2])
+    except OSError:
+        return None
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return datetime.fromtimestamp(time.time() - age, UTC)
 
 
 @cache

@@ -14,6 +14,8 @@ from dualreg.registry.state import State
 
 #: Blobs of repositories that a page of namespaces may look at; of one namespace, more.
 LINKS_LIMIT = 100_000
+#: The same where nobody is to wait; larger namespaces are listed without their bytes.
+BRIEF_LIMIT = 5_000
 
 
 class UsagePage(NamedTuple):
@@ -21,6 +23,19 @@ class UsagePage(NamedTuple):
 
     rows: Sequence[UsageRow]
     after: str | None
+
+
+class ListedNamespace(NamedTuple):
+    """A namespace.
+
+    Attributes:
+        is_repository: Whether a repository has this name.
+        usage: None: its repositories have more than 5,000 blobs, which were not added up.
+    """
+
+    name: str
+    is_repository: bool
+    usage: UsageRow | None
 
 
 class ListedRepository(NamedTuple):
@@ -151,6 +166,28 @@ class Usage:
                 rows.append(tx.usage.namespace(name, depth, reach))
                 left, end = left - links, following
         return UsagePage(rows, None)
+
+    def overview(
+        self, depth: int, *, after: str = "", limit: int, reach: Reach = EVERYWHERE
+    ) -> tuple[Sequence[ListedNamespace], str | None]:
+        """Return up to *limit* namespaces, as ``namespaces``, and where the next page begins.
+
+        The page looks at few blobs, however many namespaces have: large ones are not added up, and it has
+        fewer if those on it have many.
+
+        Args:
+            after: What the page before gave.
+        """
+        rows, left, end = list[ListedNamespace](), BRIEF_LIMIT, after
+        with self.state.catalog.read() as tx:
+            for name, following in islice(tx.usage.namespaces(after, depth, reach), limit + 1):
+                links = tx.usage.links(name, depth, reach, BRIEF_LIMIT + 1) if len(rows) < limit else 0
+                if len(rows) == limit or left < links <= BRIEF_LIMIT:
+                    return rows, end
+                row = tx.usage.namespace(name, depth, reach) if links <= left else None
+                rows.append(ListedNamespace(name, following == name, row))
+                left, end = left - (links if row else 0), following
+        return rows, None
 
     def total(self) -> Total:
         """Return what all repositories have together; this counts all blobs."""

@@ -100,6 +100,16 @@ class Writes:
             self._seen = now, min(map(self._room, self.folders), default=_UNLIMITED)
         return self._seen[1]
 
+    def free(self) -> int | None:
+        """Return how many bytes are free on the disk that has least; None: there is none to look at."""
+        disks = map(disk_of, self.folders)
+        return min((disk.f_bavail * disk.f_frsize for disk in disks), default=None)
+
+    def limited_room(self) -> int | None:
+        """Return how many bytes can be added, as ``room``; None: nothing has to stay free."""
+        room = self.room()
+        return None if room == _UNLIMITED else max(room, 0)
+
     def _room(self, folder: Path) -> int:
         disk = disk_of(folder)
         size = disk.f_blocks * disk.f_frsize

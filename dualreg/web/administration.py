@@ -18,9 +18,11 @@ from dualreg.messages import safe_line
 from dualreg.operations.operation import Needs, Operation, require_text
 from dualreg.operations.session import Session
 from dualreg.operations.table import OPERATIONS, Administration, groups, run
+from dualreg.registry.processes import started_at
 from dualreg.web import context
 from dualreg.web.credentials import grant
 from dualreg.web.guard import authorize
+from dualreg.web.health import failures_of
 from dualreg.web.responses import READS
 
 #: Facts of the audit log that each line of a request has; those of an operation get another name.
@@ -87,6 +89,8 @@ def operating() -> Session:
         reach=granted.reach(Action.PULL),
         administers=administers,
         pushable=granted.reach(Action.PUSH),
+        failures=lambda: failures_of(context.parts()),
+        since=started_at(),
     )
 
 

@@ -260,11 +260,14 @@ class Seen:
     def _retain(self) -> None:
         self.invoke("retention add team/saved --matching nothing")
         self.prints("retention list")
+        self.prints("tasks preview retention")
         for line in ("explain team/saved:1", "run --dry-run", "run"):
             self.prints(f"retention {line}")
         self.invoke("retention remove team/saved")
         self.prints("tasks run gc")
         self.prints("tasks")
+        self.prints("status")
+        self.prints("usage team/* --depth 1 --brief")
         self.invoke("tasks run growth")
         self.prints("growth")
 

@@ -49,7 +49,7 @@ LAYERS: dict[str, set[str]] = {
     "monitoring": {"catalog", ""},
     "operations": {"errors", "image", "catalog", "registry", "auth", "settings", "patterns", "remote"}
     | {"webhooks"}
-    | {"maintenance", "migrate"},
+    | {"maintenance", "migrate", ""},
     "maintenance": {"errors", "image", "storage", "catalog", "registry", "ownership"},
     "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns", "transports"}
     | {"acting", "ownership", "messages", "waiting", "filelocks"},

@@ -86,6 +86,8 @@ def test_followers_note_what_they_have(settings: Settings, tmp_path: Path) -> No
     run(own, "growth --scheduled", DUALREG_FOLLOW=str(settings.data))
     (day,) = json.loads(run(own, "growth --json", DUALREG_FOLLOW=str(settings.data)).stdout)
     assert (day["pulls"], day["stored"]["tags"]) == (0, 1)
+    refused = run(own, "tasks preview gc", code=1, DUALREG_FOLLOW=str(settings.data))
+    assert "deletes nothing by itself" in refused.output
 
 
 def test_days_begin_in_utc(settings: Settings) -> None:

@@ -30,6 +30,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.maintenance.retention import RetentionRun
 from dualreg.maintenance.scrubbing import RUN_AGE
 from dualreg.migrate.mirrored import MirrorNotes
+from dualreg.operations import previews
 from dualreg.operations.tasks import StartedTask
 from dualreg.registry import processes
 from dualreg.settings import Settings
@@ -302,6 +303,27 @@ def test_a_task_that_was_killed_is_due_again(settings: Settings) -> None:
     assert _time(killed["next"]) <= utc_now()
     run(settings, "retention run --scheduled")
     assert (task(settings)["status"], tags(settings)) == ("done", 1)
+
+
+def test_what_a_task_would_delete(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as a short look finds it: the first tags, with the rule; nothing is changed."""
+    found = json.loads(run(settings, "tasks preview retention --json").stdout)
+    assert (found["result"], found["complete"]) == (f"would delete {TAGS - 1} tags of {TAGS}", True)
+    assert len(found["entries"]) == 50
+    assert found["entries"][0]["what"].startswith("team/app:t")
+    assert found["entries"][0]["why"] == "not kept by *:* (newest 1)"
+    lines = run(settings, "tasks preview gc").stdout.splitlines()
+    assert lines[-1] == "gc: would delete 0 idle uploads, 0 images of upstreams, and 0 blobs of 0 bytes"
+    monkeypatch.setattr(previews, "_LIMIT", 64)
+    lines = run(settings, "tasks preview retention").stdout.splitlines()
+    assert lines[-2:] == [
+        f"retention: would delete 64 tags of {TAGS}",
+        "There may be more: not all that is due was looked at.",
+    ]
+    monkeypatch.setattr(previews, "_SECONDS", 0.0)
+    assert not json.loads(run(settings, "tasks preview retention --json").stdout)["complete"]
+    assert (tags(settings), task(settings)["status"]) == (TAGS, "never")
+    assert "only of gc, retention" in run(settings, "tasks preview scrub", code=1).output
 
 
 def test_mirror_rules_are_tasks(tmp_path: Path) -> None:

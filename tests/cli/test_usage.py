@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from dualreg.assembly import open_registry, prepare
 from dualreg.cli import main
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry import usage
 from dualreg.settings import Settings
 from tests import builders
 from tests.programs import unannounced
@@ -61,6 +62,21 @@ def test_usage(data: Path) -> None:
     assert run(data, "--depth 0").startswith("3 blobs (0.0 MiB)")
     assert run(data, "nothing*") == ""
     assert "not supported" in run(data, "team/?", code=1)
+
+
+def test_large_namespaces_are_left_out(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If only what takes no time is wanted."""
+    assert run(data, "--depth 1 --brief") == run(data, "--depth 1")
+    assert run(data, "--depth 1 --brief --json") == run(data, "--depth 1 --json")
+    monkeypatch.setattr(usage, "BRIEF_LIMIT", 1)
+    assert [line.split()[:3] for line in run(data, "--depth 1 --brief").splitlines()] == [
+        ["NAMESPACE", "BLOBS", "BYTES"],
+        ["team", "many", "-"],
+        ["x", "1", "3000"],
+    ]
+    first, *_ = run(data, "--depth 1 --brief --json").splitlines()
+    assert json.loads(first) == {"name": "team", "blobs": None, "bytes": None, "own": None, "shared": None}
+    assert "--brief is for namespaces" in run(data, "--brief", code=2)
 
 
 def test_repositories_are_listed(data: Path) -> None:

@@ -40,6 +40,7 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.maintenance.gc import Collection
 from dualreg.maintenance.retention import Retained, RetentionRun
 from dualreg.registry import Registry
+from dualreg.registry import usage as usage_module
 from dualreg.registry import webhooks as webhooks_module
 from dualreg.registry.outbox import Outbox
 from dualreg.registry.state import Retention
@@ -445,8 +446,11 @@ def wait_for_webhook(catalog: Catalog, size: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_page_of_usage_costs_the_same_in_a_large_catalog(tmp_path: Path) -> None:
-    """A hundred repositories out of the middle, all of which share a blob with all others."""
+def test_a_page_of_usage_costs_the_same_in_a_large_catalog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Repositories out of the middle, all of which share a blob with all others; and large namespaces."""
+    monkeypatch.setattr(usage_module, "BRIEF_LIMIT", 1_000)
     costs = []
     for size in (2_400, LARGE):
         with closing(filled(tmp_path, tags=size, repositories=size)) as catalog:
@@ -455,10 +459,16 @@ def test_a_page_of_usage_costs_the_same_in_a_large_catalog(tmp_path: Path) -> No
             page = usage.repositories(after=middle, limit=100)
             assert {(row.blobs, row.bytes, row.own) for row in page.rows} == {(1, 2, 0)}
             assert page.after == page.rows[99].name
+            assert [row.usage for row in usage.overview(1, after="many/~", limit=1)[0]] == [None]
             costs.append(
-                work.of_call(lambda usage=usage, middle=middle: usage.repositories(after=middle, limit=100))
+                [
+                    work.of_call(partial(usage.repositories, after=middle, limit=100)),
+                    work.of_call(partial(usage.overview, 2, after=middle, limit=20)),
+                    work.of_call(partial(usage.overview, 1, limit=20)),
+                ]
             )
-    assert 0 < costs[1] < 1.01 * costs[0]
+    for small, large in zip(*costs, strict=True):
+        assert 0 < large < 1.01 * small
 
 
 @pytest.mark.slow

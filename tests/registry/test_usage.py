@@ -1,6 +1,6 @@
 """Usage: what repositories and namespaces have, compared with a count of every link."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from unittest.mock import patch
 
@@ -12,7 +12,7 @@ from dualreg.catalog.rows import UsageRow
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry import Registry, usage
-from dualreg.registry.usage import Total
+from dualreg.registry.usage import ListedNamespace, Total
 from tests.properties.registries import fresh_registry
 
 #: Names between whose bytes the slash has its place.
@@ -83,6 +83,34 @@ def test_usage_is_what_a_count_finds(
         assert len(found) == len(wanted)
         blobs = set[bytes]().union(*content.values())
         assert registry.usage.total() == Total(len(blobs), total(blobs), 0)
+
+
+@settings(max_examples=15, deadline=None)
+@given(contents, st.integers(1, 3), st.integers(1, 4), st.sampled_from([1, 3, 100]))
+def test_an_overview_leaves_out_large_namespaces(
+    content: dict[str, set[bytes]], depth: int, limit: int, most: int
+) -> None:
+    """Not their names; all others are added up, on pages that have few blobs."""
+    with fresh_registry() as registry, patch.object(usage, "BRIEF_LIMIT", most):
+        fill(registry, content)
+        found, after = list[ListedNamespace](), ""
+        while True:
+            rows, end = registry.usage.overview(depth, after=after, limit=limit)
+            assert sum(row.usage.blobs for row in rows if row.usage) <= most
+            found += rows
+            if end is None:
+                break
+            assert 0 < len(rows) <= limit
+            after = end
+    links = Counter(dict.fromkeys((row.name for row in found), 0))
+    for name, blobs in content.items():
+        links["/".join(name.split("/")[:depth])] += len(blobs)
+    wanted = {
+        row.name: row if links[row.name] <= most else None for row in expected(content, depth, EVERYWHERE)
+    }
+    assert {row.name: row.usage for row in found} == wanted
+    assert {row.name for row in found if row.is_repository} == wanted.keys() & content.keys()
+    assert len(found) == len(wanted)
 
 
 def test_a_large_namespace_is_refused(registry: Registry) -> None:

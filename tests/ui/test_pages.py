@@ -55,6 +55,11 @@ PAGES: dict[str, tuple[tuple[str, ...], str]] = {
     f"/ui/history?repository={APP}&tag=latest": (("reader", "writer", "root"), "Moves of the tag"),
     f"/ui/history?repository={SECRET}&tag=v1": (("root",), "Moves of the tag"),
     "/ui/migrations": (("root",), "Nothing was imported yet."),
+    "/ui/operations": (("root",), "Storage by day"),
+    "/ui/operations/preview?name=gc": (("root",), "Nothing was changed."),
+    "/ui/operations/preview?name=retention": (("root",), "would delete 0 tags of 0"),
+    "/ui/usage": (("root",), "How many bytes the repositories"),
+    "/ui/usage?depth=2&after=team/app": (("root",), "Bytes of namespaces"),
     "/ui/tasks": (("root",), "What the service does by itself"),
     "/ui/webhooks": (("root",), "https://ci.example"),
     "/ui/webhook?name=ci": (("root",), "Events that wait"),
@@ -75,6 +80,8 @@ ADMINISTRATION = (
     "/ui/farewell",
     "/ui/formats",
     "/ui/migrations",
+    "/ui/operations",
+    "/ui/usage",
     "/ui/tasks",
     "/ui/webhook",
     "/ui/audit",
@@ -183,6 +190,8 @@ def test_the_current_page(own: Guarded) -> None:
     for path, title in (
         ("/ui/", "Home"),
         ("/ui/repositories", "Repositories"),
+        ("/ui/operations", "Operations"),
+        ("/ui/usage", "Operations"),
         (f"/ui/image?repository={APP}&reference=v1", "Repositories"),
     ):
         nav = browser.get(path).text.partition('aria-label="Pages"')[2].partition("</nav>")[0]
@@ -270,6 +279,8 @@ def test_hostile_texts(own: Guarded) -> None:
             "/ui/login",
             "/ui/webhook",
             "/ui/audit",
+            "/ui/usage",
+            "/ui/operations/preview",
         )
         for name in (
             "search",

@@ -16,6 +16,8 @@ PAGES = {
     "/ui/repositories": 12,
     "/ui/repositories?under=team/": 12,
     "/ui/repositories?search=a": 12,
+    "/ui/operations": 40,
+    "/ui/usage": 30,
     f"/ui/repository?repository={APP}": 15,
     f"/ui/history?repository={APP}&tag=v1": 12,
     f"/ui/image?repository={APP}&reference=v1": 30,

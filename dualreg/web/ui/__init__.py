@@ -29,11 +29,13 @@ from dualreg.web.ui import (
     images,
     login,
     migrations,
+    operations,
     repositories,
     tags,
     tasks,
     texts,
     ticked,
+    usage,
     webhooks,
 )
 from dualreg.web.ui.forms import accept_form
@@ -48,7 +50,19 @@ def create_blueprint() -> Blueprint:
     blueprint = Blueprint("ui", __name__, url_prefix="/ui", template_folder="templates")
     for module in (home, login, repositories, images, tags, faces, farewell, formats, migrations, assets):
         module.register(blueprint)
-    for module in (ticked, tasks, webhooks, audit, access, accounts, groups, all_keys, account):
+    for module in (
+        ticked,
+        operations,
+        usage,
+        tasks,
+        webhooks,
+        audit,
+        access,
+        accounts,
+        groups,
+        all_keys,
+        account,
+    ):
         module.register(blueprint)
     blueprint.get("/<path:missing>")(not_found)
     texts.register(blueprint)

@@ -7,9 +7,12 @@ from typing import TypeVar
 from flask import request
 
 from dualreg.errors import RequestInvalid
+from dualreg.settings.values import parse_bytes
 
 Choice = TypeVar("Choice", bound=str)
 _DAY = timedelta(days=1)
+#: The most bytes that a database can hold the number of.
+_MOST = (1 << 63) - 1
 
 
 def choice(name: str, choices: Iterable[Choice], default: Choice) -> Choice:
@@ -48,3 +51,20 @@ def day(name: str, *, end: bool = False) -> datetime | None:
     except (ValueError, OverflowError) as error:
         reason = f"{name} is {given[:200]}; expected a day such as 2026-01-31"
         raise RequestInvalid(reason=reason) from error
+
+
+def size_of(name: str, text: str) -> int | None:
+    """Return the bytes that the text of a field means, such as 20g; None: it is empty.
+
+    Raises:
+        RequestInvalid: it is no number of bytes.
+    """
+    if not text.strip():
+        return None
+    try:
+        found = parse_bytes(text.strip())
+    except ValueError as error:
+        raise RequestInvalid(reason=f"{name}: {error}") from error
+    if found > _MOST:
+        raise RequestInvalid(reason=f"{name}: expected {_MOST} bytes or less")
+    return found

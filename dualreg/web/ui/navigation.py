@@ -49,12 +49,14 @@ ENTRIES = (
     Entry("Farewell to V1", "get_farewell", "farewell", For.ADMINISTRATOR),
     Entry("Old formats", "get_formats", "formats", For.ADMINISTRATOR),
     Entry("Moving in", "get_migrations", "migrations", For.ADMINISTRATOR),
-    Entry("Operations", "get_tasks", "tasks", For.ADMINISTRATOR),
+    Entry("Operations", "get_operations", "operations", For.ADMINISTRATOR),
     Entry("Access", "get_access", "access", For.MANAGER),
 )
 #: Pages that those of one entry link to, besides what all link to.
 SECTIONS: Mapping[str, Sequence[Entry]] = {
-    "tasks": (
+    "operations": (
+        Entry("Overview", "get_operations", "operations", For.ADMINISTRATOR),
+        Entry("Usage", "get_usage", "usage", For.ADMINISTRATOR),
         Entry("Tasks", "get_tasks", "tasks", For.ADMINISTRATOR),
         Entry("Webhooks", "get_webhooks", "webhooks", For.MANAGER),
         Entry("Audit log", "get_audit", "audit", For.MANAGER),
