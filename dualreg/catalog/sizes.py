@@ -100,6 +100,15 @@ def size_together(connection: Connection, repository_id: int, tags: Collection[T
     return TagSize(*map(int, row[1:])) if row else TagSize(0, 0)
 
 
+def bytes_of(repository_id: int, manifests: Select[Digest]) -> Select[Digest, int]:
+    """Return the query of the bytes that *manifests* of a repository need: ``root`` and ``bytes``."""
+    (column,) = manifests.subquery().c
+    here: BindParameter[int] = bindparam("bytes_in", repository_id)
+    needed = _needed(select(column.label("root"), column.label("digest")), here)
+    query = select(needed.c.root, func.sum(Blobs.size).label("bytes"))
+    return query.join(Blobs, Blobs.digest == needed.c.digest).group_by(needed.c.root)
+
+
 @cache
 def _sizes() -> Select[*tuple[Any, ...]]:
     """Return the query of the bytes that manifests need, and of those that nothing else does."""

@@ -25,8 +25,11 @@ from dualreg.catalog.blobs import REFERRERS_LIMIT
 from dualreg.catalog.candidates import note, noted, noting
 from dualreg.catalog.dialects import batches, insert_for, lock_names
 from dualreg.catalog.history import HistoryQueries
+from dualreg.catalog.orders import TagOrder, TagPlace
 from dualreg.catalog.rows import ORIGINS, Origin, PlacedTag, TagRow
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, ManifestViews, Repositories, Tags
+from dualreg.catalog.tag_details import Named, named
+from dualreg.catalog.tag_orders import count_upto, places
 from dualreg.catalog.views import V1
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
@@ -172,6 +175,33 @@ class TagQueries:
             query = query.where(Tags.name < prefix[:-1] + chr(ord(prefix[-1]) + 1)) if prefix else query
             query = query.order_by(Tags.name)
         return tuple(_tag_row(row) for row in self.connection.execute(query))
+
+    def ordered(
+        self,
+        repository_id: int,
+        order: TagOrder,
+        *,
+        prefix: str = "",
+        after: TagPlace | None = None,
+        limit: int,
+    ) -> tuple[tuple[TagRow, TagPlace], ...]:
+        """Return up to *limit* tags in an order, each with its place; see ``tag_orders.places``."""
+        found = places(self.connection, repository_id, order, prefix=prefix, after=after, limit=limit)
+        query = _described().where(Tags.repository_id == repository_id)
+        rows = {
+            row[0]: _tag_row(row)
+            for batch in batches(place.name for place in found)
+            for row in self.connection.execute(query.where(Tags.name.in_(batch)))
+        }
+        return tuple((rows[place.name], place) for place in found if place.name in rows)
+
+    def count_upto(self, repository_id: int, prefix: str, limit: int) -> int:
+        """Return how many tags of a repository begin with *prefix*, but no more than *limit*."""
+        return count_upto(self.connection, repository_id, prefix, limit)
+
+    def named(self, repository_id: int, manifests: Collection[Digest]) -> dict[Digest, Named]:
+        """Return what leads to some manifests, and is about them; see ``tag_details.named``."""
+        return named(self.connection, repository_id, manifests)
 
     def every(self, after: tuple[str, str], limit: int) -> tuple[PlacedTag, ...]:
         """Return up to *limit* tags of all repositories, by the names of repository and tag.

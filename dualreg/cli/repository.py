@@ -115,7 +115,7 @@ def show(name: str, data: Path | None, config: Path | None, *, as_json: bool) ->
         pages = listed(lambda n, end: admin.tags.list(parsed, sizes=False, n=n, after=end))
         rows, unseen = [*chain.from_iterable(pages)], admin.repositories.unseen(parsed)
     if as_json:
-        records(rows, "bytes", "own")
+        records(rows, "bytes", "own", "details")
         return
     for row in rows:
         pulled = f"{row.pulled_at:%Y-%m-%d %H:%M}" if row.pulled_at else "never"

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from dualreg.catalog.moves import HistoryRow
+from dualreg.catalog.orders import TagOrder
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, parse_time, settings_options
 from dualreg.cli.output import Columns, counted, echo, echo_json, members, second, sized
@@ -26,14 +27,20 @@ def tag() -> None:
 
 @tag.command("list")
 @click.argument("repository")
-@click.option("--newest", is_flag=True, help="List the tag that was pushed last first, not by name.")
+@click.option(
+    "--sort",
+    type=click.Choice([*map(str, TagOrder)]),
+    default=str(TagOrder.NAME),
+    help="Order them by name, push, pull or size; with a minus, the last or largest comes first.",
+)
+@click.option("--newest", is_flag=True, help="The same as --sort -pushed.")
 @click.option("--prefix", default="", help="List only tags that begin with PREFIX.")
 @click.option("--limit", type=click.IntRange(1), help="List no more than so many.")
 @json_option
 @settings_options
-def list_tags(
+def list_tags(  # noqa: PLR0913 -- options
     repository: str, data: Path | None, config: Path | None, *,
-    newest: bool, prefix: str, limit: int | None, as_json: bool,
+    sort: str, newest: bool, prefix: str, limit: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """List the tags of REPOSITORY with digest, origin, times, and sizes.
 
@@ -42,7 +49,8 @@ def list_tags(
     """
     columns = Columns("TAG", "DIGEST", "ORIGIN", "PUSHED", "PULLED", "BYTES", "OWN", "SHARED")
     with administration(data, config, alone=True) as admin:
-        read = partial(admin.tags.list, RepositoryName.parse(repository), prefix=prefix, newest=newest)
+        order = TagOrder.LAST_PUSHED if newest else TagOrder(sort)
+        read = partial(admin.tags.list, RepositoryName.parse(repository), prefix=prefix, sort=order)
         found = listed(lambda n, end: read(n=n, after=end), limit)
         count = print_pages(found, columns, _tag_cells, _tag_members, as_json=as_json)
     if not as_json:

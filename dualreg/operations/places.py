@@ -24,12 +24,27 @@ def parse_place(text: str | None, parse_name: Callable[[str], Value]) -> tuple[d
     Raises:
         PageInvalid: it is malformed. Also what *parse_name* raises.
     """
+    found = parse_number_place(text, parse_name)
+    return (_EPOCH + timedelta(microseconds=found[0]), found[1]) if found else None
+
+
+def format_number_place(number: int, name: object) -> str:
+    """Return the place of the entry with that *number* and *name*."""
+    return f"{number}-{name}"
+
+
+def parse_number_place(text: str | None, parse_name: Callable[[str], Value]) -> tuple[int, Value] | None:
+    """Return the number and the name of a place; None without one.
+
+    Raises:
+        PageInvalid: it is malformed. Also what *parse_name* raises.
+    """
     if text is None:
         return None
     match = _PLACE.fullmatch(text)
     if match is None:
         raise PageInvalid(after=text[:200])
-    return _EPOCH + timedelta(microseconds=int(match[1])), parse_name(match[2])
+    return int(match[1]), parse_name(match[2])
 
 
 def parse_row_number(text: str) -> int:

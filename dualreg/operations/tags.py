@@ -6,15 +6,26 @@ from datetime import UTC, datetime
 
 from dualreg.auth.access import Action
 from dualreg.catalog.moves import HistoryPlace, HistoryRow
+from dualreg.catalog.orders import TagOrder, TagPlace
 from dualreg.catalog.rows import Origin
 from dualreg.catalog.sizes import TagSize
 from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, parse_reference
-from dualreg.operations.places import format_place, parse_place, parse_row_number
+from dualreg.operations.places import (
+    format_number_place,
+    format_place,
+    parse_number_place,
+    parse_place,
+    parse_row_number,
+)
 from dualreg.operations.session import Group, Listing, page_size
 from dualreg.registry.deletion import STEP
 from dualreg.registry.history import Forgotten, Restoration
+from dualreg.registry.tag_details import TagDetail
+
+#: Tags of a page with details.
+DETAILS_LIMIT = 100
 
 #: Tags that are deleted or restored at once.
 TAGS_AT_ONCE = STEP
@@ -31,6 +42,7 @@ class SizedTag:
         origin: The generation of the client that pushed it.
         bytes: Of all that it needs; 0 if that was not measured.
         own: Of those, what nothing else needs.
+        details: Null: they were not asked for.
     """
 
     name: Tag
@@ -42,6 +54,7 @@ class SizedTag:
     origin: Origin
     bytes: int
     own: int
+    details: TagDetail | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +108,9 @@ class TagChanges(Group):
         repository: RepositoryName,
         *,
         prefix: str = "",
-        newest: bool = False,
+        sort: TagOrder = TagOrder.NAME,
         sizes: bool = True,
+        details: bool = False,
         n: int = 100,
         after: str | None = None,
     ) -> Listing[SizedTag]:
@@ -104,31 +118,32 @@ class TagChanges(Group):
 
         Args:
             prefix: Only tags that begin with it.
-            newest: The tag that was pushed last first, not by name.
+            sort: What they are ordered by; with a minus, what is greatest comes first.
             sizes: Measure what each tag needs.
+            details: Find out platforms, signatures and other tags of the images. A page has up to 100 tags
+                then.
             n: The length of the page.
             after: The end of the page before.
 
         Raises:
+            ValueError: there are too many for an order that is not by name or push.
             RepositoryUnknown, PageInvalid.
         """
-        page = self.session.registry.tags.describe(
-            repository,
-            limit=page_size(n),
-            prefix=prefix,
-            newest_first=newest,
-            after=parse_place(after, Tag.parse),
-            reader=None,
+        registry, place = self.session.registry, parse_number_place(after, Tag.parse)
+        limit = min(page_size(n), DETAILS_LIMIT) if details else page_size(n)
+        page, end = registry.tags.ordered(
+            repository, sort, prefix=prefix, after=TagPlace(*place) if place else None, limit=limit
         )
-        found = self.session.registry.usage.sizes(repository, page.rows) if sizes else {}
+        found = registry.usage.sizes(repository, page.rows) if sizes else {}
+        known = registry.tag_details.of(repository, page.rows) if details else {}
         rows = [
             SizedTag(
                 row.name, row.digest, row.media_type, row.size, row.pushed_at, row.pulled_at, row.origin,
-                *found.get(row.digest, TagSize(0, 0)),
+                *found.get(row.digest, TagSize(0, 0)), known.get(row.name),
             )
             for row in page.rows
         ]  # fmt: skip
-        return Listing(rows, format_place(page.end.pushed_at, page.end.name) if page.more else None)
+        return Listing(rows, format_number_place(end.value, end.name) if end and page.more else None)
 
     def history(
         self, repository: RepositoryName, tag: Tag, *, n: int = 100, after: str | None = None

@@ -61,6 +61,7 @@ from dualreg.registry.signatures import Signatures
 from dualreg.registry.signing import SigningPolicies
 from dualreg.registry.state import State
 from dualreg.registry.sweep import Sweep
+from dualreg.registry.tag_details import TagDetails
 from dualreg.registry.tags import Tags
 from dualreg.registry.tasks import Tasks
 from dualreg.registry.traffic import Traffic
@@ -201,6 +202,11 @@ class Registry:
     def usage(self) -> Usage:
         """What measures repositories and namespaces."""
         return Usage(self.state)
+
+    @property
+    def tag_details(self) -> TagDetails:
+        """What finds platforms, signatures and other tags of images."""
+        return TagDetails(self.state, self.documents)
 
     @property
     def figures(self) -> Figures:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from dualreg.catalog.database import Transaction
-from dualreg.catalog.rows import ORIGINS, Origin, PlacedTag, TagRow
+from dualreg.catalog.orders import TagOrder, TagPlace
+from dualreg.catalog.rows import ORIGINS, Origin, PlacedTag, RepositoryRow, TagRow
 from dualreg.errors import RepositoryUnknown, TagUnknown
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
@@ -27,6 +28,15 @@ from dualreg.registry.visibility import Visibility
 
 #: How many tags are read at a time where only some of them match.
 _BATCH = 500
+
+
+#: Tags that are looked at for a page in an order that no index has, which takes about a second at most: by
+#: size, all that they need is.
+ORDER_LIMITS = {"pushed": 100_000, "pulled": 100_000, "size": 2_000}
+
+
+class TooManyToOrder(ValueError):
+    """More tags than may be looked at to have them in an order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +122,35 @@ class Tags:
         if not known and not self.state.upstream.available_tags(repository, limit=1):
             raise RepositoryUnknown(name=repository)
         return Page(rows[:limit], more=len(rows) > limit > 0)
+
+    def ordered(
+        self,
+        repository: RepositoryName,
+        order: TagOrder,
+        *,
+        limit: int,
+        prefix: str = "",
+        after: TagPlace | None = None,
+    ) -> tuple[Page[TagRow], TagPlace | None]:
+        """Return up to *limit* tags in an order, whatever `bridge` shows, and where the page ends.
+
+        Args:
+            prefix: Only tags that begin with it.
+            after: Where the page before ended.
+
+        Raises:
+            RepositoryUnknown.
+            TooManyToOrder: no index has the order, and there are more tags than are looked at for one page.
+        """
+        with self.state.catalog.read() as tx:
+            row = tx.repositories.find(repository)
+            if row:
+                _require_few(tx, row, order, prefix)
+            found = tx.tags.ordered(row.id, order, prefix=prefix, after=after, limit=limit + 1) if row else ()
+        if row is None and not self.state.upstream.available_tags(repository, limit=1):
+            raise RepositoryUnknown(name=repository)
+        shown = found[:limit]
+        return Page([each for each, _ in shown], more=len(found) > limit), shown[-1][1] if shown else None
 
     def every(self, *, after: tuple[str, str] = ("", ""), limit: int) -> Page[PlacedTag]:
         """Return up to *limit* tags of all repositories, whatever `bridge` shows, by repository and name.
@@ -207,6 +246,23 @@ class Tags:
             TagImmutable: one of them may not be deleted; none was.
         """
         clear_tags(self.state, repository)
+
+
+def _require_few(tx: Transaction, repository: RepositoryRow, order: TagOrder, prefix: str) -> None:
+    """Check that not too many tags are looked at for a page.
+
+    Raises:
+        TooManyToOrder.
+    """
+    by_index = order.key == "name" or (order.key == "pushed" and not prefix)
+    if not by_index:
+        limit = ORDER_LIMITS[order.key]
+        wide = "" if order.key == "pushed" else prefix  # by an index of all tags
+        if tx.tags.count_upto(repository.id, wide, limit + 1) > limit:
+            raise TooManyToOrder(
+                f"{repository.name} has more than {limit} tags{f' that begin with {wide}' if wide else ''}, "
+                f"too many to order by {order.key}: order them by name, or give a longer prefix"
+            )
 
 
 def _newest(

@@ -340,6 +340,7 @@ def test_handlers_know_neither_sql_nor_stores() -> None:
         "dualreg.catalog",
         "dualreg.catalog.rows",
         "dualreg.catalog.moves",
+        "dualreg.catalog.orders",
         "dualreg.storage",
         "dualreg.storage.base",
     }

@@ -45,8 +45,7 @@ GIVEN: dict[str, object] = {
     "url": "https://ci.example.com/", "webhooks_add.actions": ["push"], "webhooks_replay.since": None,
     "repositories_list.pattern": "*", "run": "2026-01-31T12:00:00Z", "id": "0123456789abcdef",
     "tags": [TAG], "targets": {TAG: str(IMAGES[0].digest)},
-    "tags_list.newest": False, "usage_repositories.pattern": "team/*", "usage_namespaces.pattern": "team/*",
-    "v1_set.v1": "readonly",
+    "usage_repositories.pattern": "team/*", "usage_namespaces.pattern": "team/*", "v1_set.v1": "readonly",
 }  # fmt: skip
 
 

@@ -38,7 +38,8 @@ _CHANGING = re.compile(
 LINES = [
     "tag recent --limit 4", "tag recent --json --limit 3",
     "tag list team/app", "tag list team/app --json", "tag list team/app --newest --limit 1",
-    "tag list team/app --prefix v", "tag list team/none", "tag list Team", "tag history team/app:v1",
+    "tag list team/app --prefix v", "tag list team/app --sort -size --json",
+    "tag list team/app --sort pulled", "tag list team/none", "tag list Team", "tag history team/app:v1",
     "tag history team/app:v1 --json --limit 2", "tag history team/app:none", "tag history team/app",
     "tag restore team/app:v1 --dry-run", "tag restore team/app:v1", "tag restore team/app:v1 --json",
     f"tag restore team/app:v1 --to {DIGESTS[0]}", "tag restore team/app:v1 --at 2001-01-01T00:00Z",

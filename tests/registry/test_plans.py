@@ -19,6 +19,7 @@ from sqlalchemy import event, insert
 
 from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.orders import TagOrder, TagPlace
 from dualreg.catalog.outbox import Backlog, EventPlace
 from dualreg.catalog.retention import RetentionRule
 from dualreg.catalog.tables import (
@@ -198,6 +199,26 @@ def test_moves_of_tags_search_indexes(world: tuple[Catalog, World], issued: list
     for statement, parameters in issued:
         steps = plan(world[0], statement, parameters)
         slow = [each for each in steps if re.match("SCAN (?!CONST)", each) or "B-TREE FOR ORDER" in each]
+        assert slow == [], f"{statement}\n{steps}"
+
+
+@pytest.mark.parametrize("order", [order for order in TagOrder if order.key in ("name", "pushed")])
+@pytest.mark.parametrize("prefix", ["", "o"])
+def test_tags_in_order_search_indexes(
+    world: tuple[Catalog, World], issued: list[tuple[str, Any]], order: TagOrder, prefix: str
+) -> None:
+    """By name and by push, in both directions, from any place on, without sorting; so do their details."""
+    registry, name = build_registry(world[0], MemoryStore()), RepositoryName("team/ordered")
+    push_v2(registry, name, Tag("one"), builders.image(builders.layer({"a": b"1"})))
+    for after in (None, TagPlace(10**15, "oa")):
+        page, _ = registry.tags.ordered(name, order, prefix=prefix, after=after, limit=9)
+    registry.tag_details.of(name, page.rows)
+    queries = [each for each in issued if each[0].startswith(("SELECT", "WITH"))]
+    for statement, parameters in queries:
+        steps = plan(world[0], statement, parameters)
+        slow = [
+            each for each in steps if re.match("SCAN (?!CONST|anon|\\()", each) or "B-TREE FOR ORDER" in each
+        ]
         assert slow == [], f"{statement}\n{steps}"
 
 

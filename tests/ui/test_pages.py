@@ -240,7 +240,40 @@ def test_a_repository_with_many_tags(guarded: Guarded) -> None:
         push_v2(guarded.registry, APP, Tag(f"t{number}"), IMAGES[number % 2])
     browser = Browser.of(guarded, "root")
     assert sorted(_walk(browser, f"/ui/repository?repository={APP}")) == sorted(f"t{n}" for n in range(55))
-    assert "t54, t52" in browser.get(f"/ui/repository?repository={APP}").text
+    text = browser.get(f"/ui/repository?repository={APP}").text
+    assert "and more" in text
+    assert "linux/amd64" in text
+
+
+def test_tags_in_an_order_of_choice(guarded: Guarded) -> None:
+    """By links in the headings, over all pages; a heading says how the list is ordered, and turns it."""
+    guarded.account("root", ("*", "admin,manage"))
+    for number in range(55):
+        image = builders.image(builders.layer({"a": bytes(number * 9)}))
+        push_v2(guarded.registry, APP, Tag(f"t{number * 7 % 55:02}"), image)
+    browser, page = Browser.of(guarded, "root"), f"/ui/repository?repository={APP}"
+    rows = guarded.registry.tags.describe(APP, limit=99, newest_first=True).rows
+    sizes = guarded.registry.usage.sizes(APP, rows)
+    by_size = sorted(rows, key=lambda row: (sizes[row.digest].bytes, row.name), reverse=True)
+    expected = {
+        "pushed": [row.name for row in rows],
+        "name": sorted((row.name for row in rows), reverse=True),
+        "size": [row.name for row in by_size],
+        "pulled": sorted((row.name for row in rows), reverse=True),
+    }
+    for key, names in expected.items():
+        for order, direction, wanted in (
+            (f"-{key}", "descending", names),
+            (key, "ascending", names[::-1]),
+        ):
+            assert [*_walk(browser, f"{page}&sort={order}")] == wanted
+            heads = Parsed(browser.get(f"{page}&sort={order}").text).all("th")
+            assert [each["aria-sort"] for each in heads if "aria-sort" in each] == [direction]
+    links = re.findall(r"sort=([a-z-]+)", browser.get(f"{page}&sort=size").text)
+    assert {"name", "-size", "-pulled"} <= {*links}
+    assert [*_walk(browser, f"{page}&prefix=t1&sort=name")] == [f"t1{number}" for number in range(10)]
+    assert "No tag begins so" in browser.get(f"{page}&prefix=é").text
+    assert browser.get(f"{page}&sort=color").status_code == 400
 
 
 def test_an_index(own: Guarded) -> None:

@@ -1,20 +1,33 @@
 """Repositories: what is under a namespace, what a search finds, and the tags of one."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flask import Blueprint, Response, request
 
+from dualreg.catalog.orders import TagOrder
 from dualreg.errors import RepositoryUnknown
 from dualreg.image.names import RepositoryName
 from dualreg.operations.repositories import RepositoryFacts
 from dualreg.operations.tags import SizedTag
 from dualreg.web.administration import administration
+from dualreg.web.ui.arguments import choice
 from dualreg.web.ui.page import Crumb, deletable, page, pages, url
 
 #: Rows of a page.
 _ROWS = 50
+#: Titles of columns by which tags are ordered, and what tables in each order are called.
+_TITLES = {"name": "Tag", "size": "Size", "pushed": "Pushed", "pulled": "Pulled"}
+_CAPTIONS = {
+    TagOrder.NAME: "Tags by name",
+    TagOrder.LAST_NAME: "Tags by name, from the last",
+    TagOrder.PUSHED: "Tags, the oldest push first",
+    TagOrder.LAST_PUSHED: "Tags, the latest push first",
+    TagOrder.PULLED: "Tags, the oldest pull first",
+    TagOrder.LAST_PULLED: "Tags, the latest pull first",
+    TagOrder.SIZE: "Tags, the smallest first",
+    TagOrder.LARGEST: "Tags, the largest first",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +47,24 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class TagLine:
-    """A tag, and the others on the page that point at the same manifest."""
+    """A tag, and its page."""
 
     tag: SizedTag
     href: str
-    aliases: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """The heading of a column by which tags can be ordered.
+
+    Attributes:
+        href: The list in the order of this column; in the other direction, if it is in this order.
+        sorted: How it is ordered, as ARIA says it; empty: by another column.
+    """
+
+    title: str
+    href: str
+    sorted: str
 
 
 def register(blueprint: Blueprint) -> None:
@@ -67,10 +93,11 @@ def get_repositories() -> Response:
 
 
 def get_repository() -> Response:
-    """Return the tags of a repository, with sizes and times."""
+    """Return the tags of a repository, in an order of choice, with what they are and need."""
     name = RepositoryName.parse(request.args.get("repository", ""))
+    order, prefix = choice("sort", TagOrder, TagOrder.LAST_PUSHED), request.args.get("prefix", "").strip()
     operations, after = administration(), request.args.get("after")
-    found = operations.tags.list(name, newest=True, n=_ROWS, after=after)
+    found = operations.tags.list(name, sort=order, prefix=prefix, details=True, n=_ROWS, after=after)
     facts = [row for row in operations.repositories.list(name, n=1).rows if row.name == name]
     if not facts:
         raise RepositoryUnknown(name=name)
@@ -80,9 +107,13 @@ def get_repository() -> Response:
         [*_crumbs(name.rpartition("/")[0]), Crumb(name.rpartition("/")[2])],
         repository=name,
         facts=facts[0],
-        tags=_lines(name, found.rows),
+        tags=[TagLine(row, url("get_image", repository=name, reference=row.name)) for row in found.rows],
+        headings={each: _heading(name, each, order, prefix) for each in _TITLES},
+        caption=_CAPTIONS[order],
+        order=order,
+        prefix=prefix,
         ticks=bool(found.rows) and deletable(name),
-        pages=pages("get_repository", after, found.next, repository=name),
+        pages=pages("get_repository", after, found.next, **_chosen(name, order, prefix)),
     )
 
 
@@ -122,15 +153,16 @@ def _crumbs(namespace: str) -> list[Crumb]:
     return found
 
 
-def _lines(repository: RepositoryName, rows: Sequence[SizedTag]) -> Sequence[TagLine]:
-    by_digest = defaultdict[object, list[str]](list)
-    for row in rows:
-        by_digest[row.digest].append(row.name)
-    return [
-        TagLine(
-            row,
-            url("get_image", repository=repository, reference=row.name),
-            [name for name in by_digest[row.digest] if name != row.name],
-        )
-        for row in rows
-    ]
+def _heading(repository: RepositoryName, key: str, order: TagOrder, prefix: str) -> Heading:
+    """Return the heading of a column; names begin with the first, all else with the greatest."""
+    down = not order.is_descending if order.key == key else key != "name"
+    chosen = TagOrder(f"-{key}" if down else key)
+    direction = "descending" if order.is_descending else "ascending"
+    href = url("get_repository", **_chosen(repository, chosen, prefix))
+    return Heading(_TITLES[key], href, direction if order.key == key else "")
+
+
+def _chosen(repository: RepositoryName, order: TagOrder, prefix: str) -> dict[str, str]:
+    """Return the parameters of a list of tags, without those that are as usual."""
+    sort = {} if order is TagOrder.LAST_PUSHED else {"sort": str(order)}
+    return {"repository": repository, **sort, **({"prefix": prefix} if prefix else {})}

@@ -1,10 +1,17 @@
 """Tags: pointed, listed, described."""
 
 from datetime import timedelta
+from itertools import product
+from random import Random
+from typing import Any
 
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.orders import TagOrder
 from dualreg.catalog.rows import Origin
+from dualreg.image import media_types
+from dualreg.image.manifest import parse
 from dualreg.image.names import Tag
+from tests import builders
 from tests.conftest import Clock
 from tests.contracts.catalog.rows import (
     IMAGE,
@@ -115,6 +122,42 @@ class TagsContract:
         assert describe("x") == []
         assert describe(newest_first=True) == ["aB", "a_", "Ab", "a", "b"]
         assert describe(after="aB", newest_first=True) == ["a_", "Ab", "a", "b"]
+
+    def test_pages_in_every_order(self, catalog: Catalog, clock: Clock) -> None:
+        """Each tag once, as sorting all of them orders them, in pages of any length, and of a prefix."""
+        chance = Random(7)  # noqa: S311 -- no secret
+        index = parse(media_types.OCI_INDEX, builders.index(IMAGE))
+        whole = len(IMAGE.manifest) + sum(map(len, IMAGE.blobs.values()))
+        sizes = {MANIFEST.digest: whole, index.digest: len(index.payload) + whole}
+        values = dict[str, dict[str, Any]]()
+        with catalog.begin() as tx:
+            push(tx, OTHER, *ODD_ORDER)
+            repository_id = push(tx)
+            record(tx, repository_id, index)
+            for each in (artifact(1), artifact(10**9)):
+                record(tx, repository_id, each)
+                sizes[each.digest] = len(each.payload)
+            for name in ODD_ORDER:
+                manifest = chance.choice([*sizes])
+                pushed, pulled = (clock.instant + timedelta(seconds=chance.randrange(3)) for _ in range(2))
+                tx.tags.point(repository_id, [Tag(name)], manifest, at=pushed)
+                pulls = {(NAME, Tag(name)): pulled} if chance.random() < 0.7 else {}
+                tx.tags.record_pulls(pulls) if pulls else None
+                seconds = pulled.timestamp() if pulls else 0
+                values[name] = {"name": 0, "pushed": pushed, "pulled": seconds, "size": sizes[manifest]}
+        for order, prefix, limit in product(TagOrder, ("", "a", "a_", "x", "é"), (1, 4)):
+            found, after = list[str](), None
+            with catalog.read() as tx:
+                while page := tx.tags.ordered(repository_id, order, prefix=prefix, after=after, limit=limit):
+                    found += [row.name for row, _ in page]
+                    after = page[-1][1]
+                assert tx.tags.count_upto(repository_id, prefix, 99) == len(found)
+            expected = sorted(
+                (name for name in ODD_ORDER if name.startswith(prefix)),
+                key=lambda name: (values[name][order.key], name),
+                reverse=order.is_descending,
+            )
+            assert found == expected, (order, prefix, limit)
 
     def test_a_pull_is_recorded_with_its_tag(self, catalog: Catalog, clock: Clock) -> None:
         """Only the tag that was pulled is dated; moving it afterwards keeps the date."""

@@ -1,0 +1,44 @@
+"""Orders: what lists of tags are ordered by, and where a page of one ends."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class TagOrder(StrEnum):
+    """What tags are ordered by; with a minus, the greatest comes first. Equal ones are ordered by name."""
+
+    NAME = "name"
+    LAST_NAME = "-name"
+    PUSHED = "pushed"
+    LAST_PUSHED = "-pushed"
+    PULLED = "pulled"
+    LAST_PULLED = "-pulled"
+    SIZE = "size"
+    LARGEST = "-size"
+
+    @property
+    def key(self) -> str:
+        """What is compared, without the direction."""
+        return self.removeprefix("-")
+
+    @property
+    def is_descending(self) -> bool:
+        """Whether what is greatest comes first."""
+        return self.startswith("-")
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether a page costs what is on it, however many tags there are."""
+        return self.key in ("name", "pushed")
+
+
+class TagPlace(NamedTuple):
+    """Where a tag is in an order.
+
+    Attributes:
+        value: By name, 0; by times, microseconds since the epoch, which is 0 of a tag that was never pulled;
+            by size, bytes.
+    """
+
+    value: int
+    name: str

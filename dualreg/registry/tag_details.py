@@ -1,0 +1,136 @@
+"""Details of tags, for a page of them: platforms, whether there is a signature, and other tags of the image.
+
+All of it is what clients wrote. A page takes the same few queries, however many tags it has, and reads the
+documents of its images, each once.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from dualreg.catalog.database import Transaction
+from dualreg.catalog.rows import TagRow
+from dualreg.catalog.tag_details import ALIASES_LIMIT, UNKNOWN
+from dualreg.errors import BlobDamaged, BlobMissing, ManifestInvalid
+from dualreg.image import media_types
+from dualreg.image.description import v1_documents
+from dualreg.image.descriptor import Descriptor
+from dualreg.image.digest import Digest
+from dualreg.image.documents import parse_object
+from dualreg.image.formats import Role
+from dualreg.image.layered import annotated_entries
+from dualreg.image.manifest import stored_contents
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.platform import Platform
+from dualreg.image.signatures import cosign
+from dualreg.registry.attachments import reference_of
+from dualreg.registry.document_cache import DocumentCache
+from dualreg.registry.finding import Budget
+from dualreg.registry.state import State
+
+#: Platforms of an index that are shown.
+_PLATFORMS_LIMIT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class TagDetail:
+    """What a list shows of the image of a tag.
+
+    Attributes:
+        platforms: As ``OS/ARCHITECTURE``, those of attestations left out; none: it is no image, or cannot be
+            read.
+        signed: Whether a signature is attached, by tag or as a referrer. It was not verified.
+        aliases: Other tags of the repository that point at the same manifest.
+        more: Whether there are more of these.
+    """
+
+    platforms: tuple[str, ...]
+    signed: bool
+    aliases: tuple[Tag, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TagDetails:
+    """Finds details of tags."""
+
+    state: State
+    documents: DocumentCache
+
+    def of(self, repository: RepositoryName, rows: Sequence[TagRow]) -> dict[Tag, TagDetail]:
+        """Return the details of the tags of a page."""
+        types, budget = {row.digest: row.media_type for row in rows}, Budget()
+        payloads = {row.digest: self._read(row.digest, row.size, budget) for row in rows}
+        configs = {digest: config for digest in types if (config := _config(types[digest], payloads[digest]))}
+        with self.state.catalog.read() as tx:
+            known = tx.repositories.find(repository)
+            if known is None:
+                return {}
+            named = tx.tags.named(known.id, types)
+            signed = _signed_by_tag(tx, known.id, types)
+            sizes = tx.blobs.linked(known.id, {config.digest for config in configs.values()})
+        platforms = dict[Digest, tuple[str, ...]]()
+        for digest, media_type in types.items():
+            document = b""
+            if digest in configs and (size := sizes.get(configs[digest].digest)):
+                document = self._read(configs[digest].digest, size, budget)
+            platforms[digest] = _platforms(media_type, payloads[digest], document)
+        return {
+            row.name: TagDetail(
+                platforms[row.digest],
+                named.get(row.digest, UNKNOWN).is_signed or row.digest in signed,
+                _others(named.get(row.digest, UNKNOWN).tags, row.name),
+                len(named.get(row.digest, UNKNOWN).tags) == ALIASES_LIMIT,
+            )
+            for row in rows
+        }
+
+    def _read(self, digest: Digest, size: int, budget: Budget) -> bytes:
+        """Return a document; empty: it is lost, or too much was read."""
+        try:
+            return self.documents.read(digest) if budget.take(size) else b""
+        except (BlobMissing, BlobDamaged):
+            return b""
+
+
+def _others(tags: Sequence[Tag], own: Tag) -> tuple[Tag, ...]:
+    """Return the tags without *own*, as many as are shown."""
+    return tuple(tag for tag in tags if tag != own)[: ALIASES_LIMIT - 1]
+
+
+def _signed_by_tag(tx: Transaction, repository_id: int, manifests: Collection[Digest]) -> set[Digest]:
+    """Return the manifests that have a signature by the tag that cosign makes of a digest."""
+    tags = {Tag(names[0]): digest for digest in manifests if (names := cosign.tags_of(digest))}
+    return {tags[tag] for tag in tx.tags.among(repository_id, tags)}
+
+
+def _config(media_type: str, payload: bytes) -> Descriptor | None:
+    """Return the config that says the platform of an image; None: there is none."""
+    if media_type not in media_types.IMAGES or not payload:
+        return None
+    children = stored_contents(media_type, payload).children
+    configs = (child.descriptor for child in children if child.role is Role.CONFIG)
+    return next((each for each in configs if media_types.may_be_image(media_type, each.media_type)), None)
+
+
+def _platforms(media_type: str, payload: bytes, config: bytes) -> tuple[str, ...]:
+    """Return the platforms of an image or index, each once."""
+    listed = media_type in media_types.INDEXES
+    found = _index_platforms(payload) if listed else _own(media_type, payload, config)
+    named = (str(Platform.named_by(each)) for each in found)
+    return tuple(dict.fromkeys(filter(None, named)))[:_PLATFORMS_LIMIT]
+
+
+def _index_platforms(payload: bytes) -> Iterator[Mapping[str, object]]:
+    for each in annotated_entries(payload):
+        if reference_of(each) is None:
+            yield each.descriptor.platform
+
+
+def _own(media_type: str, payload: bytes, config: bytes) -> Iterator[Mapping[str, object]]:
+    try:
+        if media_type in media_types.SCHEMA1_TYPES:
+            yield from v1_documents(payload)[-1:]
+        elif config:
+            yield parse_object(config)
+    except (ValueError, ManifestInvalid):
+        return
