@@ -29,6 +29,10 @@ EMPTY_LAYER = bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080000ffff2ea
 GZIP_START = bytes.fromhex("1f8b08000000000000ff")
 #: Bytes to uncompress at a time: a small layer may uncompress to gigabytes.
 _INFLATE_STEP = 1 << 20
+#: Bytes of a layer to hand over at a time: what follows a member is copied, and 20 bytes may be a member.
+_FED_AT_ONCE = 16 << 10
+#: Bytes of memory that uncompressing xz may take; its presets take up to 65 MiB.
+_XZ_MEMORY = 128 << 20
 _LONGEST_MAGIC = 6
 #: What a compressed layer may uncompress to: so many bytes, and so many times its own size. gzip, which every
 #: daemon writes, cannot exceed 1032 times. The others can, and would cost hours for a few kilobytes.
@@ -104,7 +108,7 @@ class _Gunzip:
 _INFLATERS: dict[Compression, Callable[[], _Inflater]] = {
     Compression.GZIP: _Gunzip,
     Compression.BZIP2: bz2.BZ2Decompressor,
-    Compression.XZ: lzma.LZMADecompressor,
+    Compression.XZ: partial(lzma.LZMADecompressor, memlimit=_XZ_MEMORY),
     Compression.ZSTD: ZstdDecompressor,
 }
 
@@ -169,8 +173,12 @@ class Inflater:
         if self._inflater is None:
             yield data
             return
+        for start in range(0, max(1, len(data)), _FED_AT_ONCE):
+            yield from self._inflate_some(data[start : start + _FED_AT_ONCE])
+
+    def _inflate_some(self, data: bytes) -> Iterator[bytes]:
         try:
-            while data or not self._inflater.needs_input:
+            while self._inflater and (data or not self._inflater.needs_input):
                 if self._inflater.eof:
                     if not data.strip(b"\0"):
                         self.padded = self.padded or bool(data)

@@ -176,12 +176,12 @@ def _records(data: bytes) -> Iterator[tuple[str, bytes]]:
     at = 0
     while at < len(data):
         blank = data.find(b" ", at, at + 8)
-        try:
-            end = at + int(data[at:blank])
-        except ValueError as error:
-            raise _unsupported() from error
+        length = data[at:blank]
+        end = at + int(length) if length.isdigit() else 0
+        if not at < blank < end <= len(data):  # a length that is too small would have records read again
+            raise _unsupported()
         key, equals, value = data[blank + 1 : end - 1].partition(b"=")
-        if not equals or end > len(data):
+        if not equals:
             raise _unsupported()
         yield _text(key), value
         at = end

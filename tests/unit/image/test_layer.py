@@ -9,6 +9,7 @@ import random
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from time import process_time
 
 import pytest
 
@@ -236,6 +237,23 @@ def test_a_bomb_ends_long_before_it_is_inflated(compress: Callable[[bytes], byte
         for piece in inflater.feed(compress(bytes(8 << 20))):
             inflated += len(piece)
     assert inflated < 100 << 20
+
+
+def test_many_members_cost_no_more_than_their_bytes() -> None:
+    """What follows each of them in a piece is not copied for it."""
+    inflater, layer = Inflater(), gzip.compress(b"") * 100_000
+    began = process_time()
+    assert not b"".join(inflater.feed(layer))
+    assert process_time() - began < 5  # it takes 0.3 s; copying took 20
+
+
+def test_xz_takes_bounded_memory() -> None:
+    """A dictionary of 1 GiB is refused before there is memory for it; that of the highest preset is not."""
+    large = lzma.compress(TAR, filters=[{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 30}])
+    with pytest.raises(ImageInvalid):
+        [*Inflater().feed(large)]
+    highest = lzma.compress(TAR, filters=[{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 64 << 20}])
+    assert b"".join(Inflater().feed(highest)) == TAR
 
 
 def test_no_layer_uncompresses_without_limit(monkeypatch: pytest.MonkeyPatch) -> None:
