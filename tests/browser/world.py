@@ -35,8 +35,9 @@ from tests.webhooks.receiver import Receiver, receiving
 SHOP, BILLING = RepositoryName("shop/frontend"), RepositoryName("legacy/billing")
 #: Other repositories, for the lists.
 _OTHERS = ("legacy/reports", "platform/base", "platform/postgres", "shop/api", "shop/worker", "tools/ci")
-#: Repositories whose tags tests move and delete; each has ``moved``, with two moves, and ``doomed``.
-CHANGED = {True: RepositoryName("team/with-scripts"), False: RepositoryName("team/without-scripts")}
+#: Repositories whose tags tests move and delete, with scripts and without; each has ``moved``, with two
+#: moves, and ``doomed``.
+CHANGED = {True: RepositoryName("team/docs"), False: RepositoryName("team/site")}
 #: How the image of the shop is built; empty: the step makes no files.
 _STEPS: Sequence[tuple[str, int]] = (
     ("ADD rootfs.tar.xz / # buildkit", 28),
