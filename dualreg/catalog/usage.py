@@ -124,6 +124,13 @@ class UsageQueries:
         found = found.where(_in_namespace(Repositories.name, name, depth, reach)).limit(limit)
         return self.connection.scalar(select(func.count()).select_from(found.subquery())) or 0
 
+    def extent(self, name: str, depth: int, reach: Reach, limit: int) -> int:
+        """Return how many links and repositories without links a namespace has, but no more than *limit*."""
+        link = RepositoryBlobs
+        found = select(Repositories.id).outerjoin(link, link.repository_id == Repositories.id)
+        found = found.where(_in_namespace(Repositories.name, name, depth, reach)).limit(limit)
+        return self.connection.scalar(select(func.count()).select_from(found.subquery())) or 0
+
     def total(self) -> UsageRow:
         """Return what all repositories have; of every blob, all bytes are its own."""
         linked = exists().where(RepositoryBlobs.digest == Blobs.digest)

@@ -30,7 +30,7 @@ class ListedNamespace(NamedTuple):
 
     Attributes:
         is_repository: Whether a repository has this name.
-        usage: None: its repositories have more than 5,000 blobs, which were not added up.
+        usage: None: it has more than 5,000 blobs, or repositories, which were not added up.
     """
 
     name: str
@@ -181,7 +181,7 @@ class Usage:
         rows, left, end = list[ListedNamespace](), BRIEF_LIMIT, after
         with self.state.catalog.read() as tx:
             for name, following in islice(tx.usage.namespaces(after, depth, reach), limit + 1):
-                links = tx.usage.links(name, depth, reach, BRIEF_LIMIT + 1) if len(rows) < limit else 0
+                links = tx.usage.extent(name, depth, reach, BRIEF_LIMIT + 1) if len(rows) < limit else 0
                 if len(rows) == limit or left < links <= BRIEF_LIMIT:
                     return rows, end
                 row = tx.usage.namespace(name, depth, reach) if links <= left else None
