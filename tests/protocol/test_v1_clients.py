@@ -186,7 +186,7 @@ def test_the_command_lists_them_and_says_what_to_do(tmp_path: Path, monkeypatch:
         settings.data
     )
     monkeypatch.setenv("DUALREG_V1", "readonly")
-    assert "Next: set v1 = off." in _run(settings.data)
+    assert "Next: run `dualreg v1 set off`." in _run(settings.data)
     monkeypatch.setenv("DUALREG_V1", "off")
     assert "V1 is off already." in _run(settings.data)
     registry = open_registry(settings)
