@@ -14,7 +14,7 @@ from tests.ui.test_pages import HOSTILE, PAGES
 
 SECRET = "typed-by-nobody-else"
 #: Forms that take any text, and show what they find.
-ACCEPTING = {"/ui/repositories", "/ui/formats"}
+ACCEPTING = {"/ui/repositories", "/ui/repository", "/ui/formats"}
 
 
 @dataclass
@@ -24,6 +24,7 @@ class Form:
     action: str
     method: str
     fields: dict[str, str] = field(default_factory=dict)
+    hidden: dict[str, str] = field(default_factory=dict)
 
     @property
     def texts(self) -> list[str]:
@@ -48,6 +49,8 @@ class Forms(HTMLParser):
         if tag == "input" and "name" in given:
             self.found[-1].fields[given["name"]] = given.get("type", "text")
             self.values.append((given["name"], given.get("value", "")))
+            if given.get("type") == "hidden":
+                self.found[-1].hidden[given["name"]] = given.get("value", "")
 
 
 def forms(browser: Browser) -> Iterator[tuple[str, Form]]:
@@ -73,7 +76,7 @@ def test_every_form_keeps_what_was_typed(own: Guarded, account: str) -> None:
     """Whichever there are on any page: what is not accepted is still there, as text, and no password is."""
     browser, refused = Browser.of(own, account), set[str]()
     for page, form in [*forms(browser)]:
-        given = {name: f"{HOSTILE}{name}" for name in form.texts}
+        given = form.hidden | {name: f"{HOSTILE}{name}" for name in form.texts}
         given |= {name: f"{SECRET}{name}" for name, kind in form.fields.items() if kind == "password"}
         answer = send(browser, page, form, given)
         assert SECRET not in answer.text
@@ -91,7 +94,7 @@ def test_every_form_keeps_what_was_typed(own: Guarded, account: str) -> None:
         if not account
         else {
             "/ui/login", "/ui/access", "/ui/access/explain", "/ui/groups", "/ui/account/keys",
-            "/ui/account/password", "/ui/audit", "/ui/webhooks",
+            "/ui/account/password", "/ui/audit", "/ui/webhooks", "/ui/usage/quota",
         }
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from dualreg.registry.usage import ListedNamespace
 from dualreg.web import browser
 from dualreg.web.administration import administration
 from dualreg.web.ui.arguments import choice, size_of
+from dualreg.web.ui.forms import refused_on
 from dualreg.web.ui.page import may_change, page, pages, url
 
 #: Rows of a page, and components of names that make a namespace.
@@ -50,6 +51,7 @@ def get_usage() -> Response:
     )
 
 
+@refused_on(get_usage)
 def post_quota() -> Response:
     """Set a quota.
 
