@@ -31,9 +31,9 @@ def tag() -> None:
     "--sort",
     type=click.Choice([*map(str, TagOrder)]),
     default=str(TagOrder.NAME),
-    help="Order them by name, push, pull or size; with a minus, the last or largest comes first.",
+    help="List them by name, push, pull or size; with a minus, the last or largest comes first.",
 )
-@click.option("--newest", is_flag=True, help="The same as --sort -pushed.")
+@click.option("--newest", is_flag=True, help="List the tag that was pushed last first, not by name.")
 @click.option("--prefix", default="", help="List only tags that begin with PREFIX.")
 @click.option("--limit", type=click.IntRange(1), help="List no more than so many.")
 @json_option

@@ -120,8 +120,7 @@ class TagChanges(Group):
             prefix: Only tags that begin with it.
             sort: What they are ordered by; with a minus, what is greatest comes first.
             sizes: Measure what each tag needs.
-            details: Find out platforms, signatures and other tags of the images. A page has up to 100 tags
-                then.
+            details: Find platforms, signatures and other tags of the images, up to 100 on a page.
             n: The length of the page.
             after: The end of the page before.
 
