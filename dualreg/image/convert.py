@@ -14,7 +14,8 @@ from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.documents import dump, is_time, parse_object, respelt, without
 from dualreg.image.formats import Role
-from dualreg.image.layer import Compression, empty_diff_ids
+from dualreg.image.inflater import Compression
+from dualreg.image.layer import empty_diff_ids
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import ImageId
 from dualreg.image.v1_image import CHAIN_LIMIT, V1Image, chain_id

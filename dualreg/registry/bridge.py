@@ -25,7 +25,8 @@ from dualreg.errors import (
 )
 from dualreg.image.convert import Converted, Link, V1Layer, manifest_from_chain
 from dualreg.image.digest import Digest
-from dualreg.image.layer import Compression, empty_diff_ids
+from dualreg.image.inflater import Compression
+from dualreg.image.layer import empty_diff_ids
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.v1_image import V1Image
 from dualreg.registry.chains import Chains

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from dualreg.catalog.rows import BlobRow
 from dualreg.image.convert import V1Layer
 from dualreg.image.digest import Digest
-from dualreg.image.layer import Compression, is_padded, looks_padded, read_diff_id, regzip
+from dualreg.image.inflater import Compression
+from dualreg.image.layer import is_padded, looks_padded, read_diff_id, regzip
 from dualreg.image.names import RepositoryName
 from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.transcoding import Transcoding

@@ -13,7 +13,7 @@ from cachetools import LRUCache
 from dualreg.catalog.rows import BlobRow, V1ImageRow
 from dualreg.errors import BlobMissing, ImageUnknown, LayersPending
 from dualreg.image.digest import Digest
-from dualreg.image.layer import Compression
+from dualreg.image.inflater import Compression
 from dualreg.image.names import RepositoryName
 from dualreg.registry.transcoding import Transcoding
 

@@ -134,7 +134,7 @@ HOMES: dict[str, set[str]] = {
     },
     "authlib": {"dualreg.auth.login_issuer"},
     "joserfc": {"dualreg.auth.login_issuer"},
-    "backports": {"dualreg.image.layer"},
+    "backports": {"dualreg.image.inflater"},
     "jwt": {"dualreg.auth.tokens", "dualreg.auth.trust"},
     "rich": {"dualreg.cli.progress"},
     "yaml": {"dualreg.migrate.sources.v1_config"},

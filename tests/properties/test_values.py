@@ -16,7 +16,8 @@ from dualreg.image import media_types
 from dualreg.image.digest import HEX_DIGITS, Digest
 from dualreg.image.documents import dump, parse_object
 from dualreg.image.formats import FORMATS
-from dualreg.image.layer import Compression, DiffIdHasher, regzip
+from dualreg.image.inflater import Compression
+from dualreg.image.layer import DiffIdHasher, regzip
 from dualreg.image.manifest import parse
 from dualreg.image.names import ImageId, RepositoryName, Tag, parse_reference
 from dualreg.image.v1_image import V1Image

@@ -15,7 +15,8 @@ import pytest
 
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
-from dualreg.image.layer import EMPTY_LAYER, Compression
+from dualreg.image.inflater import Compression
+from dualreg.image.layer import EMPTY_LAYER
 from tests import builders
 from tests.builders import Image, V1Pushed
 from tests.protocol.clients import v2

@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 from dualreg.catalog.database import Catalog
 from dualreg.image import layer, media_types
 from dualreg.image.digest import Digest
+from dualreg.image.inflater import Compression
 from dualreg.image.jws import verified_payload
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry, transcoding
@@ -178,7 +179,7 @@ def test_manifests_come_when_their_layers_are_ready(
     for digest in layers_of(http, json.loads(body)):
         content = http.get(f"/v2/{NAME}/blobs/{digest}", headers=headers)
         assert Digest.of(content.data) == Digest.parse(digest)
-        assert content.data.startswith(layer.Compression.GZIP.value)
+        assert content.data.startswith(Compression.GZIP.value)
 
 
 def same_payload(one: bytes, other: bytes) -> bool:

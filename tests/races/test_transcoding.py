@@ -19,7 +19,8 @@ from dualreg.catalog.database import Catalog
 from dualreg.catalog.tables import TranscodedLayers
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
-from dualreg.image.layer import Compression, read_diff_id
+from dualreg.image.inflater import Compression
+from dualreg.image.layer import read_diff_id
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.storage.filesystem import FilesystemStore
 from tests import builders

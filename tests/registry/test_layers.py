@@ -11,7 +11,8 @@ import pytest
 
 from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog
-from dualreg.image.layer import Compression, read_diff_id
+from dualreg.image.inflater import Compression
+from dualreg.image.layer import read_diff_id
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.storage.filesystem import FilesystemStore
 from tests import builders

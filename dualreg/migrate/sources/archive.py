@@ -10,7 +10,8 @@ from tempfile import TemporaryFile
 from typing import Self
 
 from dualreg.errors import ImageInvalid
-from dualreg.image.layer import Compression, inflated
+from dualreg.image.inflater import Compression
+from dualreg.image.layer import inflated
 from dualreg.image.tar import EXTENDED, EXTENDED_LIMIT
 from dualreg.migrate.sources.base import SourceBytes, SourceInvalid
 from dualreg.migrate.sources.files import open_file

@@ -13,7 +13,8 @@ from typing import Any, BinaryIO, ClassVar, Self
 
 from dualreg.errors import ImageInvalid, RegistryError
 from dualreg.image.digest import Digest
-from dualreg.image.layer import Compression, regzip
+from dualreg.image.inflater import Compression
+from dualreg.image.layer import regzip
 from dualreg.image.v1_image import V1Image
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.sources.archive import Archive

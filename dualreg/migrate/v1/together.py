@@ -9,7 +9,8 @@ from dualreg.catalog.rows import Origin
 from dualreg.errors import RegistryError
 from dualreg.image.convert import Link, V1Layer, manifest_from_chain
 from dualreg.image.digest import Digest
-from dualreg.image.layer import Compression, empty_diff_ids, looks_padded
+from dualreg.image.inflater import Compression
+from dualreg.image.layer import empty_diff_ids, looks_padded
 from dualreg.image.manifest import parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.v1_image import V1Image

@@ -25,7 +25,8 @@ from dualreg.image.convert import (
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
-from dualreg.image.layer import EMPTY_LAYER, Compression
+from dualreg.image.inflater import Compression
+from dualreg.image.layer import EMPTY_LAYER
 from dualreg.image.manifest import parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.schema1 import schema1_from_image

@@ -14,17 +14,9 @@ from time import process_time
 import pytest
 
 from dualreg.errors import ImageInvalid
-from dualreg.image import layer
 from dualreg.image.digest import Digest
-from dualreg.image.layer import (
-    EMPTY_LAYER,
-    Compression,
-    DiffIdHasher,
-    Inflater,
-    LayerHasher,
-    empty_diff_ids,
-    regzip,
-)
+from dualreg.image.inflater import Compression, Inflater
+from dualreg.image.layer import EMPTY_LAYER, DiffIdHasher, LayerHasher, empty_diff_ids, regzip
 from tests.builders import tar, zstd_compress
 
 #: Docker up to 1.2 wrote this for a step that changes no file: the gzip of nothing at all.
@@ -258,7 +250,7 @@ def test_xz_takes_bounded_memory() -> None:
 
 def test_no_layer_uncompresses_without_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a limit in bytes, a compressed layer is refused at any ratio; an uncompressed one never is."""
-    monkeypatch.setattr(layer, "_INFLATED_LIMIT", 1 << 20)
+    monkeypatch.setattr("dualreg.image.inflater._INFLATED_LIMIT", 1 << 20)
     content = os.urandom((1 << 20) + 1)
     with pytest.raises(ImageInvalid, match="uncompresses to more than"):
         b"".join(Inflater().feed(gzip.compress(content)))
