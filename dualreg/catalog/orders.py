@@ -1,7 +1,10 @@
 """Orders: what lists of tags are ordered by, and where a page of one ends."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
+
+from dualreg.catalog.rows import TagRow
 
 
 class TagOrder(StrEnum):
@@ -42,3 +45,17 @@ class TagPlace(NamedTuple):
 
     value: int
     name: str
+
+
+class OrderedTags(NamedTuple):
+    """A page of tags in an order.
+
+    Attributes:
+        rows: Tags that were deleted while the page was read are not among them.
+        end: After which place the next page begins; None: it has none.
+        more: Whether there may be more tags.
+    """
+
+    rows: Sequence[TagRow]
+    end: TagPlace | None = None
+    more: bool = False

@@ -25,7 +25,7 @@ from dualreg.catalog.blobs import REFERRERS_LIMIT
 from dualreg.catalog.candidates import note, noted, noting
 from dualreg.catalog.dialects import batches, insert_for, lock_names
 from dualreg.catalog.history import HistoryQueries
-from dualreg.catalog.orders import TagOrder, TagPlace
+from dualreg.catalog.orders import OrderedTags, TagOrder, TagPlace
 from dualreg.catalog.rows import ORIGINS, Origin, PlacedTag, TagRow
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, ManifestViews, Repositories, Tags
 from dualreg.catalog.tag_details import Named, named
@@ -184,16 +184,18 @@ class TagQueries:
         prefix: str = "",
         after: TagPlace | None = None,
         limit: int,
-    ) -> tuple[tuple[TagRow, TagPlace], ...]:
-        """Return up to *limit* tags in an order, each with its place; see ``tag_orders.places``."""
-        found = places(self.connection, repository_id, order, prefix=prefix, after=after, limit=limit)
+    ) -> OrderedTags:
+        """Return up to *limit* tags in an order; see ``tag_orders.places``."""
+        found = places(self.connection, repository_id, order, prefix=prefix, after=after, limit=limit + 1)
+        more, found = len(found) > limit, found[:limit]
         query = _described().where(Tags.repository_id == repository_id)
         rows = {
             row[0]: _tag_row(row)
             for batch in batches(place.name for place in found)
             for row in self.connection.execute(query.where(Tags.name.in_(batch)))
         }
-        return tuple((rows[place.name], place) for place in found if place.name in rows)
+        listed = [rows[place.name] for place in found if place.name in rows]
+        return OrderedTags(listed, found[-1] if found else None, more)
 
     def count_upto(self, repository_id: int, prefix: str, limit: int) -> int:
         """Return how many tags of a repository begin with *prefix*, but no more than *limit*."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from dualreg.catalog.database import Transaction
-from dualreg.catalog.orders import TagOrder, TagPlace
+from dualreg.catalog.orders import OrderedTags, TagOrder, TagPlace
 from dualreg.catalog.rows import ORIGINS, Origin, PlacedTag, RepositoryRow, TagRow
 from dualreg.errors import RepositoryUnknown, TagUnknown
 from dualreg.image import media_types
@@ -143,14 +143,13 @@ class Tags:
             TooManyToOrder: no index has the order, and there are more tags than are looked at for one page.
         """
         with self.state.catalog.read() as tx:
-            row = tx.repositories.find(repository)
+            row, found = tx.repositories.find(repository), OrderedTags(())
             if row:
                 _require_few(tx, row, order, prefix)
-            found = tx.tags.ordered(row.id, order, prefix=prefix, after=after, limit=limit + 1) if row else ()
+                found = tx.tags.ordered(row.id, order, prefix=prefix, after=after, limit=limit)
         if row is None and not self.state.upstream.available_tags(repository, limit=1):
             raise RepositoryUnknown(name=repository)
-        shown = found[:limit]
-        return Page([each for each, _ in shown], more=len(found) > limit), shown[-1][1] if shown else None
+        return Page(found.rows, more=found.more), found.end
 
     def every(self, *, after: tuple[str, str] = ("", ""), limit: int) -> Page[PlacedTag]:
         """Return up to *limit* tags of all repositories, whatever `bridge` shows, by repository and name.

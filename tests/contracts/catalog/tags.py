@@ -5,8 +5,11 @@ from itertools import product
 from random import Random
 from typing import Any
 
+import pytest
+
+from dualreg.catalog import tag_orders, tags
 from dualreg.catalog.database import Catalog
-from dualreg.catalog.orders import TagOrder
+from dualreg.catalog.orders import TagOrder, TagPlace
 from dualreg.catalog.rows import Origin
 from dualreg.image import media_types
 from dualreg.image.manifest import parse
@@ -148,9 +151,12 @@ class TagsContract:
         for order, prefix, limit in product(TagOrder, ("", "a", "a_", "x", "é"), (1, 4)):
             found, after = list[str](), None
             with catalog.read() as tx:
-                while page := tx.tags.ordered(repository_id, order, prefix=prefix, after=after, limit=limit):
-                    found += [row.name for row, _ in page]
-                    after = page[-1][1]
+                more = True
+                while more:
+                    page = tx.tags.ordered(repository_id, order, prefix=prefix, after=after, limit=limit)
+                    found += [row.name for row in page.rows]
+                    after, more = page.end, page.more
+                    assert len(page.rows) <= limit
                 assert tx.tags.count_upto(repository_id, prefix, 99) == len(found)
             expected = sorted(
                 (name for name in ODD_ORDER if name.startswith(prefix)),
@@ -158,6 +164,26 @@ class TagsContract:
                 reverse=order.is_descending,
             )
             assert found == expected, (order, prefix, limit)
+
+    def test_tags_that_go_while_a_page_is_read(
+        self, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """They are not on it, and the list goes on after it, also if all of it went."""
+        with catalog.begin() as tx:
+            repository_id, after, found = push(tx, NAME, *"abcdefg"), None, []
+
+            def read(*given: Any, **named: Any) -> list[TagPlace]:
+                places = tag_orders.places(*given, **named)
+                tx.tags.remove(repository_id, *map(Tag, "ab"))
+                return places
+
+            monkeypatch.setattr(tags, "places", read)
+            more = True
+            while more:
+                page = tx.tags.ordered(repository_id, TagOrder.NAME, after=after, limit=2)
+                found.append("".join(row.name for row in page.rows))
+                after, more = page.end, page.more
+        assert found == ["", "cd", "ef", "g"]
 
     def test_a_pull_is_recorded_with_its_tag(self, catalog: Catalog, clock: Clock) -> None:
         """Only the tag that was pulled is dated; moving it afterwards keeps the date."""
