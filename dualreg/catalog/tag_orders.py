@@ -2,7 +2,8 @@
 
 By name and by push, an index has them in order, and a page costs what is on it. By pull and by size, none
 has, since each pull or push would write to it: all tags of the repository are looked at, and those of the
-page are kept. The caller says of how many tags that may be.
+page are kept. The caller says of how many tags that may be. By push, none has those of a prefix: either all
+of these are looked at, or the tags of the repository in order, up to a place.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from dualreg.catalog.tables import Tags
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_COLUMNS = {"pushed": "updated_at", "pulled": "pulled_at"}
 
 
 def places(
@@ -26,27 +28,26 @@ def places(
     *,
     prefix: str = "",
     after: TagPlace | None = None,
+    scan: int | None = None,
     limit: int,
-) -> list[TagPlace]:
-    """Return up to *limit* tags of a repository, in order.
+) -> tuple[list[TagPlace], TagPlace | None]:
+    """Return up to *limit* tags of a repository, in order, and up to where was looked; None: to the end.
 
     Args:
         prefix: Only tags that begin with it.
         after: The place of the last tag of the page before.
+        scan: By push: look at so many tags of the repository in order, instead of at all of *prefix*.
     """
     if not prefix.isascii():
-        return []  # no tag is like that
+        return [], None  # no tag is like that
     if order.key == "name":
         names = connection.scalars(_by_name(repository_id, order, prefix, after).limit(limit))
-        return [TagPlace(0, name) for name in names]
-    query, value = _valued(order, repository_id, _beginning(repository_id, prefix))
-    if after:
-        place, types = tuple_(value, Tags.name), [value.type, Tags.name.type]
-        end = tuple_(_value(order, after.value), after.name, types=types)
-        query = query.where(place < end if order.is_descending else place > end)
-    columns = [each.desc() if order.is_descending else each for each in (value, Tags.name)]
-    rows = connection.execute(query.order_by(*columns).limit(limit))
-    return [TagPlace(_number(found), name) for name, found in rows]
+        return [TagPlace(0, name) for name in names], None
+    chosen = _beginning(repository_id, prefix)
+    until = _scanned_to(connection, repository_id, order, after, scan) if scan else None
+    query, value = _valued(order, repository_id, chosen, by_index=bool(scan) or not prefix)
+    rows = connection.execute(_between(query, value, order, after, until).limit(limit))
+    return [TagPlace(_number(found), name) for name, found in rows], until
 
 
 def count_upto(connection: Connection, repository_id: int, prefix: str, limit: int) -> int:
@@ -83,16 +84,49 @@ def _end(prefix: str) -> str:
     return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else ""
 
 
+def _scanned_to(
+    connection: Connection, repository_id: int, order: TagOrder, after: TagPlace | None, count: int
+) -> TagPlace | None:
+    """Return where the tag is that is *count* after a place, by push; None: there are not so many."""
+    query, value = _valued(order, repository_id, _beginning(repository_id, ""), by_index=True)
+    query = _between(query, value, order, after, None).offset(count - 1).limit(1)
+    row = connection.execute(query).one_or_none()
+    return TagPlace(_number(row[1]), row[0]) if row else None
+
+
+def _between(
+    query: Select[str, Any],
+    value: ColumnElement[Any],
+    order: TagOrder,
+    after: TagPlace | None,
+    until: TagPlace | None,
+) -> Select[str, Any]:
+    """Return the query of what comes after a place, and no later than another one, in order."""
+    place, types = tuple_(value, Tags.name), [value.type, Tags.name.type]
+    if after:
+        end = tuple_(_value(order, after.value), after.name, types=types)
+        query = query.where(place < end if order.is_descending else place > end)
+    if until:
+        end = tuple_(_value(order, until.value), until.name, types=types)
+        query = query.where(place >= end if order.is_descending else place <= end)
+    return query.order_by(*(each.desc() if order.is_descending else each for each in (value, Tags.name)))
+
+
 def _valued(
-    order: TagOrder, repository_id: int, chosen: ColumnElement[bool]
+    order: TagOrder, repository_id: int, chosen: ColumnElement[bool], *, by_index: bool
 ) -> tuple[Select[str, Any], ColumnElement[Any]]:
-    """Return the query of names and what they are ordered by, and that."""
+    """Return the query of names and what they are ordered by, and that.
+
+    Args:
+        by_index: By push: read tags in the order of the index of pushes.
+    """
     if order.key == "size":
         sizes = bytes_of(repository_id, select(Tags.manifest).where(chosen).distinct()).subquery()
         query = select(Tags.name, sizes.c.bytes).join(sizes, sizes.c.root == Tags.manifest).where(chosen)
         return query, sizes.c.bytes
-    pulled = func.coalesce(Tags.pulled_at, literal(_EPOCH, UtcDateTime()))
-    value: ColumnElement[Any] = pulled if order.key == "pulled" else Tags.__table__.c.updated_at
+    value: ColumnElement[Any] = Tags.__table__.c[_COLUMNS[order.key]]
+    if order.key == "pulled" or not by_index:  # databases see no index of a calculated value
+        value = func.coalesce(value, literal(_EPOCH, UtcDateTime()))
     return select(Tags.name, value).where(chosen), value
 
 

@@ -183,11 +183,19 @@ class TagQueries:
         *,
         prefix: str = "",
         after: TagPlace | None = None,
+        scan: int | None = None,
         limit: int,
     ) -> OrderedTags:
-        """Return up to *limit* tags in an order; see ``tag_orders.places``."""
-        found = places(self.connection, repository_id, order, prefix=prefix, after=after, limit=limit + 1)
+        """Return up to *limit* tags in an order; see ``tag_orders.places``.
+
+        Args:
+            scan: By push: look at so many tags of the repository, of which some begin with *prefix*.
+        """
+        found, until = places(
+            self.connection, repository_id, order, prefix=prefix, after=after, scan=scan, limit=limit + 1
+        )
         more, found = len(found) > limit, found[:limit]
+        end = until if until and not more else found[-1] if found else None
         query = _described().where(Tags.repository_id == repository_id)
         rows = {
             row[0]: _tag_row(row)
@@ -195,7 +203,7 @@ class TagQueries:
             for row in self.connection.execute(query.where(Tags.name.in_(batch)))
         }
         listed = [rows[place.name] for place in found if place.name in rows]
-        return OrderedTags(listed, found[-1] if found else None, more)
+        return OrderedTags(listed, end, more or until is not None)
 
     def count_upto(self, repository_id: int, prefix: str, limit: int) -> int:
         """Return how many tags of a repository begin with *prefix*, but no more than *limit*."""

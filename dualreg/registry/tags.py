@@ -32,7 +32,9 @@ _BATCH = 500
 
 #: Tags that are looked at for a page in an order that no index has, which takes about a second at most: by
 #: size, all that they need is.
-ORDER_LIMITS = {"pushed": 100_000, "pulled": 100_000, "size": 2_000}
+ORDER_LIMITS = {"pulled": 100_000, "size": 2_000}
+#: By push: of so many tags of a prefix, all are looked at; of more, so many tags of the repository.
+_FEW, _SCAN = 10_000, 100_000
 
 
 class TooManyToOrder(ValueError):
@@ -135,7 +137,8 @@ class Tags:
         """Return up to *limit* tags in an order, whatever `bridge` shows, and where the page ends.
 
         Args:
-            prefix: Only tags that begin with it.
+            prefix: Only tags that begin with it. By push, a page that is not the last may then have fewer
+                than *limit*, or none, if many tags in a row begin otherwise.
             after: Where the page before ended.
 
         Raises:
@@ -146,7 +149,8 @@ class Tags:
             row, found = tx.repositories.find(repository), OrderedTags(())
             if row:
                 _require_few(tx, row, order, prefix)
-                found = tx.tags.ordered(row.id, order, prefix=prefix, after=after, limit=limit)
+                scan = _SCAN if _scans(tx, row, order, prefix) else None
+                found = tx.tags.ordered(row.id, order, prefix=prefix, after=after, scan=scan, limit=limit)
         if row is None and not self.state.upstream.available_tags(repository, limit=1):
             raise RepositoryUnknown(name=repository)
         return Page(found.rows, more=found.more), found.end
@@ -253,15 +257,19 @@ def _require_few(tx: Transaction, repository: RepositoryRow, order: TagOrder, pr
     Raises:
         TooManyToOrder.
     """
-    by_index = order.key == "name" or (order.key == "pushed" and not prefix)
-    if not by_index:
-        limit = ORDER_LIMITS[order.key]
-        wide = "" if order.key == "pushed" else prefix  # by an index of all tags
-        if tx.tags.count_upto(repository.id, wide, limit + 1) > limit:
-            raise TooManyToOrder(
-                f"{repository.name} has more than {limit} tags{f' that begin with {wide}' if wide else ''}, "
-                f"too many to order by {order.key}: order them by name, or give a longer prefix"
-            )
+    limit = ORDER_LIMITS.get(order.key)
+    if limit is not None and tx.tags.count_upto(repository.id, prefix, limit + 1) > limit:
+        raise TooManyToOrder(
+            f"{repository.name} has more than {limit} tags{f' that begin with {prefix}' if prefix else ''}, "
+            f"too many to order by {order.key}: order them by name, or give a longer prefix"
+        )
+
+
+def _scans(tx: Transaction, repository: RepositoryRow, order: TagOrder, prefix: str) -> bool:
+    """Return whether tags are looked at in order, since too many begin with *prefix* to sort all of these."""
+    return (
+        bool(prefix) and order.key == "pushed" and tx.tags.count_upto(repository.id, prefix, _FEW + 1) > _FEW
+    )
 
 
 def _newest(

@@ -41,6 +41,7 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.maintenance.gc import Collection
 from dualreg.maintenance.retention import Retained, RetentionRun
 from dualreg.registry import Registry
+from dualreg.registry import tags as tags_module
 from dualreg.registry import usage as usage_module
 from dualreg.registry import webhooks as webhooks_module
 from dualreg.registry.outbox import Outbox
@@ -205,13 +206,22 @@ def test_moves_of_tags_search_indexes(world: tuple[Catalog, World], issued: list
 @pytest.mark.parametrize("order", [order for order in TagOrder if order.key in ("name", "pushed")])
 @pytest.mark.parametrize("prefix", ["", "o"])
 def test_tags_in_order_search_indexes(
-    world: tuple[Catalog, World], issued: list[tuple[str, Any]], order: TagOrder, prefix: str
+    world: tuple[Catalog, World],
+    issued: list[tuple[str, Any]],
+    order: TagOrder,
+    prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By name and by push, in both directions, from any place on, without sorting; so do their details."""
+    monkeypatch.setattr(tags_module, "_FEW", 0)
+    monkeypatch.setattr(tags_module, "_SCAN", 1)
     registry, name = build_registry(world[0], MemoryStore()), RepositoryName("team/ordered")
     push_v2(registry, name, Tag("one"), builders.image(builders.layer({"a": b"1"})))
-    for after in (None, TagPlace(10**15, "oa")):
+    for after in (None, TagPlace(10**16 if order.is_descending else 10**15, "oa")):
         page, _ = registry.tags.ordered(name, order, prefix=prefix, after=after, limit=9)
+    if prefix and order.key == "pushed":  # what comes after a place is not looked at
+        both = "(updated_at,name)>(?,?) AND (updated_at,name)<(?,?)"
+        assert any(both in step for each in issued for step in plan(world[0], *each))
     registry.tag_details.of(name, page.rows)
     queries = [each for each in issued if each[0].startswith(("SELECT", "WITH"))]
     for statement, parameters in queries:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from dualreg.image import media_types
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry import tags as tags_module
 from dualreg.web.ui.navigation import ENTRIES
 from tests import builders
 from tests.auth.conftest import Guarded
@@ -274,6 +275,26 @@ def test_tags_in_an_order_of_choice(guarded: Guarded) -> None:
     assert [*_walk(browser, f"{page}&prefix=t1&sort=name")] == [f"t1{number}" for number in range(10)]
     assert "No tag begins so" in browser.get(f"{page}&prefix=é").text
     assert browser.get(f"{page}&sort=color").status_code == 400
+
+
+def test_tags_of_a_prefix_among_many(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the usual order, all that begin so; where too many tags have to be looked at, over more pages."""
+    guarded.account("root", ("*", "admin,manage"))
+    for number in range(12):
+        push_v2(guarded.registry, APP, Tag(f"{'ab'[number // 6]}{number:02}"), IMAGES[0])
+    browser, page = Browser.of(guarded, "root"), f"/ui/repository?repository={APP}&prefix=a"
+    monkeypatch.setattr(tags_module, "ORDER_LIMITS", {"pulled": 5, "size": 5})
+    expected = [f"a{number:02}" for number in reversed(range(6))]
+    assert [*_walk(browser, page)] == expected
+    monkeypatch.setattr(tags_module, "_FEW", 5)
+    monkeypatch.setattr(tags_module, "_SCAN", 4)
+    assert "go on to the next page" in browser.get(page).text
+    assert [*_walk(browser, page)] == expected
+    assert [*_walk(browser, f"{page}&sort=pushed")] == expected[::-1]
+    for key in ("pulled", "size"):
+        answer = browser.get(f"{page}&sort=-{key}")
+        assert answer.status_code == 400
+        assert f"more than 5 tags that begin with a, too many to order by {key}" in answer.text
 
 
 def test_an_index(own: Guarded) -> None:
