@@ -240,9 +240,10 @@ class UploadQueries:
         row = prepared.row(self.connection, _finish(), {"upload": upload, "held": lease})
         return None if row is None else RepositoryRow(row[0], repository, row[1])
 
-    def idle(self, *, before: datetime) -> tuple[UploadId, ...]:
-        """Return the uploads that were last touched before *before*, oldest first."""
+    def idle(self, *, before: datetime, limit: int | None = None) -> tuple[UploadId, ...]:
+        """Return the uploads last touched before *before*, the oldest first, at most *limit* of them."""
         query = select(Uploads.id).where(Uploads.touched_at < before).order_by(Uploads.touched_at)
+        query = query.limit(limit)
         return tuple(UploadId(upload) for upload in self.connection.scalars(query))
 
     def remove_idle(self, upload: UploadId, *, before: datetime) -> UploadId | None:

@@ -45,6 +45,12 @@ class UpstreamQueries:
             for row in self.connection.execute(select(table).order_by(UpstreamCounters.upstream))
         )
 
+    def has_more(self, upstream: str, limit: int) -> bool:
+        """Return whether there are more than *limit* manifests of an upstream here."""
+        query = select(Manifests.digest).join(Repositories, Repositories.id == Manifests.repository_id)
+        query = query.where(Repositories.upstream == upstream).offset(limit).limit(1)
+        return self.connection.execute(query).first() is not None
+
     def kept(self, upstream: str) -> tuple[KeptImage, ...]:
         """Return the images of an upstream that no index here has, the one that was used last first.
 

@@ -65,6 +65,8 @@ class Collection:
         keeping: How long images of upstreams stay, by the URL of the upstream and the prefix here.
         empty_repositories: Delete repositories that have no content.
         undelete: Whether what was deleted of late is kept, as the setting says.
+        brief: Of a short dry run: idle uploads are counted up to this number, and upstreams with more images
+            are left out, which it says by *complete*. Neither staged bytes nor what is kept are looked at.
         pace: Called before each step with the number of links or blobs in it; False ends the collection.
     """
 
@@ -73,6 +75,7 @@ class Collection:
     empty_repositories: bool = False
     keeping: Mapping[str, Mapping[str, Keeping]] = field(default_factory=dict)
     undelete: bool = True
+    brief: int | None = None
     pace: Callable[[int], bool] = lambda _: True
 
     def run(self, *, full: bool = False) -> Collected:
@@ -87,13 +90,15 @@ class Collection:
             return result
         if not self.dry_run:
             self.registry.collections.count()
-        result.complete = self._expire(result)
+        goes_on = self._expire(result)
         self._discard_uploads(result)
         if full and not self.dry_run:
-            result.complete = result.complete and self._note_all(result)
-        result.complete = result.complete and self._review(result) and self._delete(result)
-        result.complete = result.complete and (self.dry_run or self._forget())
-        self._count_kept(result)
+            goes_on = goes_on and self._note_all(result)
+        goes_on = goes_on and self._review(result) and self._delete(result)
+        goes_on = goes_on and (self.dry_run or self._forget())
+        result.complete = result.complete and goes_on
+        if self.brief is None:
+            self._count_kept(result)
         if not self.dry_run:
             self._note(result, time.monotonic() - began)
         return result
@@ -129,6 +134,9 @@ class Collection:
         """Delete images of upstreams that are due; return False if it was ended."""
         kept = self.registry.kept
         for upstream, keeping in self.keeping.items():
+            if self.brief is not None and kept.is_large(upstream, keeping, self.brief):
+                result.complete = False
+                continue
             for image in kept.expired(upstream, keeping):
                 if not self.pace(1):
                     return False
@@ -139,6 +147,11 @@ class Collection:
     def _discard_uploads(self, result: Collected) -> None:
         service = self.registry.uploads
         before = self.registry.now() - service.ttl
+        if self.brief is not None:
+            idle = len(service.idle(before, self.brief + 1))
+            result.idle_uploads = min(idle, self.brief)
+            result.complete = result.complete and idle <= self.brief
+            return
         planned = uploads.plan(service, before)
         result.idle_uploads = len(planned.sessions) + len(planned.strays)
         if not self.dry_run:

@@ -17,6 +17,9 @@ from dualreg.settings import Settings
 
 #: How long a look may take, in seconds, and how many links, blobs or tags of what is due it looks at.
 _SECONDS, _LIMIT = 2.0, 5_000
+#: How many idle uploads it counts, and of how many manifests of an upstream it looks for images that expire:
+#: these are read at once.
+_BRIEF = 2_000
 #: Entries that are shown.
 _SHOWN = 50
 
@@ -86,6 +89,7 @@ def _garbage(session: Session) -> TaskPreview:
         dry_run=True,
         empty_repositories=settings.gc_empty_repositories,
         keeping=keeping_of(settings),
+        brief=_BRIEF,
         pace=look.pace,
     )
     found = collection.run()

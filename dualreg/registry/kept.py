@@ -38,6 +38,13 @@ class Kept:
     state: State
     manifests: Manifests
 
+    def is_large(self, upstream: str, keeping: Mapping[str, Keeping], limit: int) -> bool:
+        """Return whether ``expired`` has to look at more than *limit* manifests of an upstream."""
+        if all(each == Keeping() for each in keeping.values()):
+            return False
+        with self.state.catalog.read() as tx:
+            return tx.upstreams.has_more(upstream, limit)
+
     def expired(self, upstream: str, keeping: Mapping[str, Keeping]) -> Sequence[KeptImage]:
         """Return the images of an upstream that are too old, or too much, the last used one first.
 

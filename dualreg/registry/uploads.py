@@ -324,10 +324,10 @@ class Uploads:
         with arrival as arriving, self.state.begin() as tx:
             arriving.admit(tx, tx.repositories.ensure(repository))
 
-    def idle(self, before: datetime) -> tuple[UploadId, ...]:
-        """Return the upload sessions that no client has touched since *before*."""
+    def idle(self, before: datetime, limit: int | None = None) -> tuple[UploadId, ...]:
+        """Return the upload sessions that no client has touched since *before*, at most *limit* of them."""
         with self.state.catalog.read() as tx:
-            return tx.uploads.idle(before=before)
+            return tx.uploads.idle(before=before, limit=limit)
 
     def strays(self, before: datetime) -> Iterator[UploadId]:
         """Yield staged bytes older than *before* that belong to no session: a crash left them."""

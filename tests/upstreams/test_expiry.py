@@ -15,8 +15,10 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.maintenance.gc import Collection
 from dualreg.registry import Registry
+from dualreg.registry.garbage import Garbage
 from dualreg.registry.kept import Keeping
 from dualreg.registry.provenance import Provenance
+from dualreg.registry.uploads import Uploads
 from dualreg.settings import Settings
 from tests.builders import Image, image, layer
 from tests.conftest import Clock
@@ -79,6 +81,24 @@ def test_images_expire_by_their_last_pull(kept: Registry) -> None:
     assert _left(kept) == [IMAGES[0], IMAGES[2], IMAGES[3]]
     assert _collect(kept, keeping) == []
     assert kept.tags.list_all(OWN) == (Tag("1"),)
+
+
+def test_a_brief_dry_run(kept: Registry, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out what takes long: large upstreams, too many uploads, staged bytes, and what is kept."""
+    for _ in range(3):
+        kept.uploads.start(OWN)
+    clock.advance(kept.uploads.ttl + DAY)
+    monkeypatch.setattr(Uploads, "strays", None)
+    monkeypatch.setattr(Garbage, "kept", None)
+    found = {}
+    for brief in (3, 4):
+        keeping = {URL: {"": Keeping(age=DAY)}, "https://other.example": {"": Keeping()}}
+        result = Collection(kept, dry_run=True, keeping=keeping, brief=brief).run()
+        found[brief] = len(result.expired), result.idle_uploads, result.complete
+    assert found == {3: (0, 3, False), 4: (4, 3, True)}
+    result = Collection(kept, dry_run=True, keeping={URL: {"": Keeping()}}, brief=2).run()
+    assert (result.idle_uploads, result.complete) == (2, False)
+    assert Collection(kept, dry_run=True, keeping={URL: {"": Keeping()}}, brief=3).run().complete
 
 
 def test_images_expire_by_size(kept: Registry) -> None:
