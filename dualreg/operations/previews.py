@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from itertools import chain, islice
 
+from dualreg.errors import ServerBusy
 from dualreg.image.names import RepositoryName
 from dualreg.maintenance.gc import Collected, Collection
 from dualreg.maintenance.retention import RetentionRun
@@ -20,6 +21,8 @@ _SECONDS, _LIMIT = 2.0, 5_000
 #: How many idle uploads it counts, and of how many manifests of an upstream it looks for images that expire:
 #: these are read at once.
 _BRIEF = 2_000
+#: When who came during a look may try again, and the longest pause between two steps of one, in seconds.
+_RETRY_AFTER, _PAUSE = 5, 0.1
 #: Entries that are shown.
 _SHOWN = 50
 
@@ -49,15 +52,18 @@ class TaskPreview:
 
 
 class _Look:
-    """A look that ends after a while."""
+    """A look that ends after a while, and leaves half of the time to others."""
 
     def __init__(self) -> None:
         self._began, self._left = time.monotonic(), _LIMIT
+        self._resumed = self._began
 
     def pace(self, count: int) -> bool:
-        """Return whether there is time to look at so many more."""
+        """Return whether there is time to look at so many more, after a pause as long as the last step."""
         self._left -= count
-        return self._left >= 0 and time.monotonic() - self._began < _SECONDS
+        time.sleep(min(time.monotonic() - self._resumed, _PAUSE))
+        self._resumed = time.monotonic()
+        return self._left >= 0 and self._resumed - self._began < _SECONDS
 
 
 def preview_of(session: Session, name: str) -> TaskPreview:
@@ -65,12 +71,18 @@ def preview_of(session: Session, name: str) -> TaskPreview:
 
     Raises:
         ValueError: the task deletes nothing that a rule or a time chooses, or the registry is a follower's.
+        ServerBusy: this process already makes a preview.
     """
     if name not in _PREVIEWS:
         raise ValueError(f'there is no preview of "{name}", only of {", ".join(_PREVIEWS)}')
     if followed := session.settings.follow:
         raise ValueError(f"this registry follows {followed}, and deletes nothing by itself")
-    return _PREVIEWS[name](session)
+    if not session.previews.acquire(blocking=False):
+        raise ServerBusy(retry_after=_RETRY_AFTER)
+    try:
+        return _PREVIEWS[name](session)
+    finally:
+        session.previews.release()
 
 
 def keeping_of(settings: Settings) -> Mapping[str, Mapping[str, Keeping]]:

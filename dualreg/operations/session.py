@@ -1,8 +1,9 @@
 """Session: what operations work with, on whose behalf, and what they answer in pages."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from threading import Lock
 from typing import Generic, TypeVar
 
 from dualreg.auth.access import Action
@@ -75,6 +76,7 @@ class Session:
         pushable: Those that may be pushed to.
         failures: Returns what fails of what every push needs, by name; None: ask the registry.
         since: When the process began that answers, if it goes on after that.
+        previews: Held by who makes a preview, one at a time: it takes a thread, and makes pushes wait.
     """
 
     registry: Registry
@@ -93,6 +95,7 @@ class Session:
     pushable: Reach = EVERYWHERE
     failures: Callable[[], Mapping[str, str]] | None = None
     since: datetime | None = None
+    previews: Lock = field(default_factory=Lock)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ class TaskRuns(Group):
 
         Raises:
             ValueError: there is no preview of it, or this registry follows another one.
+            ServerBusy: this process already makes a preview.
         """
         return preview_of(self.session, name)
 

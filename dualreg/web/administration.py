@@ -28,8 +28,9 @@ from dualreg.web.responses import READS
 #: Facts of the audit log that each line of a request has; those of an operation get another name.
 _TAKEN = frozenset({"account", "address", "method", "path", "repository", "action", "status", "agent"})
 
-#: Groups of operations that show who did what, and where else this registry sends what it knows.
-_NEVER_OPEN = frozenset({"AuditLog", "WebhookChanges"})
+#: Groups of operations that show who did what, and where else this registry sends what it knows; and commands
+#: that take long, and make pushes wait.
+_NEVER_OPEN = frozenset({"AuditLog", "WebhookChanges", "tasks preview"})
 
 
 def administration() -> Administration:
@@ -62,13 +63,15 @@ def administers(operation: Operation | None = None) -> bool:
     """Return whether the account of the request is an administrator.
 
     Args:
-        operation: Of an open registry, everybody may see what this one shows, unless it changes something, or
-            shows more than what the registry has and how it is used.
+        operation: Of an open registry, everybody may see what this one shows, unless it changes something,
+            takes long, or shows more than what the registry has and how it is used.
     """
     if delegation := context.parts().delegation:
         return delegation.administers(grant().identity)
-    is_shown = operation is None or (operation.method in READS and operation.group not in _NEVER_OPEN)
-    return context.authority().is_open and is_shown
+    if operation is None:
+        return context.authority().is_open
+    is_closed = not _NEVER_OPEN.isdisjoint({operation.group, operation.command})
+    return context.authority().is_open and operation.method in READS and not is_closed
 
 
 def operating() -> Session:
@@ -91,6 +94,7 @@ def operating() -> Session:
         pushable=granted.reach(Action.PUSH),
         failures=lambda: failures_of(context.parts()),
         since=started_at(),
+        previews=context.parts().previews,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, cast
 
 from flask import Flask
@@ -45,6 +46,7 @@ class Parts:
     delegation: Delegation | None = None
     tracing: "Tracing | None" = None
     tasks: TaskControl | None = None
+    previews: Lock = field(default_factory=Lock)
 
 
 def install(parts: Parts, extensions: dict[str, object]) -> None:

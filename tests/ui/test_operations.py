@@ -198,6 +198,24 @@ def test_what_a_task_would_delete(own: Guarded, clock: Clock) -> None:
     assert browser.get("/ui/operations/preview", name="gc").text == text
     assert browser.get("/ui/operations/preview", name="scrub").status_code == 400
     assert browser.get("/ui/operations/preview").status_code == 400
+    assert 'value="retention"><button>Preview' in browser.get("/ui/operations").text
+    with own.client.application.app_context():
+        turn = context.parts().previews
+    with turn:  # another request makes one
+        answer = browser.get("/ui/operations/preview", name="gc")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "5")
+    assert browser.get("/ui/operations/preview", name="gc").status_code == 200
+
+
+def test_open_registries_show_no_previews(guard: Callable[..., Guarded]) -> None:
+    """These take long; everybody still sees how the tasks are."""
+    own = guard(auth="none")
+    run_tasks(own, lambda _: None)
+    browser = Browser.of(own)
+    text = browser.get("/ui/operations").text
+    assert "<button>Preview" not in text
+    assert browser.get("/ui/operations/preview", name="gc").status_code == 403
+    assert browser.get("/ui/tasks").status_code == 200
 
 
 def test_quotas(own: Guarded) -> None:

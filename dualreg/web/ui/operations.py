@@ -2,6 +2,7 @@
 
 from flask import Blueprint, Response, request
 
+from dualreg.web import context
 from dualreg.web.administration import administration
 from dualreg.web.ui.page import Crumb, may_change, page, url
 from dualreg.web.ui.plots import bars
@@ -32,7 +33,7 @@ def get_operations() -> Response:
         stored=bars([(day.day, count, size(count)) for day, count in stored]),
         pulled=bars([(day.day, day.pulls, f"{day.pulls}") for day in days]),
         tasks=[each for each in operations.tasks.list() if each.name in _TASKS],
-        previewed=_PREVIEWED,
+        previewed=() if context.authority().is_open or context.settings().follow else _PREVIEWED,
         change=may_change(),
     )
 
