@@ -39,6 +39,7 @@ def administration(
     config: Path | None,
     *,
     changes: bool = False,
+    followers: bool = False,
     unopened: bool = False,
     tasks: Callable[[Registry, Settings], TaskControl] | None = None,
     **opening: bool,
@@ -47,6 +48,7 @@ def administration(
 
     Args:
         changes: Whether the block changes something.
+        followers: Whether it may change that on a follower, too.
         unopened: Whether it needs no more than settings, and works without the catalog.
         tasks: Makes what lists the tasks of this machine, if it needs that.
         opening: As ``prepared_registry``.
@@ -65,7 +67,7 @@ def administration(
             if unopened:
                 opened = _opened(stack, existing_settings(data, config), changes=changes)
             elif changes:
-                opened = stack.enter_context(audited_registry(data, config, **opening))
+                opened = stack.enter_context(audited_registry(data, config, changes=not followers, **opening))
             else:
                 opened = *stack.enter_context(prepared_registry(data, config, **opening)), _no_record
             yield Administration.over(_session(*opened, tasks))

@@ -43,7 +43,7 @@ def set_v1(mode: str, data: Path | None, config: Path | None, *, as_json: bool) 
     With readonly, old clients pull, and pushes are refused. With off, all is refused. Refused clients are
     shown the setting v1_reason. With on, the setting v1 applies.
     """
-    with administration(data, config, changes=True) as admin:
+    with administration(data, config, changes=True, followers=True) as admin:
         found = admin.v1.set(V1Mode(mode))
     if as_json:
         echo_json(found, indent=None)

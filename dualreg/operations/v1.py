@@ -26,8 +26,9 @@ class V1Serving(Group):
         Raises:
             ValueError: this registry follows another one, whose switch it takes over.
         """
-        if followed := self.session.settings.follow:
-            raise ValueError(f"this registry follows {followed}; switch V1 there")
+        settings = self.session.settings
+        if settings.follow and settings.auth != "none" and self.session.registry.v1_switch.is_taken_over():
+            raise ValueError(f"this registry follows {settings.follow}; switch V1 there")
         before = self.show()
         self.session.registry.v1_switch.set(v1)
         self.session.record("v1 set", v1=v1.value, before=before.switch.value)

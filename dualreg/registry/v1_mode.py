@@ -11,6 +11,7 @@ from enum import StrEnum
 from time import monotonic
 
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.notes import Note
 from dualreg.catalog.switches import SwitchRow
 
 #: The name of the switch.
@@ -111,6 +112,11 @@ class V1Switch:
             else:
                 tx.switches.set(_NAME, mode)
         self._until = 0.0
+
+    def is_taken_over(self) -> bool:
+        """Return whether the switch was taken over, with accounts, from a registry that is followed."""
+        with self.catalog.read() as tx:
+            return tx.notes.read(Note.MIRRORED) is not None
 
     def _read(self) -> SwitchRow | None:
         with self.catalog.read() as tx:

@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +168,9 @@ def test_a_push_under_way_is_refused(opened: Open, mode: V1Mode) -> None:
     assert client.get(tag, headers=SESSION).json == image.id
 
 
-def run(data: Path, line: str, code: int = 0) -> str:
+def run(data: Path, line: str, code: int = 0, options: Mapping[str, str | None] | None = None) -> str:
     """Run a command over a registry; return what it prints."""
-    env = {"DUALREG_CONFIG": None, "DUALREG_AUDIT": str(data.parent / "audit")}
+    env = {"DUALREG_CONFIG": None, "DUALREG_AUDIT": str(data.parent / "audit"), **(options or {})}
     result = unannounced(CliRunner().invoke(main, [*line.split(), "--data", str(data)], env=env))
     assert result.exit_code == code, result.output
     return result.output
@@ -209,6 +210,40 @@ def test_the_command_says_what_it_did(tmp_path: Path) -> None:
         ("v1 set", "readonly", "readonly"),
         ("v1 set", "on", "readonly"),
     ]
+
+
+def test_followers(tmp_path: Path) -> None:
+    """One that takes over accounts takes the switch over; any other has its own, which the command sets."""
+    settings = Settings(data=tmp_path / "data", audit="off")
+    prepare(settings)
+    open_registry(settings).close()
+    (copied,) = settings.data.rglob("access.json")
+    copied.unlink()
+
+    def follower(name: str, auth: str) -> tuple[Settings, Callable[..., str]]:
+        found = Settings(data=tmp_path / name, follow=settings.data, auth=auth, audit="off")
+        prepare(found)
+        options = {"DUALREG_FOLLOW": str(settings.data), "DUALREG_AUTH": auth}
+        return found, partial(run, found.data, options=options)
+
+    def code(settings: Settings) -> int:
+        with closing(open_registry(settings)) as registry:
+            return client_of(registry, settings).get("/v1/users/").status_code
+
+    for name, auth in (("open", "none"), ("bare", "accounts")):  # access.json is left out
+        own, command = follower(name, auth)
+        before = code(own)
+        assert command("v1 set off").startswith("V1 is off: it was switched")
+        prepare(own)  # as each start does
+        assert (before == 404, code(own)) == (False, 404)
+    run(settings.data, "v1 set readonly")
+    assert copied.exists()
+    own, command = follower("open", "none")
+    assert command("v1 set on").startswith("V1 is on")
+    assert code(own) != 404
+    _, command = follower("bare", "accounts")
+    assert command("v1 show").startswith("V1 is readonly")
+    assert "switch V1 there" in command("v1 set on", code=1)
 
 
 @pytest.mark.sqlite
