@@ -1,26 +1,37 @@
 """``dualreg image``: one image, in words."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, echo, echo_json, sized, table
+from dualreg.cli.output import Columns, counted, echo, echo_json, members, minute, sized, table
+from dualreg.cli.paging import listed, print_pages
 from dualreg.cli.readability import platform_option
 from dualreg.image.artifacts import Sort
 from dualreg.image.description import Description, Step
 from dualreg.image.digest import Digest
+from dualreg.image.entries import Kind
+from dualreg.image.layer_changes import Change
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.image.platform import Platform
 from dualreg.image.signatures.verdict import Validity
+from dualreg.operations.layers import LayerEntry, LayerPage
+from dualreg.operations.session import Listing
 from dualreg.registry.attachments import Attachment
 from dualreg.registry.faces import FacePair
 from dualreg.registry.inspection import Entry, Image, Inspected, LayerSharing
 
 #: Characters of a command, and of a digest or an ID, in tables.
 _COMMAND, _SHORT = 90, 12
+_FILE_HEADINGS = ("PERMISSIONS", "OWNER", "SIZE", "MODIFIED", "NAME")
+_path_argument = click.argument("path", default="")
+_layer_option = click.option(
+    "--layer", default="", metavar="DIGEST", help="Show this layer: its digest, or the beginning of that."
+)
 
 
 @click.group()
@@ -73,6 +84,98 @@ def faces(reference: str, data: Path | None, config: Path | None, *, as_json: bo
     if found.pairs:
         echo("")
         table(("V1 IMAGE", "LAYER", "SIZE", "COMMAND"), [*map(_face_row, found.pairs)])
+
+
+@image.command()
+@click.argument("reference", metavar="REPOSITORY[:TAG|@DIGEST]")
+@_path_argument
+@_layer_option
+@platform_option()
+@json_option
+@settings_options
+def files(
+    reference: str, path: str, data: Path | None, config: Path | None, *,
+    layer: str, platform: Platform, as_json: bool,
+) -> None:  # fmt: skip
+    """List the files of a layer, or those at PATH and below it.
+
+    The tag is latest unless one is given, and the layer is the last one; `dualreg image show` lists the
+    layers. What a layer removes from the layers below it is listed, too. Of a layer that is too large, the
+    first files are listed. Names are escaped. With --json, each file is one line.
+    """
+    with administration(data, config, alone=True) as admin:
+        repository, wanted = _parse(reference)
+        read = partial(
+            admin.layers.files, repository, str(wanted), layer=layer, platform=str(platform), path=path
+        )
+        last = _print_layer(read, Columns(*_FILE_HEADINGS), _file_row, as_json=as_json)
+    if not as_json:
+        echo(f"{counted(last.total, 'entry', 'entries')}.")
+
+
+@image.command()
+@click.argument("reference", metavar="REPOSITORY[:TAG|@DIGEST]")
+@_path_argument
+@_layer_option
+@platform_option()
+@json_option
+@settings_options
+def diff(
+    reference: str, path: str, data: Path | None, config: Path | None, *,
+    layer: str, platform: Platform, as_json: bool,
+) -> None:  # fmt: skip
+    """List what a layer adds, changes and removes, all of it or at PATH and below it.
+
+    The layer is compared with those below it in the same image; it is the last one unless --layer is given.
+    A file that it has counts as changed, whatever its content is; a directory only if its permissions or
+    owner are. Names are escaped. With --json, each file is one line.
+    """
+    with administration(data, config, alone=True) as admin:
+        repository, wanted = _parse(reference)
+        read = partial(
+            admin.layers.changes, repository, str(wanted), layer=layer, platform=str(platform), path=path
+        )
+        columns = Columns("CHANGE", *_FILE_HEADINGS)
+        last = _print_layer(read, columns, _change_row, as_json=as_json)
+    if not as_json and not last.incomplete:
+        echo(", ".join(f"{last.counts.get(each, 0)} {each}" for each in Change) + ".")
+
+
+def _print_layer(
+    read: Callable[..., LayerPage],
+    columns: Columns,
+    cells: Callable[[LayerEntry], Sequence[str]],
+    *,
+    as_json: bool,
+) -> LayerPage:
+    """Print entries of a layer as they are read; return the last page."""
+    pages = list[LayerPage]()
+
+    def following(n: int, after: str | None) -> Listing[LayerEntry]:
+        page = read(n=n, after=after or "")
+        if not pages and not as_json:
+            echo(f"Layer {page.position} of {page.layers}: {page.layer}")
+        pages[:] = [page]
+        return Listing(page.rows, page.next)
+
+    print_pages(listed(following), columns, cells, members, as_json=as_json)
+    (last,) = pages
+    if last.incomplete:
+        echo(last.incomplete, err=as_json)
+    return last
+
+
+def _file_row(entry: LayerEntry) -> Sequence[str]:
+    if not entry.permissions:
+        removed = "what is below " if entry.kind is Kind.OPAQUE else ""
+        return "-", "-", "-", "-", f"removes {removed}{entry.path}"
+    name = f"{entry.path} -> {entry.target}" if entry.target else entry.path
+    at = minute(entry.modified_at) if entry.modified_at else "-"
+    return entry.permissions, f"{entry.uid}:{entry.gid}", sized(entry.size), at, name
+
+
+def _change_row(entry: LayerEntry) -> Sequence[str]:
+    return str(entry.change), *_file_row(entry)
 
 
 def _face_row(pair: FacePair) -> tuple[str, str, str, str]:

@@ -11,6 +11,7 @@ from dualreg.operations.accounts import AccountChanges, GroupMembers
 from dualreg.operations.audit import AuditLog
 from dualreg.operations.immutable import ImmutableRules
 from dualreg.operations.inspection import Images
+from dualreg.operations.layers import Layers
 from dualreg.operations.migrations import Migrations
 from dualreg.operations.operation import Needs, Operation
 from dualreg.operations.quotas import QuotaLimits
@@ -42,6 +43,8 @@ OPERATIONS = (
     Operation("repository restore", "POST", "/repositories/restore", RepositoryChanges.restore, Action.PUSH),
     Operation("image show", "GET", "/images", Images.show, Action.PULL),
     Operation("image faces", "GET", "/images/faces", Images.faces, Action.PULL),
+    Operation("image files", "GET", "/images/files", Layers.files, Action.PULL),
+    Operation("image diff", "GET", "/images/changes", Layers.changes, Action.PULL),
     Operation("images check", "GET", "/images/check", Images.check),
     Operation("why", "GET", "/images/why", Images.why, Action.PULL),
     Operation("usage", "GET", "/usage", Usages.repositories, Needs.ACCOUNT),
@@ -119,6 +122,7 @@ class Administration:
     quotas: QuotaLimits
     repositories: RepositoryChanges
     images: Images
+    layers: Layers
     accounts: AccountChanges
     members: GroupMembers
     keys: ApiKeys

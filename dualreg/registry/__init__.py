@@ -41,6 +41,7 @@ from dualreg.registry.inspection import Inspection
 from dualreg.registry.integrity import Integrity
 from dualreg.registry.kept import Kept
 from dualreg.registry.keys import Keys
+from dualreg.registry.layer_files import LayerFiles
 from dualreg.registry.layers import Layers
 from dualreg.registry.leases import Leases
 from dualreg.registry.linking import Linking
@@ -103,6 +104,7 @@ class Registry:
     v1_images: V1Images
     v1_mounts: V1Mounts
     listings: Listings
+    layer_files: LayerFiles
     bridge: Bridge
     derived: Derived
     negotiation: Negotiation
@@ -123,9 +125,8 @@ class Registry:
         v1_images = V1Images(state, documents, uploads, repairs, SentLayers(state, documents, inflating))
         patience, room = rules.transcoding_patience, rules.require_room
         transcoding = Transcoding(state, uploads, patience, room, rules.budget)
-        layers = Layers(state.store, uploads, transcoding, inflating)
-        chains = Chains(manifests, layers, V1Layers(transcoding))
-        views = V1Views(state, manifests, chains, v1_images)
+        layers, v1_layers = Layers(state.store, uploads, transcoding, inflating), V1Layers(transcoding)
+        views = V1Views(state, manifests, chains := Chains(manifests, layers, v1_layers), v1_images)
         bridge = Bridge(state, uploads, manifests, v1_images, chains, views, rules.visibility)
         platforms = PlatformEditions(editions := Editions(manifests, IndexEntries(manifests), transcoding))
         schema1 = Schema1Editions(manifests, bridge, editions, Keys(state.catalog), room)
@@ -144,6 +145,7 @@ class Registry:
             v1_images=v1_images,
             v1_mounts=V1Mounts(state, documents, repairs),
             listings=Listings(state, inflating),
+            layer_files=LayerFiles(state),
             bridge=bridge,
             derived=derived,
             negotiation=Negotiation(manifests, bridge, editions, platforms, schema1),

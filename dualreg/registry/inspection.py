@@ -1,6 +1,7 @@
 """Inspection: one image in words: its platforms, config, layers, tags, and what is attached to it."""
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,8 @@ from dualreg.registry.finding import Budget
 
 #: Tags, entries and attachments that are shown, of each at most.
 _LIMIT = 100
+#: How people name a digest, without its algorithm.
+_BEGINNING = re.compile(r"[0-9a-f]{4,128}|", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,36 @@ class Inspected:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageLayers:
+    """The layers of an image, the base first; of one that V1 clients pushed, those that they pushed."""
+
+    reference: str
+    image: Digest
+    layers: tuple[Digest, ...]
+
+    def position(self, wanted: str) -> int:
+        """Return where a layer is.
+
+        Args:
+            wanted: Its digest, or the beginning of that without the algorithm; empty: the last one.
+
+        Raises:
+            DigestInvalid: it is neither.
+            ManifestUnknown: the image has no such layer.
+            ValueError: it has several.
+        """
+        if not _BEGINNING.fullmatch(wanted):
+            wanted = Digest.parse(wanted).hex
+        found = [each for each in dict.fromkeys(self.layers) if each.hex.startswith(wanted)]
+        if not found:
+            reason = f"it has no layer {wanted}" if wanted else "it has no layers"
+            raise ManifestUnknown(reference=self.reference, reason=reason)
+        if wanted and len(found) > 1:
+            raise ValueError(f"several layers begin with {wanted}; give more of the digest")
+        return self.layers.index(found[0]) if wanted else len(self.layers) - 1
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """Describes images by their documents; nothing is changed."""
 
@@ -157,6 +190,24 @@ class Inspection:
             attachments=tuple(attached[:_LIMIT]),
             more=tuple(name for name, count in counts.items() if count > _LIMIT),
         )
+
+    def layers(self, repository: RepositoryName, reference: Tag | Digest, platform: Platform) -> ImageLayers:
+        """Return the layers of an image, or of the one of an index for a platform.
+
+        Raises:
+            ManifestUnknown: there is none, or its bytes are lost.
+        """
+        found, manifest = self._load(repository, reference)
+        row = self._image_row(repository, found, manifest, platform)
+        if row is None:
+            reason = f"the repository has no image of it for {platform}"
+            raise ManifestUnknown(reference=str(reference), reason=reason)
+        if row != found:
+            _, manifest = self._load(repository, row.digest)
+        view = self.bridge.view_of(row)
+        pushed = [each.layer for each in (self._pushed_steps(repository, view) if view else ()) if each.layer]
+        layers = pushed or [each.digest for each in manifest.described(Role.LAYER)]
+        return ImageLayers(str(reference), row.digest, tuple(layers))
 
     def _load(self, repository: RepositoryName, reference: Tag | Digest) -> tuple[ManifestRow, Manifest]:
         """Return what a tag or digest names; raise ManifestUnknown if there is no such, or it is lost."""

@@ -247,6 +247,8 @@ class Seen:
         self.prints("images check team/old --for v1")
         self.prints("image show team/old:1")
         self.prints("image faces team/old:1")
+        self.prints("image files team/old:1")
+        self.prints("image diff team/old:1")
         self._retain()
         self._derive()
         (key,) = json.loads(self.invoke("key list --json"))

@@ -112,6 +112,7 @@ HOMES: dict[str, set[str]] = {
         "dualreg.registry.document_cache",
         "dualreg.registry.editions",
         "dualreg.registry.integrity",
+        "dualreg.registry.layer_files",
         "dualreg.registry.listings",
         "dualreg.registry.manifests",
         "dualreg.registry.platform_editions",

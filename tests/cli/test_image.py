@@ -1,5 +1,6 @@
 """``dualreg image show`` tells of an image, of any generation, and of what is attached to it."""
 
+import gzip
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -335,3 +336,78 @@ def test_what_there_is_not(data: Path, reference: str, message: str) -> None:
     result = show(data, reference)
     assert result.exit_code == 1
     assert message in result.stderr
+
+
+GENERATIONS = ["1", "v1", "schema1", "latest"]
+
+
+def run(data: Path, *arguments: str) -> Result:
+    """Run a command of the group."""
+    return unannounced(
+        CliRunner().invoke(main, ["image", *arguments, "--config", str(data / "dualreg.toml")])
+    )
+
+
+@pytest.mark.parametrize("tag", GENERATIONS)
+def test_files_of_a_layer(data: Path, tag: str) -> None:
+    """Of images of all generations; the last layer, unless one is named by the beginning of its digest."""
+    digests = [Digest.of(each) for each in LAYERS]
+    found = run(data, "files", f"team/app:{tag}")
+    assert found.exit_code == 0
+    assert found.stdout.splitlines() == [
+        f"Layer 2 of 2: {digests[1]}",
+        "PERMISSIONS  OWNER  SIZE     MODIFIED              NAME",
+        "-rw-r--r--   0:0    0 bytes  1970-01-01 00:00 UTC  /b",
+        "1 entry.",
+    ]
+    other = run(data, "files", f"team/app:{tag}", "--layer", digests[0].hex[:12], "--json")
+    assert [json.loads(line)["path"] for line in other.stdout.splitlines()] == ["/a"]
+    assert run(data, "files", f"team/app:{tag}", "none").stdout.splitlines()[1:] == ["0 entries."]
+
+
+@pytest.mark.parametrize("tag", GENERATIONS)
+def test_changes_of_a_layer(data: Path, tag: str) -> None:
+    """Against the layers below it in the image."""
+    lines = run(data, "diff", f"team/app:{tag}").stdout.splitlines()
+    assert lines[-2:] == [
+        "added   -rw-r--r--   0:0    0 bytes  1970-01-01 00:00 UTC  /b",
+        "1 added, 0 changed, 0 removed.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["team/app:1", "--layer", "ffff"], "1: it has no layer ffff"),
+        (["team/app:1", "--layer", "x"], "digest"),
+        (["team/app:chart"], "chart: the repository has no image of it for linux/amd64"),
+        (["team/app", "--platform", "windows/amd64"], "no image of it for windows/amd64"),
+        (["team/app:none"], "manifest unknown"),
+    ],
+)
+@pytest.mark.parametrize("command", ["files", "diff"])
+def test_layers_that_there_are_not(data: Path, command: str, arguments: list[str], message: str) -> None:
+    """One line says what is missing."""
+    result = run(data, command, *arguments)
+    assert (result.exit_code, message in result.stderr) == (1, True), result.stderr
+
+
+def test_what_layers_remove_and_link(tmp_path: Path) -> None:
+    """Whiteouts are shown as what they remove; a layer that cannot be read is listed as far as it can."""
+    settings = Settings(data=tmp_path / "data")
+    prepare(settings)
+    (tmp_path / "dualreg.toml").write_text(f'data = "{settings.data}"')
+    base = builders.layer({"etc/a": b"", "etc/b": b"", "opt/x": b""})
+    top = gzip.compress(builders.tar({"etc/.wh.a": b"", "opt/.wh..wh..opq": b""})[:1024] + b"x" * 512)
+    with closing(open_registry(settings)) as registry:
+        push_v2(registry, NAME, Tag("1"), builders.image(base, top))
+    lines = run(tmp_path, "files", "team/app:1").stdout.splitlines()
+    assert [line.split("  ")[-1].strip() for line in lines[2:4]] == [
+        "removes /etc/a",
+        "removes what is below /opt",
+    ]
+    assert "The rest of the layer cannot be read" in lines[4]
+    json_lines = run(tmp_path, "files", "team/app:1", "--json")
+    assert len(json_lines.stdout.splitlines()) == 2
+    assert "cannot be read" in json_lines.stderr
+    assert "The layers cannot be compared" in run(tmp_path, "diff", "team/app:1").stdout

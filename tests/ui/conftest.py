@@ -52,7 +52,7 @@ class Browser:
         """Send the form of the login page."""
         return self.post("/ui/login", page="/ui/login", account=account, password=password)
 
-    def get(self, path: str, **query: str | list[str]) -> Any:
+    def get(self, path: str, /, **query: str | list[str]) -> Any:
         """Open a page; *query* is added to what its address has."""
         path += ("&" if "?" in path else "?") + urlencode(query, doseq=True) if query else ""
         return self.client.get(path)

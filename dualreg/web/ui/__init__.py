@@ -27,6 +27,7 @@ from dualreg.web.ui import (
     groups,
     home,
     images,
+    layers,
     login,
     migrations,
     operations,
@@ -52,6 +53,7 @@ def create_blueprint() -> Blueprint:
         module.register(blueprint)
     for module in (
         ticked,
+        layers,
         operations,
         usage,
         tasks,

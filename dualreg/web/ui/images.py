@@ -1,7 +1,7 @@
 """Images: what a tag or digest names, how it was built, what is attached to it, and how it is pulled."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flask import Blueprint, Response, request
@@ -38,10 +38,16 @@ class PlatformLine:
 
 @dataclass(frozen=True, slots=True)
 class StepLine:
-    """A step of the build, and how many images have its layer; None: it has none, or that is not here."""
+    """A step of the build.
+
+    Attributes:
+        use: How many images have its layer; None: it has none, or that is not here.
+        href: The page of its layer; empty: it has none.
+    """
 
     step: Step
     use: LayerSharing | None
+    href: str
 
 
 def register(blueprint: Blueprint) -> None:
@@ -65,7 +71,7 @@ def get_image() -> Response:
         found=found,
         tag=tag,
         platforms=_platforms(found, reference),
-        lines=_steps(found),
+        lines=_steps(found, {"reference": reference, "platform": request.args.get("platform")}),
         commands=pulls(name, reference, found.digest),
         labels=_labels(found),
         faces=url("get_faces", repository=name, tag=reference),
@@ -81,12 +87,21 @@ def _labels(found: Inspected) -> Sequence[tuple[str, str]]:
     return sorted({**(about.labels if about else {}), **found.annotations}.items())
 
 
-def _steps(found: Inspected) -> Sequence[StepLine]:
-    """Return the steps of the build of the image."""
+def _steps(found: Inspected, asked: Mapping[str, str | None]) -> Sequence[StepLine]:
+    """Return the steps of the build of the image; *asked* is what the page shows, for their links."""
     if not found.image:
         return ()
     uses = {each.layer: each for each in found.image.sharing}
-    return [StepLine(each, uses.get(each.layer) if each.layer else None) for each in found.image.steps]
+    return [
+        StepLine(
+            step,
+            uses.get(step.layer),
+            url("get_layer", repository=found.repository, **asked, layer=str(step.layer)),
+        )
+        if step.layer
+        else StepLine(step, None, "")
+        for step in found.image.steps
+    ]
 
 
 def _platforms(found: Inspected, reference: str) -> Sequence[PlatformLine]:

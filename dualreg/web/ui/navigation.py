@@ -72,6 +72,7 @@ SECTIONS: Mapping[str, Sequence[Entry]] = {
 _BELOW = {
     "images": "repositories",
     "faces": "repositories",
+    "layers": "repositories",
     "tags": "repositories",
     "ticked": "repositories",
 }
