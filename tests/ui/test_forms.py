@@ -14,7 +14,7 @@ from tests.ui.test_pages import HOSTILE, PAGES
 
 SECRET = "typed-by-nobody-else"
 #: Forms that take any text, and show what they find.
-ACCEPTING = {"/ui/repositories", "/ui/repository", "/ui/formats"}
+ACCEPTING = {"/ui/repositories", "/ui/repository", "/ui/formats", "/ui/layer"}
 
 
 @dataclass
