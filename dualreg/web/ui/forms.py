@@ -6,7 +6,14 @@ from typing import NamedTuple, TypeVar
 
 from flask import Response, current_app, g, request
 
-from dualreg.errors import Denied, NotAllowed, RegistryError, Unauthenticated
+from dualreg.errors import (
+    Denied,
+    LoginRefused,
+    NotAllowed,
+    RegistryError,
+    RequestInvalid,
+    Unauthenticated,
+)
 from dualreg.web import browser
 
 _MARK = "dualreg_form_page"
@@ -14,6 +21,8 @@ _MARK = "dualreg_form_page"
 _UNREPEATED = frozenset({"password", "old", "new", "again", "token"})
 #: Errors of those who may not even see a form.
 _FORBIDDEN = (Denied, NotAllowed, Unauthenticated)
+#: Errors whose reason is a sentence; those of others need the message before it.
+_REASONED = (LoginRefused, NotAllowed, RequestInvalid, Unauthenticated)
 View = TypeVar("View", bound=Callable[[], Response])
 
 
@@ -72,7 +81,7 @@ def show_again(error: RegistryError) -> Response | None:
         return None
     given = request.args.to_dict(flat=False) if is_search else browser.form_lists()
     typed = {name: values for name, values in given.items() if name not in _UNREPEATED}
-    reason = getattr(error, "reason", None) or str(error)
+    reason = (isinstance(error, _REASONED) and error.reason) or str(error)
     g.refusal = Refusal(endpoint.removeprefix("ui."), reason, typed)
     try:
         return show()  # type: ignore[no-any-return]  # an attribute set by refused_on()
