@@ -168,7 +168,7 @@ class Comparison:
 
 def _of_v1(v1: str, setting: str, *, shown: bool, unusable: bool) -> str:
     if v1 == "off":
-        return "V1 clients do not see it: v1 = off."
+        return "V1 clients do not see it: V1 is off."
     if not shown:
         return f"V1 clients do not see it, by {setting}."
     if unusable:

@@ -116,7 +116,7 @@ def test_schema_1(registry: Registry) -> None:
     ("bridge", "v1", "seen", "text"),
     [
         ("both", "on", (True, True), "V1 clients see it, by bridge = both."),
-        ("both", "off", (False, True), "V1 clients do not see it: v1 = off."),
+        ("both", "off", (False, True), "V1 clients do not see it: V1 is off."),
         ("v1-to-v2", "on", (False, True), "V1 clients do not see it, by bridge = v1-to-v2."),
         ("off,team/*=both", "readonly", (True, True), "V2 clients see it, by bridge = team/*=both."),
         ("other/*=off,v2-to-v1", "on", (True, True), "by bridge = v2-to-v1."),

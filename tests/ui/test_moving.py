@@ -12,7 +12,7 @@ from dualreg.migrate import journal
 from dualreg.migrate.journal import Journal
 from dualreg.web.ui.plots import bars
 from tests.auth.conftest import Guarded, basic
-from tests.ui.conftest import ORIGIN, WEB, Browser
+from tests.ui.conftest import APP, ORIGIN, WEB, Browser
 
 FAREWELL = "/ui/farewell"
 #: The buttons that switch V1.
@@ -94,6 +94,9 @@ def test_v1_is_switched(own: Guarded, tmp_path: Path) -> None:
         assert f"V1 is {mode} now; the setting <code>v1</code> is on" in text
         assert ("it was switched at" in text) == (mode != "on")
         assert (f"V1 was switched to {mode}" in text) == (mode != "on")
+        assert ("docker before 1.6" in browser.get("/ui/").text) == (mode == "on")
+        image = browser.get("/ui/image", repository=APP, reference="v1").text
+        assert ("docker before 1.6" in image) == (mode != "off")
     answer = browser.post(FAREWELL, v1="half")
     assert (answer.status_code, "expected on, readonly, off" in answer.text) == (400, True)
     lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]

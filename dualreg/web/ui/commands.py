@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dualreg.image.digest import Digest
+from dualreg.registry.v1_mode import V1Mode
 from dualreg.web.address import own_url, shown_host
 
 
@@ -15,8 +16,8 @@ class Command(NamedTuple):
     text: str
 
 
-def pulls(repository: str, reference: str, digest: Digest) -> Sequence[Command]:
-    """Return how an image is pulled, by digest, and by tag if *reference* is one."""
+def pulls(repository: str, reference: str, digest: Digest, v1: V1Mode) -> Sequence[Command]:
+    """Return how an image is pulled, by digest, and by tag if *reference* is one; over V1, if served."""
     host = shown_host()
     insecure = "" if own_url().startswith("https:") else " --tls-verify=false"
     source = " --src-tls-verify=false" if insecure else ""
@@ -28,17 +29,18 @@ def pulls(repository: str, reference: str, digest: Digest) -> Sequence[Command]:
             Command("skopeo", f"skopeo copy{source} docker://{exact} oci:{folder}"),
         )
     named = f"{host}/{repository}:{reference}"
-    return (
+    commands = (
         Command("docker", f"docker pull {named}"),
         Command("docker, exactly this image", f"docker pull {exact}"),
         Command("podman", f"podman pull{insecure} {named}"),
         Command("skopeo", f"skopeo copy{source} docker://{exact} oci:{folder}:{reference}"),
-        Command("docker before 1.6, over V1", f"docker pull {named}"),
     )
+    old = Command("docker before 1.6, over V1", f"docker pull {named}")
+    return commands if v1 is V1Mode.OFF else (*commands, old)
 
 
-def first_pushes(account: str) -> Sequence[Command]:
-    """Return how the first image is pushed to this host.
+def first_pushes(account: str, v1: V1Mode) -> Sequence[Command]:
+    """Return how the first image is pushed to this host; over V1 if that takes pushes.
 
     Args:
         account: Who logs in; empty: nobody.
@@ -48,7 +50,7 @@ def first_pushes(account: str) -> Sequence[Command]:
     flag, target = (" --tls-verify=false", " --dest-tls-verify=false") if insecure else ("", "")
     image, user = f"{host}/{account or 'team'}/hello:v1", f" -u {account}" if account else ""
     old = f"docker login{user} -e you@example.com {host}\n" if account else ""
-    return (
+    commands = (
         Command("docker", _lines("docker", "", user, host, image)),
         Command("podman", _lines("podman", flag, user, host, image)),
         Command(
@@ -56,8 +58,9 @@ def first_pushes(account: str) -> Sequence[Command]:
             (f"skopeo login{flag}{user} {host}\n" if account else "")
             + f"skopeo copy{target} docker://docker.io/library/hello-world:latest docker://{image}",
         ),
-        Command("docker before 1.6, over V1", f"{old}docker tag hello-world {image}\ndocker push {image}"),
     )
+    lines = f"{old}docker tag hello-world {image}\ndocker push {image}"
+    return (*commands, Command("docker before 1.6, over V1", lines)) if v1 is V1Mode.ON else commands
 
 
 def _lines(program: str, flag: str, user: str, host: str, image: str) -> str:

@@ -5,7 +5,7 @@ from flask import Blueprint, Response
 from dualreg.web.administration import administration
 from dualreg.web.browser import session
 from dualreg.web.ui.commands import first_pushes
-from dualreg.web.ui.page import page
+from dualreg.web.ui.page import page, v1_mode
 
 #: Repositories and moves that are shown.
 _ROWS = 10
@@ -27,5 +27,5 @@ def get_home() -> Response:
         own=own.rows,
         more=own.next is not None,
         moves=operations.tags.recent(n=_ROWS),
-        commands=first_pushes(account),
+        commands=first_pushes(account, v1_mode()),
     )

@@ -11,7 +11,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.registry.inspection import Inspected, LayerSharing
 from dualreg.web.administration import administration
 from dualreg.web.ui.commands import pulls
-from dualreg.web.ui.page import Crumb, deletable, page, url
+from dualreg.web.ui.page import Crumb, deletable, page, url, v1_mode
 from dualreg.web.ui.repositories import crumbs_of
 from dualreg.web.ui.tags import sized_tag
 
@@ -72,7 +72,7 @@ def get_image() -> Response:
         tag=tag,
         platforms=_platforms(found, reference),
         lines=_steps(found, {"reference": reference, "platform": request.args.get("platform")}),
-        commands=pulls(name, reference, found.digest),
+        commands=pulls(name, reference, found.digest, v1_mode()),
         labels=_labels(found),
         faces=url("get_faces", repository=name, tag=reference),
         history=url("get_history", repository=name, tag=tag.name) if tag else "",

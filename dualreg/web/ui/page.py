@@ -21,9 +21,10 @@ from dualreg.errors import (
     Unauthenticated,
 )
 from dualreg.image.names import RepositoryName
+from dualreg.registry.v1_mode import V1Mode
 from dualreg.web.address import own_path, shown_host
 from dualreg.web.browser import form_token, prepare_form, session
-from dualreg.web.context import authority, settings
+from dualreg.web.context import authority, registry, settings
 from dualreg.web.credentials import grant
 from dualreg.web.responses import retry_header
 from dualreg.web.ui.assets import asset
@@ -125,6 +126,11 @@ def pages(endpoint: str, after: str | None, following: str | None, **chosen: obj
         url(endpoint, **chosen) if after else "",
         url(endpoint, **chosen, after=following) if following else "",
     )
+
+
+def v1_mode() -> V1Mode:
+    """Return how much of the V1 API is served now."""
+    return registry().v1_switch.look(settings().v1).v1
 
 
 def may_change() -> bool:
