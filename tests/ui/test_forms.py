@@ -143,7 +143,7 @@ def test_what_may_not_be_seen_is_not_shown_with_a_form(own: Guarded) -> None:
         assert (answer.status_code, 'name="pattern"' in answer.text, 'role="alert"' in answer.text) == (
             403, False, False,
         )  # fmt: skip
-    for path in ("/ui/audit", "/ui/formats", "/ui/access/explain?repository=team/app"):
+    for path in ("/ui/audit", "/ui/audit?since=x", "/ui/formats", "/ui/access/explain?repository=team/app"):
         answer = browser.get(path)
         assert (answer.status_code, 'role="search"' in answer.text) == (403, False)
 

@@ -3,7 +3,8 @@
 from flask import Blueprint, Response, request
 
 from dualreg.operations.audit import words_of
-from dualreg.web.administration import administration
+from dualreg.operations.table import OPERATIONS
+from dualreg.web.administration import administration, permit
 from dualreg.web.ui.arguments import day
 from dualreg.web.ui.forms import refused_on
 from dualreg.web.ui.page import page, pages
@@ -26,6 +27,8 @@ def get_search() -> Response:
 @refused_on(get_search)
 def get_audit() -> Response:
     """Return lines of the audit log, the newest first."""
+    # Before a day that is none is refused.
+    permit(next(each for each in OPERATIONS if each.command == "audit"), {})
     wanted, after = _wanted(), request.args.get("after", "")
     found = administration().audit.read(
         wanted["pattern"] or None,
