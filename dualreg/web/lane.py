@@ -242,9 +242,11 @@ class Lane:
             wait: Whether to wait for the database and files; otherwise None is returned instead.
         """
         mode = self._mode_of_v1(wait=wait) if path.startswith("/v1/") else ""
+        if mode is None:
+            return None  # the next looks would wait for a database that is away
         rows = self._parts.registry.version(wait=wait) if self._needs_rows(path) else ()
         generation = self._parts.authority.generation(wait=wait)
-        return None if None in (mode, rows, generation) else (mode, rows, generation)
+        return None if None in (rows, generation) else (mode, rows, generation)
 
     def _mode_of_v1(self, *, wait: bool) -> Hashable | None:
         """Return how much of the V1 API is served; None: that takes a wait, or cannot be found out."""

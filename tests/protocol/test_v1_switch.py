@@ -14,11 +14,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import event, update
 
 from dualreg.assembly import catalog_of, open_registry, prepare
+from dualreg.catalog.database import DatabaseFailure
 from dualreg.catalog.tables import Switches
 from dualreg.cli import main
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry, v1_mode
-from dualreg.registry.v1_mode import V1Mode
+from dualreg.registry.v1_mode import V1Mode, V1Switch
 from dualreg.settings import Settings
 from tests import builders
 from tests.apps import client_of
@@ -137,6 +138,20 @@ def test_pulls_cost_no_statement(opened: Open, seconds: list[float]) -> None:
     event.listen(catalog_of(registry).engine, "before_cursor_execute", note)
     assert other.get("/v1/users/").status_code == 404
     assert len(seen) == 3
+
+
+def test_a_look_that_fails_is_the_last(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request fails; nothing else is asked of a database that is away, which takes a wait each time."""
+    client, _ = opened()
+    asked = list[object]()
+
+    def fail(*_: object) -> None:
+        raise DatabaseFailure("away")
+
+    monkeypatch.setattr(V1Switch, "mode", fail)
+    monkeypatch.setattr(Registry, "version", lambda *_, **__: asked.append("rows"))
+    assert client.get(f"/v1/images/{TOP.id}/json").status_code == 500
+    assert asked == []
 
 
 @pytest.mark.parametrize("mode", [V1Mode.READONLY, V1Mode.OFF])
