@@ -1,11 +1,13 @@
 """Details of tags, for a page of them: platforms, whether there is a signature, and other tags of the image.
 
 All of it is what clients wrote. A page takes the same few queries, however many tags it has, and reads the
-documents of its images, each once.
+documents of its images, each once. If these take too long, or the store fails, the rest is shown without
+platforms: the list needs nothing but the catalog.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import monotonic
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import TagRow
@@ -29,6 +31,8 @@ from dualreg.registry.state import State
 
 #: Platforms of an index that are shown.
 _PLATFORMS_LIMIT = 20
+#: Seconds in which the documents of a page are read.
+_PATIENCE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,8 @@ class TagDetail:
     """What a list shows of the image of a tag.
 
     Attributes:
-        platforms: As ``OS/ARCHITECTURE``, those of attestations left out; none: it is no image, or cannot be
-            read.
+        platforms: As ``OS/ARCHITECTURE``, those of attestations left out; none: it is no image, or was
+            not read.
         signed: Whether a signature is attached, by tag or as a referrer. It was not verified.
         aliases: Other tags of the repository that point at the same manifest.
         more: Whether there are more of these.
@@ -58,8 +62,8 @@ class TagDetails:
 
     def of(self, repository: RepositoryName, rows: Sequence[TagRow]) -> dict[Tag, TagDetail]:
         """Return the details of the tags of a page."""
-        types, budget = {row.digest: row.media_type for row in rows}, Budget()
-        payloads = {row.digest: self._read(row.digest, row.size, budget) for row in rows}
+        types, reader = {row.digest: row.media_type for row in rows}, _Reader(self.documents)
+        payloads = {row.digest: reader.read(row.digest, row.size) for row in rows}
         configs = {digest: config for digest in types if (config := _config(types[digest], payloads[digest]))}
         with self.state.catalog.read() as tx:
             known = tx.repositories.find(repository)
@@ -72,7 +76,7 @@ class TagDetails:
         for digest, media_type in types.items():
             document = b""
             if digest in configs and (size := sizes.get(configs[digest].digest)):
-                document = self._read(configs[digest].digest, size, budget)
+                document = reader.read(configs[digest].digest, size)
             platforms[digest] = _platforms(media_type, payloads[digest], document)
         return {
             row.name: TagDetail(
@@ -84,11 +88,25 @@ class TagDetails:
             for row in rows
         }
 
-    def _read(self, digest: Digest, size: int, budget: Budget) -> bytes:
-        """Return a document; empty: it is lost, or too much was read."""
+
+@dataclass(slots=True)
+class _Reader:
+    """Reads the documents of a page, as long as that takes little, and the store does not fail."""
+
+    documents: DocumentCache
+    budget: Budget = field(default_factory=Budget)
+    ends_at: float = field(default_factory=lambda: monotonic() + _PATIENCE)
+
+    def read(self, digest: Digest, size: int) -> bytes:
+        """Return a document; empty: it is lost, or was not read."""
+        if monotonic() >= self.ends_at or not self.budget.take(size):
+            return b""
         try:
-            return self.documents.read(digest) if budget.take(size) else b""
+            return self.documents.read(digest)
         except (BlobMissing, BlobDamaged):
+            return b""
+        except OSError:
+            self.ends_at = monotonic()  # each further read might take as long to fail
             return b""
 
 

@@ -1,6 +1,7 @@
 """Details of tags: platforms without attestations, signatures, and other tags, by the same few queries."""
 
 from collections.abc import Sequence
+from functools import partial
 from threading import get_ident
 from typing import Any
 
@@ -10,9 +11,12 @@ from sqlalchemy import event
 from dualreg.catalog.orders import TagOrder
 from dualreg.catalog.tag_details import ALIASES_LIMIT
 from dualreg.image import media_types
+from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.registry import Registry
-from dualreg.registry.tag_details import TagDetail
+from dualreg.registry import Registry, tag_details
+from dualreg.registry.document_cache import DocumentCache
+from dualreg.registry.tag_details import TagDetail, TagDetails
+from dualreg.storage.base import StoreUnavailable
 from tests import builders, signers
 from tests.properties.registries import push_v1, push_v2
 
@@ -111,6 +115,50 @@ def test_aliases(registry: Registry) -> None:
         push_v2(registry, NAME, Tag(f"n{number}"), PLAIN)
     found = {tag: (each.aliases, each.more) for tag, each in details(registry).items()}
     assert all(more and len(names) < ALIASES_LIMIT for tag, (names, more) in found.items() if tag != "d")
+
+
+def test_a_failing_store(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing more is read of it; what is known of the catalog is shown."""
+    read = list[Digest]()
+
+    def fail(digest: Digest) -> bytes:
+        read.append(digest)
+        raise StoreUnavailable("no answer")
+
+    for tag, image in (("a", PLAIN), ("b", PLAIN), ("c", ARM)):
+        push_v2(registry, NAME, Tag(tag), image)
+    page, _ = registry.tags.ordered(NAME, TagOrder.NAME, limit=100)
+    documents = DocumentCache(registry.state.store, registry.integrity)
+    monkeypatch.setattr(documents, "_read", fail)
+    found = TagDetails(registry.state, documents).of(NAME, page.rows)
+    assert {tag: (each.aliases, each.platforms) for tag, each in found.items()} == {
+        "a": (("b",), ()),
+        "b": (("a",), ()),
+        "c": ((), ()),
+    }
+    assert len(read) == 1
+
+
+def test_a_slow_store(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what takes longer than a second in all, the platforms are not shown; later they are."""
+    now, images = [0.0], [builders.image(builders.layer({"a": bytes([number])})) for number in range(4)]
+    for number, image in enumerate(images):
+        push_v2(registry, NAME, Tag(f"t{number}"), image)
+    page, _ = registry.tags.ordered(NAME, TagOrder.NAME, limit=100)
+    documents = DocumentCache(registry.state.store, registry.integrity)
+    read, monotonic = documents._read, partial(now.__getitem__, 0)
+
+    def slow(digest: Digest) -> bytes:
+        now[0] += 0.25
+        return read(digest)
+
+    monkeypatch.setattr(documents, "_read", slow)
+    monkeypatch.setattr(tag_details, "monotonic", monotonic)
+    shown = []
+    for _ in range(3):
+        found = TagDetails(registry.state, documents).of(NAME, page.rows)
+        shown.append(sum(each.platforms == ("linux/amd64",) for each in found.values()))
+    assert shown == [0, 4, 4]
 
 
 def test_what_a_page_takes(registry: Registry) -> None:
