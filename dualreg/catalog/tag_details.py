@@ -10,7 +10,7 @@ from dualreg.catalog.tables import Manifests, Tags
 from dualreg.image.digest import Digest
 from dualreg.image.names import Tag
 
-#: Tags of a manifest that are looked at, and its referrers.
+#: Tags of a manifest that are listed, and referrers of it that are looked at.
 ALIASES_LIMIT, _REFERRERS_LIMIT = 12, 200
 #: Types of referrers that are signatures, and those that are if their annotations say so.
 #: Source: Notary Project, signature-specification; cosign, specs/SIGNATURE_SPEC.md and specs/BUNDLE_SPEC.md.
@@ -26,7 +26,7 @@ class Named(NamedTuple):
     """What leads to a manifest, and is about it.
 
     Attributes:
-        tags: Those that point at it, or some of them if there are more than ALIASES_LIMIT.
+        tags: Those that point at it; one more than ALIASES_LIMIT of them, if there are more than that.
         is_signed: Whether a signature refers to it. Nobody has verified it.
     """
 
@@ -45,7 +45,7 @@ def named(connection: Connection, repository_id: int, manifests: Collection[Dige
     """
     tag, about = aliased(Tags), aliased(Manifests)
     some = select(tag.name).where(tag.repository_id == repository_id, tag.manifest == Manifests.digest)
-    names = some.limit(ALIASES_LIMIT).correlate(Manifests).subquery()
+    names = some.limit(ALIASES_LIMIT + 1).correlate(Manifests).subquery()
     listed = select(func.aggregate_strings(names.c.name, ",")).scalar_subquery()
     signing = select(about.artifact_type, cast(about.annotations, String).label("annotations")).where(
         about.repository_id == repository_id,

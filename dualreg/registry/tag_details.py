@@ -83,7 +83,7 @@ class TagDetails:
                 platforms[row.digest],
                 named.get(row.digest, UNKNOWN).is_signed or row.digest in signed,
                 _others(named.get(row.digest, UNKNOWN).tags, row.name),
-                len(named.get(row.digest, UNKNOWN).tags) == ALIASES_LIMIT,
+                len(named.get(row.digest, UNKNOWN).tags) > ALIASES_LIMIT,
             )
             for row in rows
         }

@@ -111,8 +111,11 @@ def test_aliases(registry: Registry) -> None:
         "c": (("a", "b"), False),
         "d": ((), False),
     }
-    for number in range(ALIASES_LIMIT):
+    for number in range(ALIASES_LIMIT - 3):
         push_v2(registry, NAME, Tag(f"n{number}"), PLAIN)
+    counts = {(len(each.aliases), each.more) for tag, each in details(registry).items() if tag != "d"}
+    assert counts == {(ALIASES_LIMIT - 1, False)}
+    push_v2(registry, NAME, Tag("last"), PLAIN)
     found = {tag: (each.aliases, each.more) for tag, each in details(registry).items()}
     assert all(more and len(names) < ALIASES_LIMIT for tag, (names, more) in found.items() if tag != "d")
 
