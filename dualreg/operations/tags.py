@@ -282,9 +282,9 @@ class TagChanges(Group):
         )
 
     def restore_several(self, repository: RepositoryName, targets: Mapping[str, Digest]) -> RestoredTags:
-        """Point several tags at manifests that they pointed at before, such as those that were just deleted.
+        """Restore several tags that were deleted: point them at manifests that they pointed at before.
 
-        Those that cannot be restored are left as they are, and all others are restored.
+        Those that exist again, or cannot be restored, are left as they are, and all others are restored.
 
         Args:
             targets: The manifests by tag, up to 200.
@@ -298,9 +298,11 @@ class TagChanges(Group):
         wanted = {Tag.parse(tag): digest for tag, digest in targets.items()}
         self.session.require_changeable()
         self.session.registry.require_own(repository)
-        kept = self.session.registry.history.restore_several(repository, wanted)
-        restored = {tag: digest for tag, digest in wanted.items() if tag not in kept}
-        self._record_several("tag restore", repository, restored)
+        restored = dict[Tag, Digest]()
+        try:
+            kept = self.session.registry.history.restore_several(repository, wanted, restored)
+        finally:  # those before an error were restored
+            self._record_several("tag restore", repository, restored)
         return RestoredTags(repository, [*restored], _kept(kept))
 
     def _record_several(self, command: str, repository: RepositoryName, moved: Mapping[Tag, Digest]) -> None:

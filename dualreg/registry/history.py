@@ -184,11 +184,14 @@ class History:
         )
 
     def restore_several(
-        self, repository: RepositoryName, targets: Mapping[Tag, Digest]
+        self, repository: RepositoryName, targets: Mapping[Tag, Digest], restored: dict[Tag, Digest]
     ) -> dict[Tag, RegistryError]:
-        """Point tags at manifests again; return why some are not.
+        """Restore tags that were deleted; return why some are not, such as those that exist again.
 
         A tag by which the signature of another one is found may come after that.
+
+        Args:
+            restored: Those that were restored are added to it, also before an error ends that.
 
         Raises:
             RepositoryOwned: the content of the repository comes from upstream.
@@ -198,7 +201,10 @@ class History:
             refused = dict[Tag, RegistryError]()
             for tag, digest in left.items():
                 try:
-                    self.restore(self.restoration(repository, tag, to=digest))
+                    planned = self.restoration(repository, tag, to=digest)
+                    _require_absent(planned)
+                    self.restore(planned)
+                    restored[tag] = digest
                 except _REFUSALS as error:
                     refused[tag] = error
             unsigned = {tag for tag, error in refused.items() if isinstance(error, Unsigned)}
@@ -313,6 +319,17 @@ class History:
                 return Forgotten(tx.history.count(repository), tx.undelete.count(repository))
         with self.state.trial() as state:
             return replace(self, state=state).forget(repository, tag)
+
+
+def _require_absent(planned: Restoration) -> None:
+    """Check that a tag that is restored along with others does not exist.
+
+    Raises:
+        NotRestorable: it does.
+    """
+    if planned.old is not None:
+        reason = f"it exists again, and points at {planned.old}"
+        raise NotRestorable(repository=planned.repository, tag=planned.tag, reason=reason)
 
 
 def _forget_manifests(tx: Transaction, repository: RepositoryName, digests: Collection[Digest]) -> int:

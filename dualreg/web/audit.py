@@ -91,5 +91,6 @@ def _event(status: int) -> str | None:
         challenged = asked.path in API_CHECKS and "Authorization" not in asked.headers
         return None if challenged else _DENIED
     writes = asked.method not in READS or kept.get("mounted")
-    written = writes and status < HTTPStatus.BAD_REQUEST
+    # What was changed before an error is recorded, too.
+    written = writes and (status < HTTPStatus.BAD_REQUEST or "command" in kept.get("facts", {}))
     return "write" if written and asked.blueprint in ("v1", "v2", "api", "login", "ui") else None

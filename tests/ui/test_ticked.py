@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from dualreg.image.names import Tag
+from dualreg.registry.history import History, Restoration
+from dualreg.storage.base import StoreUnavailable
 from tests.auth.conftest import Guarded
 from tests.properties.registries import push_v2
 from tests.ui.conftest import APP, IMAGES, SECRET, Browser, fill
@@ -84,13 +86,36 @@ def test_what_may_not_go(own: Guarded) -> None:
     assert {**before, **pointing(own)} == before
     assert pointing(own).keys() == {"v1", "v2", "same"}
     push_v2(own.registry, APP, Tag("latest"), IMAGES[0])
+    pushed = pointing(own)
     targets = [f"latest@{before['latest']}", f"v1@{before['v2']}", f"v2@{before['v2']}", f"x@{before['v2']}"]
     answer = browser.post("/ui/tags/restore", repository=APP, target=targets)
     assert answer.status_code == 200
-    assert "2 tags were restored" in answer.text
-    assert "the tag is immutable" in answer.text
+    assert "1 tag was restored" in answer.text
+    assert f"it exists again, and points at {pushed['latest']}" in answer.text
     assert "already" in answer.text
-    assert pointing(own)["latest"] == before["latest"]
+    assert pointing(own) == {**pushed, "x": before["v2"]}
+
+
+def test_an_error_ends_the_undoing(
+    guard: Callable[..., Guarded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The audit log has what was restored before."""
+    own = guard(audit=str(tmp_path / "audit"))
+    fill(own)
+    browser, before, restore = Browser.of(own, "writer"), pointing(own), History.restore
+    browser.post("/ui/tags/delete", repository=APP, tag=["v1", "v2"])
+
+    def fail(history: History, planned: Restoration) -> None:
+        if planned.tag == "v2":
+            raise StoreUnavailable("no answer")
+        restore(history, planned)
+
+    monkeypatch.setattr(History, "restore", fail)
+    targets = [f"{tag}@{before[tag]}" for tag in ("v1", "v2")]
+    answer = browser.post("/ui/tags/restore", repository=APP, target=targets)
+    assert answer.status_code >= 500
+    line = json.loads((tmp_path / "audit").read_text().splitlines()[-1])
+    assert (line["command"], line["tags"], line["digests"]) == ("tag restore", ["v1"], [before["v1"]])
 
 
 @pytest.mark.parametrize(
