@@ -35,6 +35,10 @@ class TagOrder(StrEnum):
         return self.key in ("name", "pushed")
 
 
+class TooManyToOrder(ValueError):
+    """More than may be looked at to have tags in an order."""
+
+
 class TagPlace(NamedTuple):
     """Where a tag is in an order.
 

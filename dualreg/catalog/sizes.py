@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
+from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import Origin
 from dualreg.catalog.tables import (
     Blobs,
@@ -100,13 +101,54 @@ def size_together(connection: Connection, repository_id: int, tags: Collection[T
     return TagSize(*map(int, row[1:])) if row else TagSize(0, 0)
 
 
-def bytes_of(repository_id: int, manifests: Select[Digest]) -> Select[Digest, int]:
-    """Return the query of the bytes that *manifests* of a repository need: ``root`` and ``bytes``."""
-    (column,) = manifests.subquery().c
-    here: BindParameter[int] = bindparam("bytes_in", repository_id)
-    needed = _needed(select(column.label("root"), column.label("digest")), here)
-    query = select(needed.c.root, func.sum(Blobs.size).label("bytes"))
-    return query.join(Blobs, Blobs.digest == needed.c.digest).group_by(needed.c.root)
+def bytes_of(
+    connection: Connection, repository_id: int, manifests: Collection[Digest], limit: int
+) -> dict[Digest, int] | None:
+    """Return how many bytes each of *manifests* needs; None: that takes more than *limit* steps.
+
+    What several need is read once, and clients choose how much that is: a step is a child of a manifest that
+    is read, and one that is counted.
+    """
+    below = _below(connection, repository_id, manifests, limit)
+    if below is None:
+        return None
+    sizes, found, left = dict[Digest, int](), dict[Digest, int](), limit
+    for batch in batches(below):
+        rows = connection.execute(select(Blobs.digest, Blobs.size).where(Blobs.digest.in_(batch)))
+        sizes.update((digest, size) for digest, size in rows)
+    for manifest in manifests:
+        needed, pending = {manifest}, [manifest]
+        while pending:
+            children = below[pending.pop()]
+            left -= len(children)
+            if left < 0:
+                return None
+            pending += (new := {*children} - needed)
+            needed |= new
+        found[manifest] = sum(sizes.get(each, 0) for each in needed)
+    return found
+
+
+def _below(
+    connection: Connection, repository_id: int, manifests: Collection[Digest], limit: int
+) -> dict[Digest, list[Digest]] | None:
+    """Return the children of *manifests*, and of all that is below them; None: there are over *limit*."""
+    below, pending = dict[Digest, list[Digest]](), {*manifests}
+    parent, child = ManifestChildren.manifest, ManifestChildren.child
+    query = select(parent, child).where(ManifestChildren.repository_id == repository_id)
+    while pending:
+        below |= {each: [] for each in pending}
+        named = set[Digest]()
+        for batch in batches(pending):
+            rows = connection.execute(query.where(parent.in_(batch)).limit(limit + 1)).all()
+            limit -= len(rows)
+            if limit < 0:
+                return None
+            for manifest, each in rows:
+                below[manifest].append(each)
+                named.add(each)
+        pending = named - below.keys()
+    return below
 
 
 @cache

@@ -12,12 +12,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, func, literal, select, tuple_
 
 from dualreg.catalog.columns import UtcDateTime
-from dualreg.catalog.orders import TagOrder, TagPlace
+from dualreg.catalog.orders import TagOrder, TagPlace, TooManyToOrder
 from dualreg.catalog.sizes import bytes_of
 from dualreg.catalog.tables import Tags
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+#: How many children of manifests are looked at to order tags by size, which takes about a second.
+_STEPS = 200_000
 _COLUMNS = {"pushed": "updated_at", "pulled": "pulled_at"}
 
 
@@ -44,8 +46,10 @@ def places(
         names = connection.scalars(_by_name(repository_id, order, prefix, after).limit(limit))
         return [TagPlace(0, name) for name in names], None
     chosen = _beginning(repository_id, prefix)
+    if order.key == "size":
+        return _by_size(connection, repository_id, order, chosen, after)[:limit], None
     until = _scanned_to(connection, repository_id, order, after, scan) if scan else None
-    query, value = _valued(order, repository_id, chosen, by_index=bool(scan) or not prefix)
+    query, value = _valued(order, chosen, by_index=bool(scan) or not prefix)
     rows = connection.execute(_between(query, value, order, after, until).limit(limit))
     return [TagPlace(_number(found), name) for name, found in rows], until
 
@@ -84,11 +88,33 @@ def _end(prefix: str) -> str:
     return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else ""
 
 
+def _by_size(
+    connection: Connection,
+    repository_id: int,
+    order: TagOrder,
+    chosen: ColumnElement[bool],
+    after: TagPlace | None,
+) -> list[TagPlace]:
+    """Return the tags after a place, by size.
+
+    Raises:
+        TooManyToOrder: they need too much.
+    """
+    tags = connection.execute(select(Tags.name, Tags.manifest).where(chosen)).all()
+    sizes = bytes_of(connection, repository_id, {manifest for _, manifest in tags}, _STEPS)
+    if sizes is None:
+        raise TooManyToOrder(
+            "these tags need too much to order them by size: order them by name, or give a longer prefix"
+        )
+    found = sorted((TagPlace(sizes[each], name) for name, each in tags), reverse=order.is_descending)
+    return [each for each in found if not after or (each < after if order.is_descending else each > after)]
+
+
 def _scanned_to(
     connection: Connection, repository_id: int, order: TagOrder, after: TagPlace | None, count: int
 ) -> TagPlace | None:
     """Return where the tag is that is *count* after a place, by push; None: there are not so many."""
-    query, value = _valued(order, repository_id, _beginning(repository_id, ""), by_index=True)
+    query, value = _valued(order, _beginning(repository_id, ""), by_index=True)
     query = _between(query, value, order, after, None).offset(count - 1).limit(1)
     row = connection.execute(query).one_or_none()
     return TagPlace(_number(row[1]), row[0]) if row else None
@@ -104,36 +130,32 @@ def _between(
     """Return the query of what comes after a place, and no later than another one, in order."""
     place, types = tuple_(value, Tags.name), [value.type, Tags.name.type]
     if after:
-        end = tuple_(_value(order, after.value), after.name, types=types)
+        end = tuple_(_instant(after.value), after.name, types=types)
         query = query.where(place < end if order.is_descending else place > end)
     if until:
-        end = tuple_(_value(order, until.value), until.name, types=types)
+        end = tuple_(_instant(until.value), until.name, types=types)
         query = query.where(place >= end if order.is_descending else place <= end)
     return query.order_by(*(each.desc() if order.is_descending else each for each in (value, Tags.name)))
 
 
 def _valued(
-    order: TagOrder, repository_id: int, chosen: ColumnElement[bool], *, by_index: bool
+    order: TagOrder, chosen: ColumnElement[bool], *, by_index: bool
 ) -> tuple[Select[str, Any], ColumnElement[Any]]:
     """Return the query of names and what they are ordered by, and that.
 
     Args:
         by_index: By push: read tags in the order of the index of pushes.
     """
-    if order.key == "size":
-        sizes = bytes_of(repository_id, select(Tags.manifest).where(chosen).distinct()).subquery()
-        query = select(Tags.name, sizes.c.bytes).join(sizes, sizes.c.root == Tags.manifest).where(chosen)
-        return query, sizes.c.bytes
     value: ColumnElement[Any] = Tags.__table__.c[_COLUMNS[order.key]]
     if order.key == "pulled" or not by_index:  # databases see no index of a calculated value
         value = func.coalesce(value, literal(_EPOCH, UtcDateTime()))
     return select(Tags.name, value).where(chosen), value
 
 
-def _value(order: TagOrder, number: int) -> object:
-    """Return what a number stands for."""
-    return number if order.key == "size" else _EPOCH + number * _MICROSECOND
+def _instant(number: int) -> datetime:
+    """Return the time that a number stands for."""
+    return _EPOCH + number * _MICROSECOND
 
 
-def _number(value: Any) -> int:  # noqa: ANN401 -- of the database
-    return (value - _EPOCH) // _MICROSECOND if isinstance(value, datetime) else int(value)
+def _number(instant: datetime) -> int:
+    return (instant - _EPOCH) // _MICROSECOND

@@ -125,8 +125,8 @@ class TagChanges(Group):
             after: The end of the page before.
 
         Raises:
-            ValueError: there are too many for an order that is not by name or push.
-            RepositoryUnknown, PageInvalid.
+            ValueError: there are too many for an order that is not by name or push, or they need too much.
+            RepositoryUnknown, PageInvalid, ServerBusy.
         """
         registry, place = self.session.registry, parse_number_place(after, Tag.parse)
         limit = min(page_size(n), DETAILS_LIMIT) if details else page_size(n)

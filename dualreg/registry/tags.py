@@ -2,11 +2,12 @@
 
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from dualreg.catalog.database import Transaction
-from dualreg.catalog.orders import OrderedTags, TagOrder, TagPlace
+from dualreg.catalog.orders import OrderedTags, TagOrder, TagPlace, TooManyToOrder
 from dualreg.catalog.rows import ORIGINS, Origin, PlacedTag, RepositoryRow, TagRow
 from dualreg.errors import RepositoryUnknown, TagUnknown
 from dualreg.image import media_types
@@ -25,6 +26,7 @@ from dualreg.registry.state import State
 from dualreg.registry.tag_deletion import Departure, delete_tags, plan_deletion
 from dualreg.registry.upstream import NoUpstream
 from dualreg.registry.visibility import Visibility
+from dualreg.waiting import WorkSlots
 
 #: How many tags are read at a time where only some of them match.
 _BATCH = 500
@@ -33,12 +35,10 @@ _BATCH = 500
 #: Tags that are looked at for a page in an order that no index has, which takes about a second at most: by
 #: size, all that they need is.
 ORDER_LIMITS = {"pulled": 100_000, "size": 2_000}
+#: Threads of a process that order tags without an index, others that wait for that, and for how many seconds.
+_AT_ONCE, _WAITING, _PATIENCE = 1, 2, 2.0
 #: By push: of so many tags of a prefix, all are looked at; of more, so many tags of the repository.
 _FEW, _SCAN = 10_000, 100_000
-
-
-class TooManyToOrder(ValueError):
-    """More tags than may be looked at to have them in an order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ class Tags:
     state: State
     pulls: Pulls
     visibility: Visibility = field(default_factory=Visibility)
+    ordering: WorkSlots = field(default_factory=lambda: WorkSlots(_AT_ONCE, _WAITING, _PATIENCE))
 
     def list(self, repository: RepositoryName, *, last: str = "", limit: int | None = None) -> Page[Tag]:
         """Return up to *limit* tags that V2 clients see after *last*, in byte order; None: all of them.
@@ -143,9 +144,11 @@ class Tags:
 
         Raises:
             RepositoryUnknown.
-            TooManyToOrder: no index has the order, and there are more tags than are looked at for one page.
+            TooManyToOrder: no index has the order, and there are more tags than are looked at for one page,
+                or they need too much.
+            ServerBusy: no index has the order, and others order tags.
         """
-        with self.state.catalog.read() as tx:
+        with nullcontext() if order.is_indexed else self.ordering.slot(), self.state.catalog.read() as tx:
             row, found = tx.repositories.find(repository), OrderedTags(())
             if row:
                 _require_few(tx, row, order, prefix)
