@@ -11,6 +11,7 @@ from sqlalchemy import (
     Select,
     Subquery,
     and_,
+    except_,
     func,
     literal,
     or_,
@@ -21,7 +22,6 @@ from sqlalchemy.orm import aliased
 
 from dualreg.catalog.dialects import within
 from dualreg.catalog.tables import (
-    Blobs,
     ManifestChildren,
     ManifestViews,
     Repositories,
@@ -35,6 +35,9 @@ from dualreg.patterns import Reach
 
 #: Repositories that are looked at for each layer, and images in them.
 _REPOSITORIES, _IMAGES = 500, 200
+
+#: The links of the repository itself.
+_OWN = aliased(RepositoryBlobs)
 
 
 class LayerUse(NamedTuple):
@@ -56,16 +59,17 @@ def sharing_of(
 ) -> dict[Digest, LayerUse]:
     """Return how many images have each of *layers* in a repository and others of *reach*, in one query.
 
-    Layers that the catalog does not know are left out. That there may be more is also said of a layer that
-    very many repositories have, whether they are in *reach* or not.
+    Layers that the repository may not read are left out: it is not said whether others have them. That
+    there may be more is also said of a layer that very many repositories have, whether they are in *reach*
+    or not.
     """
     others = _others(repository_id)
     manifests, v1_images = _manifests(repository_id, reach), _v1_images(repository_id, reach)
     distinct = select(func.count(v1_images.c.image_id.distinct()))
     columns = (_images(manifests), distinct, *map(_count, (manifests, v1_images, others)))
-    query = select(Blobs.digest, *(each.scalar_subquery() for each in columns))
-    rows = connection.execute(query.where(Blobs.digest.in_([*{*layers}])))
-    return {digest: _use(*counts) for digest, *counts in rows}
+    query = select(_OWN.digest, *(each.scalar_subquery() for each in columns))
+    query = query.where(_OWN.repository_id == repository_id, _OWN.digest.in_([*{*layers}]))
+    return {digest: _use(*counts) for digest, *counts in connection.execute(query)}
 
 
 def _use(images: int, v1_images: int, manifests: int, rows: int, others: int) -> LayerUse:
@@ -78,9 +82,9 @@ def _count(found: Subquery) -> Select[int]:
 
 def _others(own: int) -> Subquery:
     """Return other repositories that link the layer."""
-    link = RepositoryBlobs
-    query = select(link.repository_id.label("id")).where(link.digest == Blobs.digest)
-    return query.where(link.repository_id != own).limit(_REPOSITORIES).correlate(Blobs).subquery()
+    link = aliased(RepositoryBlobs)
+    query = select(link.repository_id.label("id")).where(link.digest == _OWN.digest)
+    return query.where(link.repository_id != own).limit(_REPOSITORIES).correlate(_OWN).subquery()
 
 
 def _repositories(own: int, reach: Reach) -> Subquery:
@@ -95,33 +99,26 @@ def _repositories(own: int, reach: Reach) -> Subquery:
 def _manifests(own: int, reach: Reach) -> Subquery:
     """Return the manifests with the layer."""
     child, among = ManifestChildren, _repositories(own, reach)
-    query = select(child.repository_id, child.manifest, child.child)
+    # With a column that is not in the primary key, SQLite finds them by child, not among all of a repository.
+    query = select(child.repository_id, child.manifest, child.position)
     query = query.join(among, among.c.id == child.repository_id)
-    query = query.where(child.child == Blobs.digest, child.role == Role.LAYER.value)
-    return query.limit(_IMAGES).correlate(Blobs).subquery()
+    query = query.where(child.child == _OWN.digest, child.role == Role.LAYER.value)
+    return query.limit(_IMAGES).correlate(_OWN).subquery()
+
+
+def _images(found: Subquery) -> Select[int]:
+    """Return the number of manifests, without those that were made of another one of them."""
+    views = ManifestViews
+    of_found = and_(
+        views.repository_id == found.c.repository_id, views.manifest == found.c.manifest, views.kind != V1
+    )
+    made = select(views.view).select_from(found).join(views, of_found)
+    return _count(except_(select(found.c.manifest), made).subquery())
 
 
 def _v1_images(own: int, reach: Reach) -> Subquery:
     """Return the V1 images with the layer."""
     among = _repositories(own, reach)
     query = select(V1Images.image_id).join(among, among.c.id == V1Images.repository_id)
-    query = query.where(V1Images.layer == Blobs.digest, V1Images.complete)
-    return query.limit(_IMAGES).correlate(Blobs).subquery()
-
-
-def _images(manifests: Subquery) -> Select[int]:
-    """Return the number of manifests, without those that were made of another one of them."""
-    made, views = aliased(ManifestChildren), ManifestViews
-    views_of = and_(
-        views.repository_id == manifests.c.repository_id,
-        views.manifest == manifests.c.manifest,
-        views.kind != V1,
-    )
-    with_layer = and_(
-        made.repository_id == views.repository_id,
-        made.manifest == views.view,
-        made.child == manifests.c.child,
-        made.role == Role.LAYER.value,
-    )
-    counts = func.count(manifests.c.manifest.distinct()) - func.count(made.manifest.distinct())
-    return select(counts).select_from(manifests).outerjoin(views, views_of).outerjoin(made, with_layer)
+    query = query.where(V1Images.layer == _OWN.digest, V1Images.complete)
+    return query.limit(_IMAGES).correlate(_OWN).subquery()

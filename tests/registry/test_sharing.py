@@ -88,6 +88,29 @@ def test_what_was_made_here_is_no_other_image(registry: Registry) -> None:
     ]
 
 
+def test_what_was_made_of_images_that_are_not_counted_is_not_taken_off(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not when there are more manifests than are looked at, as they are editions."""
+    monkeypatch.setattr(sharing, "_IMAGES", 1)
+    for number in range(6):  # whichever of the two is found first
+        name = RepositoryName(f"r{number}")
+        push_v2(registry, name, TAG, builders.image(LAYERS[0], author=str(number), oci=True))
+        registry.editions.make(name, registry.manifests.find(name, TAG), Edition.SCHEMA2)
+        ((_, *counts),) = found(registry, name, reach=Reach((("none",),)))
+        assert counts == [1, 0, True]
+
+
+def test_nothing_is_said_of_blobs_that_the_repository_may_not_read(registry: Registry) -> None:
+    """A manifest may name any digest; that others have it does not show."""
+    push_v2(registry, NAMES[0], TAG, builders.image(LAYERS[0]))
+    push_v2(registry, NAMES[1], TAG, builders.image(*LAYERS[:2]))
+    own = registry.manifests.find(NAMES[0], TAG).repository_id
+    with registry.state.catalog.read() as tx:
+        known = tx.uses.sharing(own, [Digest.of(each) for each in LAYERS], EVERYWHERE)
+    assert [*known] == [Digest.of(LAYERS[0])]
+
+
 @pytest.mark.parametrize(
     ("repositories", "images", "everywhere", "limited"),
     [
@@ -134,4 +157,6 @@ def test_one_query_by_indexes(registry: Registry) -> None:
         steps = plan(catalog, statement, parameters)
         tables = ("blobs", "repositor", "manifest", "v1_images")
         assert [step for step in steps if step.startswith(tuple(f"SCAN {name}" for name in tables))] == []
-        assert any("manifest_children" in step and "child=?" in step for step in steps)
+        children = [step for step in steps if "manifest_children" in step]
+        assert children
+        assert all("child=?" in step for step in children)
