@@ -34,7 +34,7 @@ from dualreg.image.formats import Role
 from dualreg.patterns import Reach
 
 #: Repositories that are looked at for each layer, and images in them.
-_REPOSITORIES, _IMAGES = 500, 200
+_REPOSITORIES, _IMAGES = 100, 100
 
 #: The links of the repository itself.
 _OWN = aliased(RepositoryBlobs)

@@ -29,6 +29,8 @@ from dualreg.registry.finding import Budget
 
 #: Tags, entries and attachments that are shown, of each at most.
 _LIMIT = 100
+#: Layers of an image of which it is counted how many images have them: as many as Docker can stack.
+_SHARING = 128
 #: How people name a digest, without its algorithm.
 _BEGINNING = re.compile(r"[0-9a-f]{4,128}|", re.ASCII)
 
@@ -76,7 +78,7 @@ class Image:
         steps: How it was built, the first step first.
         v1_image: Its ID for V1 clients; None: it has none yet.
         pushed_chain: Whether V1 clients pushed it.
-        sharing: Of each of its layers that is here, who else has it.
+        sharing: Of each of its first layers that is here, who else has it.
     """
 
     digest: Digest
@@ -274,7 +276,7 @@ class Inspection:
 
     def _sharing(self, row: ManifestRow, steps: Sequence[Step], reach: Reach) -> tuple[LayerSharing, ...]:
         """Return how many images have each layer of an image, in the order of the steps."""
-        layers = [*dict.fromkeys(step.layer for step in steps if step.layer)]
+        layers = [*dict.fromkeys(step.layer for step in steps if step.layer)][:_SHARING]
         with self.bridge.state.catalog.read() as tx:
             found = tx.uses.sharing(row.repository_id, layers, reach)
         return tuple(LayerSharing(each, *found[each]) for each in layers if each in found)

@@ -15,7 +15,7 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.image.platform import LINUX_AMD64
 from dualreg.image.signatures.trust import Trust
 from dualreg.patterns import EVERYWHERE, Reach
-from dualreg.registry import Registry
+from dualreg.registry import Registry, inspection
 from tests import builders
 from tests.properties.registries import fresh_registry, push_v1, push_v2
 from tests.registry.test_plans import plan
@@ -138,6 +138,13 @@ def test_counts_are_bounded(
     for reach, expected in ((EVERYWHERE, everywhere), (Reach((("team/*",),)), limited)):
         ((_, count, _, more),) = found(registry, NAMES[0], reach=reach)
         assert (count, more) == expected
+
+
+def test_the_number_of_layers_is_bounded(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ones are counted; an image may have a thousand."""
+    monkeypatch.setattr(inspection, "_SHARING", 2)
+    push_v2(registry, NAMES[0], TAG, builders.image(*LAYERS))
+    assert [layer for layer, *_ in found(registry, NAMES[0])] == [Digest.of(each) for each in LAYERS[:2]]
 
 
 def test_one_query_by_indexes(registry: Registry) -> None:
