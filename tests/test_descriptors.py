@@ -6,6 +6,8 @@ import re
 import socket
 from pathlib import Path
 
+import pytest
+
 from dualreg.image.digest import Digest
 from tests.programs import children, dualreg_process, require
 
@@ -19,6 +21,7 @@ def limits(pid: int) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+@pytest.mark.slow
 def test_the_limit_is_raised(tmp_path: Path) -> None:
     """Workers may open as many files as the hard limit allows; that is no reason for a warning."""
     require("prlimit", package="util-linux")
@@ -28,6 +31,7 @@ def test_the_limit_is_raised(tmp_path: Path) -> None:
         assert "Warning" not in serving.log.read_text()
 
 
+@pytest.mark.slow
 def test_few_files_and_many_connections(tmp_path: Path) -> None:
     """However many connections wait, an upload finds files to open; one line says that the limit is low."""
     require("prlimit", package="util-linux")

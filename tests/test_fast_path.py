@@ -270,6 +270,7 @@ def test_requests_over_tls(run: Callable[..., Running], tmp_path: Path) -> None:
         assert len(running.threads) == threads
 
 
+@pytest.mark.slow
 def test_a_head_may_come_byte_by_byte(running: Running) -> None:
     """It is answered when it is complete, and not before."""
     plain = READS["GET a tag"][0]
@@ -305,6 +306,7 @@ def test_one_connection_does_not_take_all_turns(running: Running) -> None:
         assert order.index("other") < len(order) - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "waits"), [(1, False), (2, True)])
 def test_the_next_connection_is_left_to_another_process(
     run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, workers: int, *, waits: bool

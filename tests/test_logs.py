@@ -129,6 +129,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_each_request_has_a_line(logged: Logged, name: str) -> None:
     """With all that is known of it, whether the worker's loop, the lane or a handler has answered."""
@@ -156,6 +157,7 @@ def test_each_request_has_a_line(logged: Logged, name: str) -> None:
     assert "s3cret" not in logged.serving.log.read_text()
 
 
+@pytest.mark.slow
 def test_too_many_logins_have_lines(logged: Logged) -> None:
     """As any other request, without the account, which is not proved."""
     for turn in range(9):
@@ -298,6 +300,7 @@ def test_the_audit_log_has_the_id(logged: Logged) -> None:
     assert (events["audited"], events["denied"]) == ("write", "denied")
 
 
+@pytest.mark.slow
 def test_both_generations_are_logged(tmp_path: Path) -> None:
     """A push and pull over V1 and V2: no request without a line, no line that is not JSON."""
     with dualreg_process(tmp_path / "data", log_format="json") as serving:
@@ -345,6 +348,7 @@ def test_clients_that_misbehave_leave_no_traceback(logged: Logged) -> None:
     assert '"exception"' not in text
 
 
+@pytest.mark.slow
 def test_a_reader_that_is_gone_stops_nothing(tmp_path: Path) -> None:
     """Requests are answered, and the server stops as ever."""
     host = f"127.0.0.1:{free_port()}"

@@ -119,6 +119,7 @@ def drive(data: Path, source: str, options: str = "") -> None:
         assert_safe(content, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [v1_tree, stock_tree, oci_layout, docker_archive])
 def test_hostile_files(make: object, tmp_path: Path, data: Path) -> None:
     """No name and no content of a source comes out as it is."""
@@ -131,6 +132,7 @@ def answers(server: Hostile, paths: Iterable[str], body: object, **headers: str)
         server.answers[path] = [status(200, json.dumps(body).encode(), **headers)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["v1", "v2"])
 def test_hostile_registries(kind: str, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does any of a server, whatever it answers; nor the password, nor what a redirect is signed with."""

@@ -249,6 +249,7 @@ def test_every_library_has_a_home() -> None:
     assert offending == []
 
 
+@pytest.mark.slow
 def test_only_settings_read_the_environment() -> None:
     """Nothing but the edges' entry points touches ``os.environ``, and they hand it to Settings."""
     readers = {
@@ -289,6 +290,7 @@ def test_importing_only_makes_values(each: Module) -> None:
     assert offending == []
 
 
+@pytest.mark.slow
 def test_importing_writes_nothing(tmp_path: object) -> None:
     """Every module can be imported in an empty folder, without environment, and says and leaves nothing."""
     names = [each.name for each in modules() if each.name != "dualreg.__main__"]

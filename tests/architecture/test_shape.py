@@ -19,6 +19,7 @@ def test_files_are_short(each: Module) -> None:
     assert len(each.text.splitlines()) <= FILE_LINES
 
 
+@pytest.mark.slow
 def test_functions_are_short() -> None:
     """A function, docstring included, fits a screen."""
     offending = [
@@ -71,6 +72,7 @@ def _overrides(each: Module) -> set[Definition]:
     return found
 
 
+@pytest.mark.slow
 def test_everything_public_says_what_it_does() -> None:
     """Modules, classes, functions and methods have docstrings, unless a base or protocol has the method's."""
     offending = [str(each.path) for each in modules() if not ast.get_docstring(each.tree)]

@@ -43,6 +43,7 @@ def run(tmp_path: Path) -> Run:
     return command
 
 
+@pytest.mark.slow
 def test_accounts_are_added_and_removed(run: Run) -> None:
     """Each command prints what it did and what to do next."""
     assert "account add" in run("account list").output
@@ -79,6 +80,7 @@ def test_accounts_are_added_and_removed(run: Run) -> None:
     assert run("group list --json").output == "[]\n"
 
 
+@pytest.mark.slow
 def test_accounts_are_disabled_and_enabled(run: Run, tmp_path: Path) -> None:
     """The list says so, and which are locked; each command prints the same as JSON."""
     assert json.loads(run("account add alice --robot --json").output) == {"account": "alice", "robot": True}
@@ -166,6 +168,7 @@ def test_short_passwords(run: Run, password: str, warnings: int) -> None:
         assert run(command, input=f"{password}\n").stderr.count("is easy to guess") == warnings
 
 
+@pytest.mark.slow
 def test_rules_are_granted_explained_and_revoked(run: Run) -> None:
     """A rule grows and shrinks; explain names it."""
     why = "access explain alice team/app"
@@ -232,6 +235,7 @@ def test_a_file_of_rules_is_not_changed(run: Run, tmp_path: Path, monkeypatch: p
     assert "line 1" in run("access explain alice x pull", code=1).output
 
 
+@pytest.mark.slow
 def test_keys_and_tokens(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key is printed once, alone; lists show its note but not the key."""
     monkeypatch.setenv("DUALREG_AUTH", "accounts")
@@ -281,6 +285,7 @@ def test_a_log_on_the_console_leaves_the_output_alone(run: Run, monkeypatch: pyt
     assert re.fullmatch(r"drk_\S+\n", run("key add ci").stdout)
 
 
+@pytest.mark.slow
 def test_changes_of_content_are_in_the_audit_log(run: Run, tmp_path: Path) -> None:
     """Deleted repositories and uploads, and migrations; dry runs are not."""
     settings = Settings(data=tmp_path / "data", upload_ttl=timedelta(0))
@@ -326,6 +331,7 @@ def test_without_the_audit_log_nothing_is_changed(
     assert "No accounts" in run("account list").output
 
 
+@pytest.mark.slow
 def test_commands_work_while_the_registry_serves(run: Run, tmp_path: Path) -> None:
     """Their changes take effect with the next request, in every process."""
     with dualreg_process(tmp_path / "data", auth="accounts", workers=2) as serving:
@@ -358,6 +364,7 @@ def test_an_open_registry_has_to_be_configured(tmp_path: Path, host: str) -> Non
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 def test_an_open_registry_that_is_configured(tmp_path: Path) -> None:
     """It serves, with a warning."""
     bind, log = f"0.0.0.0:{free_port()}", tmp_path / "log"

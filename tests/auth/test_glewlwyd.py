@@ -65,6 +65,7 @@ def test_browsers_and_terminals(guard: Callable[..., Guarded], server: Glewlwyd,
     assert len(own.accounts.keys_of("alice")) == 2
 
 
+@pytest.mark.slow
 def test_ldap(guard: Callable[..., Guarded], server: Glewlwyd, tmp_path: Path) -> None:
     """People whom Glewlwyd finds in LDAP log in with their password there, and have its groups."""
     require("slapd", "ldapwhoami", package="slapd, ldap-utils")

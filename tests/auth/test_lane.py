@@ -560,6 +560,7 @@ def test_what_is_remembered_is_bounded() -> None:
     assert memory._used == 90
 
 
+@pytest.mark.slow
 def test_what_clients_are_granted_counts_and_is_kept_once(asked: Asked) -> None:
     """With the credentials, not with each answer: an account may have thousands of permissions."""
     front = lane_of(asked.guarded)

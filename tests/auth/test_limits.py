@@ -166,6 +166,7 @@ def test_groups_count_as_they_are(guarded: Guarded) -> None:
     assert guarded.client.get("/v2/_catalog", headers=bearer(token)).json == {"repositories": []}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["x{}", "x{}/*"])
 def test_thousands_of_rules(guarded: Guarded, pattern: str) -> None:
     """One for each repository, as scripts write them."""
@@ -231,6 +232,7 @@ def test_the_right_password_has_to_wait_too(guarded: Guarded) -> None:
     assert login(guarded, alice, "192.0.2.2") == 200
 
 
+@pytest.mark.slow
 def test_the_same_wrong_password_counts_once(guarded: Guarded) -> None:
     """From however many addresses: a job with an outdated one locks nobody out."""
     alice = guarded.account("alice")
@@ -261,6 +263,7 @@ def test_an_address_is_unlocked(guard: Callable[..., Guarded], address: str, sam
     assert login(own, alice, address) == 200
 
 
+@pytest.mark.slow
 def test_others_cannot_lock_an_account_out(guard: Callable[..., Guarded], clock: Clock) -> None:
     """Where it has logged in lately; elsewhere it has to wait, until an operator unlocks it."""
     own = guard(login_limits="account=20")
@@ -300,6 +303,7 @@ def test_an_office_goes_on(guard: Callable[..., Guarded]) -> None:
     assert (login(own, alice, office), login(own, bob, "192.0.2.2")) == (200, 200)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strangers_first", [True, False])
 def test_guesses_within_an_office_are_bounded(
     guard: Callable[..., Guarded], *, strangers_first: bool
@@ -571,6 +575,7 @@ def test_an_audit_log_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch
     assert (result.exit_code, "cannot write the audit log" in result.output) == (1, True)
 
 
+@pytest.mark.slow
 def test_access_logs_have_no_names_and_no_queries(tmp_path: Path) -> None:
     """A user name can be a key, or a line of its own; so can what follows a question mark."""
     with dualreg_process(tmp_path / "data", auth="accounts") as serving:

@@ -116,6 +116,7 @@ def test_disabled_accounts(own: Guarded, issuer: LoginIssuer) -> None:
     assert not own.accounts.keys_of("alice")
 
 
+@pytest.mark.slow
 def test_devices_that_begin_many_logins(own: Guarded, issuer: LoginIssuer) -> None:
     """Thirty within a minute from one network; nothing is asked of the issuer for further ones."""
     del issuer

@@ -239,6 +239,7 @@ def test_answers_to_other_browsers(make: Make, issuer: LoginIssuer) -> None:
     assert not own.accounts.list()
 
 
+@pytest.mark.slow
 def test_answers_of_other_issuers(make: Make, issuer: LoginIssuer) -> None:
     """An issuer cannot have the code of another one redeemed, nor answer for it."""
     with issuing() as other:
@@ -290,6 +291,7 @@ def test_forms_of_other_pages(make: Make, issuer: LoginIssuer, path: str) -> Non
     assert "alice at" in browser.home()
 
 
+@pytest.mark.slow
 def test_a_session_is_valid_for_pages_alone(make: Make, issuer: LoginIssuer) -> None:
     """Neither as a password, nor as a token, nor for the API."""
     own = make()
@@ -447,6 +449,7 @@ def test_who_may_log_in(
     assert len(own.accounts.list()) == (0 if reason else 1)
 
 
+@pytest.mark.slow
 def test_claims_of_the_userinfo_endpoint(make: Make, issuer: LoginIssuer) -> None:
     """What the ID token lacks comes from there, if it is of the same subject."""
     own = make(groups={"devs": "developers"})
@@ -607,6 +610,7 @@ def test_a_secret_of_any_characters(make: Make, issuer: LoginIssuer, tmp_path: P
     assert found == ["https%3A%2F%2Fhub:a%2Bb%25c%3A+%C3%A9%2F~%3D"]
 
 
+@pytest.mark.slow
 def test_a_stalled_issuer_keeps_others_waiting_for_nothing(make: Make, issuer: LoginIssuer) -> None:
     """Some threads wait for it; further logins are sent away at once."""
     own, release = make(), Event()
@@ -630,6 +634,7 @@ def test_a_stalled_issuer_keeps_others_waiting_for_nothing(make: Make, issuer: L
         thread.join()
 
 
+@pytest.mark.slow
 def test_failed_logins_count(make: Make, issuer: LoginIssuer, tmp_path: Path) -> None:
     """A hundred from one address within 15 minutes; passwords and other addresses are counted apart."""
     own = make()

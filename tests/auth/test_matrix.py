@@ -134,6 +134,7 @@ def refused(response: TestResponse) -> bool:
     return response.status_code in (401, 403)
 
 
+@pytest.mark.slow
 def test_v2(guarded: Guarded, matrix: Callable[[str], dict[str, str]]) -> None:
     """With Basic on each request, and with a token for just what is needed: both agree with the oracle."""
     wrong = []
@@ -153,6 +154,7 @@ def test_v2(guarded: Guarded, matrix: Callable[[str], dict[str, str]]) -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_v1(guarded: Guarded, matrix: Callable[[str], dict[str, str]]) -> None:
     """With Basic on the index calls; images through the token that those gave."""
     wrong = []
@@ -168,6 +170,7 @@ def test_v1(guarded: Guarded, matrix: Callable[[str], dict[str, str]]) -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_v1_images(guarded: Guarded, matrix: Callable[[str], dict[str, str]]) -> None:
     """An image is read through a session on its repository, or another that may be read; else never."""
     for who in WHO:
@@ -191,6 +194,7 @@ def test_v1_images(guarded: Guarded, matrix: Callable[[str], dict[str, str]]) ->
                 assert written.status_code in (200, 409)
 
 
+@pytest.mark.slow
 def test_mounts(guarded: Guarded, matrix: Callable[[str], dict[str, str]]) -> None:
     """A blob comes over only from where it may be pulled; a refusal looks like a blob that is not there."""
     data = b"of one repository only"
@@ -213,6 +217,7 @@ def test_mounts(guarded: Guarded, matrix: Callable[[str], dict[str, str]]) -> No
         guarded.registry.blobs.delete(RepositoryName(target), digest) if oracle(who, source, "pull") else None
 
 
+@pytest.mark.slow
 def test_lists(guarded: Guarded, matrix: Callable[[str], dict[str, str]]) -> None:
     """Catalog, page by page, and V1's search show what may be pulled, and links name nothing else."""
     for who in WHO:
@@ -235,6 +240,7 @@ def test_lists(guarded: Guarded, matrix: Callable[[str], dict[str, str]]) -> Non
         assert found["num_results"] == len(expected)
 
 
+@pytest.mark.slow
 def test_whole_repositories_are_the_admins(guarded: Guarded, matrix: Callable[[str], dict[str, str]]) -> None:
     """Who may delete what is in a repository may not delete it; an admin may."""
     path = "/v2/{}/_dualreg/repository"

@@ -44,6 +44,7 @@ def test_a_token_for_the_target_is_asked_for_the_source_once(
     assert '"denied"' not in (tmp_path / "audit").read_text()
 
 
+@pytest.mark.slow
 def test_credentials_that_cannot_cover_more_are_not_asked(guarded: Guarded) -> None:
     """A password, a token in its place, and a token that had no place for another scope."""
     alice = guarded.account("alice", ("own/*", "pull,push"))

@@ -201,6 +201,7 @@ def test_changes_are_in_the_audit_log(guard: Callable[..., Guarded], tmp_path: P
     assert (page["rows"], page["damaged"], page["instance"]) == ([], 0, socket.gethostname())
 
 
+@pytest.mark.slow
 def test_what_deletes_nothing_over_v2_does_not_here(guard: Callable[..., Guarded]) -> None:
     """Neither tags nor repositories."""
     own = guard(delete=False)
@@ -271,6 +272,7 @@ def test_texts_have_a_limit(
         assert (str(limit) in answer.text, len(answer.text) < 1000) == (status == 400, True)
 
 
+@pytest.mark.slow
 def test_all_time_is_looked_back(own: Guarded) -> None:
     """Also before the first day of the calendar."""
     answer = own.client.get(f"{PREFIX}/clients?since=999999d", headers=basic("root"))

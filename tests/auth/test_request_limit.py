@@ -155,6 +155,7 @@ def test_a_busy_server_denies_nothing(
     assert log.read_text() == ""
 
 
+@pytest.mark.slow
 def test_denials_do_not_fill_the_audit_log(
     guard: Callable[..., Guarded],
     tmp_path: Path,

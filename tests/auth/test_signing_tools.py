@@ -71,6 +71,7 @@ def test_who_may_only_pull_does_not(guarded: Guarded, agent: str) -> None:
     assert status(guarded, {}, "containerd/2.1.4") == 403
 
 
+@pytest.mark.slow
 def test_a_tool_is_challenged_for_a_token_that_may_push(guarded: Guarded) -> None:
     """It has one for pulls, as for any GET; the challenge says what to ask for, and the next one does."""
     token = bearer(guarded.token(scope("pull"), headers=basic("pusher")))

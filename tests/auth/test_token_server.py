@@ -214,6 +214,7 @@ def test_wrong_credentials_make_nobody_anonymous(guarded: Guarded, headers: dict
         assert guarded.client.get(path, headers=headers).status_code == (200 if unproved else 401)
 
 
+@pytest.mark.slow
 def test_a_token_is_no_login(guarded: Guarded) -> None:
     """Otherwise one that leaked could be renewed for ever."""
     token = guarded.token("repository:a:pull", headers=guarded.account("alice", ("a", "pull")))
@@ -356,6 +357,7 @@ def test_failed_logins_have_to_wait(guarded: Guarded, clock: Clock) -> None:
     assert guarded.ask(headers=alice).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_success_forgives(guarded: Guarded) -> None:
     """Whoever mistypes now and then never has to wait."""
     alice = guarded.account("alice")

@@ -94,6 +94,7 @@ def test_image_ids_are_read_through_what_may_be_read(guarded: Guarded) -> None:
     assert guarded.client.put("/v1/repositories/mine/x/tags/t", headers=session, json=TOP).status_code == 404
 
 
+@pytest.mark.slow
 def test_basic_everywhere(registry: Registry, guarded: Guarded) -> None:
     """A client that never sends a token pushes by the cookie of its session, and only as who began it."""
     alice = guarded.account("alice", ("team/*", "pull,push"))

@@ -142,6 +142,7 @@ def test_an_image_that_is_lost(
     assert probes(guarded, alice) == statuses
 
 
+@pytest.mark.slow
 def test_an_image_that_is_not_complete(guarded: Guarded, alice: dict[str, str]) -> None:
     """The push that began it may never end."""
     guarded.registry.v1_images.begin(OLD, BASE, CHAIN[0].json)
@@ -177,6 +178,7 @@ def test_an_account_that_is_removed(guarded: Guarded, alice: dict[str, str]) -> 
     assert ask(guarded, session) == [404, 404, 404]
 
 
+@pytest.mark.slow
 def test_a_mount_is_in_the_audit_log(guarded: Guarded, alice: dict[str, str]) -> None:
     """As a push, once."""
     push_v1(guarded.registry, OLD, Tag("latest"), CHAIN)
@@ -232,6 +234,7 @@ def test_another_image_under_the_id_of_the_parent(guarded: Guarded, alice: dict[
     assert probes(guarded, alice) == [200, 404, 404]
 
 
+@pytest.mark.slow
 def test_a_long_chain(guarded: Guarded, alice: dict[str, str]) -> None:
     """It is taken over in steps."""
     chain = builders.v1_chain(*[CHAIN[0].layer] * (2 * STEP + 1), seed="long")

@@ -33,6 +33,7 @@ def test_transactions_are_measured(tmp_path: Path) -> None:
     assert all(0 < longest <= total for _, total, longest, _ in lines)
 
 
+@pytest.mark.slow
 def test_requests_of_a_push_are_measured(tmp_path: Path) -> None:
     """Each as often as an image takes it, in each round; the table says by how much it changed."""
     with closing(steps.measure(tmp_path)) as rounds:
@@ -117,6 +118,7 @@ def test_a_profile_divides_the_time_of_a_request(tmp_path: Path) -> None:
         assert each["total"] == pytest.approx(sum(each["parts"].values()))
 
 
+@pytest.mark.slow
 def test_unknown_rows_are_an_error() -> None:
     """The message lists those that exist."""
     line = [sys.executable, "-m", "tests.benchmarks", "--rows", "GET nothing"]

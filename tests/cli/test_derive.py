@@ -217,6 +217,7 @@ def test_a_file_of_something_else(data: Path, tmp_path: Path, text: str) -> None
     assert "File exists" in derive(data, "team/app", "--oci", "--csv", path, code=1).output
 
 
+@pytest.mark.slow
 def test_editions_of_what_an_upstream_has(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -288,6 +288,7 @@ def test_artifacts(data: Path) -> None:
     assert lines[-1] == "Nothing is attached to it."
 
 
+@pytest.mark.slow
 def test_thousands_of_attachments(tmp_path: Path) -> None:
     """They are not read; it is said that there are more."""
     settings = Settings(data=tmp_path / "data")

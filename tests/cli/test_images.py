@@ -265,6 +265,7 @@ def test_exit_statuses(data: Path, arguments: list[str], code: int) -> None:
     assert check(data, *arguments).exit_code == code
 
 
+@pytest.mark.slow
 def test_what_an_upstream_has_is_not_damaged(data: Path, tmp_path: Path) -> None:
     """Of an image whose manifest alone was asked for, that says enough; a config that was lost is."""
     behind, config = tmp_path / "behind", json.loads(_DOCKER.manifest)["config"]["digest"]

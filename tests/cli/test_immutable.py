@@ -39,6 +39,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite
 def test_rules_are_managed(data: Path) -> None:
     """Each command says what it did; what is wrong is one line."""
@@ -57,6 +58,7 @@ def test_rules_are_managed(data: Path) -> None:
     assert "immutable list" in run(data, "immutable remove team/*:v*", code=1)
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite
 def test_a_repository_is_deleted_by_force(data: Path) -> None:
     """Without it, nothing is, and a dry run says so."""
@@ -68,6 +70,7 @@ def test_a_repository_is_deleted_by_force(data: Path) -> None:
     assert run(data, "repository delete team/app --force") == "Deleted team/app with 2 tags.\n"
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite
 def test_rules_outlive_the_catalog(data: Path) -> None:
     """A rebuild has them; a copy that a former version wrote has none."""

@@ -120,6 +120,7 @@ def test_the_list_of_commands_agrees_with_their_help(name: str) -> None:
     assert COMMANDS[name][1] == (command.help or "").split("\n\n")[0].replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_messages_have_no_idioms() -> None:
     """Nor any other string of several words, anywhere in the package: it may be printed."""
     wrong = [f"{at}: {fault}" for each in modules() for at, text in strings(each) for fault in faults(text)]

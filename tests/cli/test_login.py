@@ -47,6 +47,7 @@ def login(url: str, folder: Path, *options: str) -> Result:
     return CliRunner().invoke(main, ["login", url, "--docker-config", str(folder), *options])
 
 
+@pytest.mark.slow
 def test_docker_finds_the_key(registry: str, tmp_path: Path) -> None:
     """It is added to what docker knows, in a file of one's own."""
     file = tmp_path / "config.json"

@@ -13,6 +13,7 @@ from dualreg.cli import main
 HEAVY = ("flask", "gunicorn", "sqlalchemy", "alembic", "rich", "pydantic", "urllib3", "dualreg.registry")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "absent"),
     [

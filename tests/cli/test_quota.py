@@ -43,6 +43,7 @@ def data(tmp_path: Path) -> Path:
     return data
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite
 def test_quotas_are_managed(data: Path) -> None:
     """Each command says what it did; what is wrong is one line."""
@@ -62,6 +63,7 @@ def test_quotas_are_managed(data: Path) -> None:
     assert "quota list" in run(data, "quota remove team/*", code=1)
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite
 def test_quotas_outlive_the_catalog(data: Path, tmp_path: Path) -> None:
     """A rebuild counts them again; a copy of the catalog has what was counted; fsck repairs that."""

@@ -133,6 +133,7 @@ def test_rules_are_explained(data: Path) -> None:
     assert explained.stdout.count("no rule matches it") == len(TAGS)
 
 
+@pytest.mark.slow
 def test_a_run_deletes_what_it_announced(data: Path) -> None:
     """A dry run lists it and deletes nothing; the audit log has each tag, with its image and the reason."""
     run(data, "add *:pr-* --newest 1")

@@ -179,6 +179,7 @@ def test_a_server_does_the_same(both: Callable[[str], tuple[Result, Result]], li
     assert not isinstance(remote.exception, Exception) or isinstance(remote.exception, SystemExit)
 
 
+@pytest.mark.slow
 def test_a_server_runs_tasks(both: Callable[[str], tuple[Result, Result]]) -> None:
     """In a process beside it; the command waits for its end, and the list has the result."""
     local, remote = both("tasks run scrub --json")
@@ -272,6 +273,7 @@ def test_https_and_refusals(tmp_path: Path) -> None:
         assert "--data and --config are for this machine" in both.output
 
 
+@pytest.mark.slow
 def test_groups_show_their_help() -> None:
     """Without a key, whatever the server."""
     for name in ("tag", "quota", "retention"):

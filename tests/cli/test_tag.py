@@ -90,6 +90,7 @@ def test_history_is_shown(registry: Registry, run: Callable[..., Result]) -> Non
     assert run("tag history team/app:absent").stdout == "team/app:absent has no history.\n"
 
 
+@pytest.mark.slow
 def test_tags_are_listed(run: Callable[..., Result]) -> None:
     """By name or newest first, as many as are wanted."""
     run("tag set team/app:2.0 1.0")
@@ -118,6 +119,7 @@ def test_tags_are_listed(run: Callable[..., Result]) -> None:
     }
 
 
+@pytest.mark.slow
 def test_restore(registry: Registry, run: Callable[..., Result], tmp_path: Path) -> None:
     """To the last one, one by digest, that of a time, or after a deletion; a dry run does nothing."""
     made = digest_of(registry)
@@ -201,6 +203,7 @@ def test_several_are_deleted(registry: Registry, run: Callable[..., Result], tmp
     assert len(audited[-1]["digests"]) == 2
 
 
+@pytest.mark.slow
 def test_imports_and_their_rollback(registry: Registry, run: Callable[..., Result], tmp_path: Path) -> None:
     """An import is a move, by the command; so is what takes it back. Bulk imports are no exception."""
     tree = Tree(tmp_path / "old")

@@ -91,6 +91,7 @@ def tags(settings: Settings) -> int:
         return tx.tags.count()
 
 
+@pytest.mark.slow
 def test_a_task_runs_when_it_is_due_and_when_it_is_wanted(settings: Settings) -> None:
     """The list says when it ran, what it did, how long that took, where, and when it is next."""
     assert (task(settings)["status"], task(settings)["started_at"]) == ("never", None)
@@ -121,6 +122,7 @@ def _time(text: str) -> Any:
     return utc_now().fromisoformat(text)
 
 
+@pytest.mark.slow
 def test_a_task_runs_once_at_a_time(settings: Settings) -> None:
     """Of two instances, the second leaves it to the first; an operator hears who runs it."""
     with (
@@ -139,6 +141,7 @@ def test_a_task_runs_once_at_a_time(settings: Settings) -> None:
     assert tags(settings) == 1
 
 
+@pytest.mark.slow
 def test_a_server_starts_a_task_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many requests want that before the catalog knows that it runs; when it has ended, again."""
     children = list[Thread]()
@@ -166,6 +169,7 @@ def test_a_server_starts_a_task_once(settings: Settings, monkeypatch: pytest.Mon
         child.join(60)  # the tests after this use the same database
 
 
+@pytest.mark.slow
 def test_a_run_of_a_machine_that_is_gone_is_in_nobodys_way(settings: Settings) -> None:
     """Whether its process goes on is not known here, as of a container that died; the lease tells."""
     started = list[str]()
@@ -255,6 +259,7 @@ class _Served:
         return StartedTask(name, before)
 
 
+@pytest.mark.slow
 def test_a_task_that_fails_says_why(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one line, for the one who runs it and for those who look later; it is tried again when it is due."""
 
@@ -273,6 +278,7 @@ def test_a_task_that_fails_says_why(settings: Settings, monkeypatch: pytest.Monk
     assert task(settings)["status"] == "done"
 
 
+@pytest.mark.slow
 def test_a_task_by_a_clock_that_is_wrong(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is deleted by ages that cannot be right; what began in the future did not."""
     monkeypatch.setattr(turns, "utc_now", lambda: utc_now() + timedelta(days=3))
@@ -289,6 +295,7 @@ def test_a_task_by_a_clock_that_is_wrong(settings: Settings, monkeypatch: pytest
     assert tags(settings) == 1
 
 
+@pytest.mark.slow
 def test_a_task_that_was_killed_is_due_again(settings: Settings) -> None:
     """The list says that it was interrupted; the next process takes over, and does the rest."""
     env = {"DUALREG_DATA": f"{settings.data}", "DUALREG_DATABASE": settings.database, "DUALREG_GC_RATE": "50"}
@@ -326,6 +333,7 @@ def test_what_a_task_would_delete(settings: Settings, monkeypatch: pytest.Monkey
     assert "only of gc, retention" in run(settings, "tasks preview scrub", code=1).output
 
 
+@pytest.mark.slow
 def test_mirror_rules_are_tasks(tmp_path: Path) -> None:
     """They are listed with the others, by their own notes, and run by name."""
     stock = stock_trees.small(tmp_path / "stock")
@@ -363,6 +371,7 @@ def _check_that_one_process_copies(settings: Settings, chosen: Mapping[str, str]
     assert task(settings, "mirror/stock", **chosen)["status"] == "done"
 
 
+@pytest.mark.slow
 def test_verifying_is_a_task(tmp_path: Path) -> None:
     """Which goes on all the time, and is done at once if an operator wants that; damage is counted."""
     settings = Settings(data=tmp_path / "data")

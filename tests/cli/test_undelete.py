@@ -61,6 +61,7 @@ def collect(run: Callable[..., Result], options: str = "") -> dict[str, Any]:
     return [document(run(f"gc --json {options}")) for _ in range(3)][-1]
 
 
+@pytest.mark.slow
 def test_a_deleted_manifest_is_restored_with_its_tag(registry: Registry, run: Callable[..., Result]) -> None:
     """The collection says how much it keeps for that, and until when; so do ``usage`` and ``why``."""
     registry.manifests.delete(NAME, IMAGE.digest)
@@ -79,6 +80,7 @@ def test_a_deleted_manifest_is_restored_with_its_tag(registry: Registry, run: Ca
     assert collect(run)["kept"] == 0
 
 
+@pytest.mark.slow
 def test_a_repository_is_restored(registry: Registry, run: Callable[..., Result], tmp_path: Path) -> None:
     """With all its tags, for both generations; once."""
     run("repository restore team/app", code=1)
@@ -99,6 +101,7 @@ def test_a_repository_is_restored(registry: Registry, run: Callable[..., Result]
     ] * 2
 
 
+@pytest.mark.slow
 def test_space_is_freed_now(registry: Registry, run: Callable[..., Result]) -> None:
     """By an option of the collection; what would be deleted is said before."""
     registry.repositories.delete(NAME)
@@ -110,6 +113,7 @@ def test_space_is_freed_now(registry: Registry, run: Callable[..., Result]) -> N
     run("repository restore team/app", code=1)
 
 
+@pytest.mark.slow
 def test_forget(registry: Registry, run: Callable[..., Result]) -> None:
     """The history of a tag, or of a repository, with what was deleted; a dry run counts."""
     registry.repositories.delete(NAME)
@@ -128,6 +132,7 @@ def test_forget(registry: Registry, run: Callable[..., Result]) -> None:
     run("tag forget Team/App", code=1)
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite
 def test_a_rebuild_does_not_revive_what_was_deleted(
     registry: Registry, run: Callable[..., Result], tmp_path: Path

@@ -36,6 +36,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_usage(data: Path) -> None:
     """By repository and by namespace, of all or of some, as a table, as JSON, and in parts."""
     assert run(data, "").splitlines() == [
@@ -79,6 +80,7 @@ def test_large_namespaces_are_left_out(data: Path, monkeypatch: pytest.MonkeyPat
     assert "--brief is for namespaces" in run(data, "--brief", code=2)
 
 
+@pytest.mark.slow
 def test_repositories_are_listed(data: Path) -> None:
     """With sizes, tags and their origins; of all or of some, on pages, as a table and as JSON."""
     image = builders.image(builders.layer({"a": b"a"}))

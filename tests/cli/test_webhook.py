@@ -66,6 +66,7 @@ def run(data: Path, line: str, code: int = 0, networks: str = "127.0.0.0/8") -> 
     return result.output
 
 
+@pytest.mark.slow
 def test_webhooks_are_managed(data: Path, opened: Registry, receiver: Receiver, tmp_path: Path) -> None:
     """Each command says what it did, and the audit log has it without secrets; what is wrong is one line."""
     secret = tmp_path / "secret"
@@ -137,6 +138,7 @@ def test_webhooks_are_managed(data: Path, opened: Registry, receiver: Receiver, 
     assert "hidden" not in audit
 
 
+@pytest.mark.slow
 def test_what_waits_without_a_sender_is_said(
     data: Path, opened: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +166,7 @@ def test_what_waits_without_a_sender_is_said(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite
 def test_webhooks_begin_with_the_end_of_a_rebuild(data: Path) -> None:
     """Whenever a server delivers: what is pushed before that is an event."""
@@ -182,6 +185,7 @@ def test_webhooks_begin_with_the_end_of_a_rebuild(data: Path) -> None:
         assert [each.event.tag for each in registry.webhooks.events("a")] == ["after"]
 
 
+@pytest.mark.slow
 def test_webhooks_of_a_server(data: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     """An administrator manages them from anywhere, sees the same, and has no file of the machine read."""
     monkeypatch.setattr(paging, "_SIZE", 1)

@@ -57,6 +57,7 @@ def test_lists_of_images(tools: Tools, program: str, kind: str) -> None:
         assert found["OCIv1"]["architecture"] == architecture
 
 
+@pytest.mark.slow
 def test_podman_pushes_pulls_and_runs(tools: Tools, layout: Path) -> None:
     """What podman pushes runs where it is pulled: replaced files are new, removed ones gone."""
     require("podman", package="podman")

@@ -68,6 +68,7 @@ def _fill(data: Path, *names: str) -> None:
     registry.close()
 
 
+@pytest.mark.slow
 def test_podman(configured: Configured) -> None:
     """podman, buildah and skopeo read the drop-in: their library is one."""
     require("skopeo", package="skopeo")
@@ -80,6 +81,7 @@ def test_podman(configured: Configured) -> None:
         assert json.loads(raw) == json.loads(IMAGE.manifest)
 
 
+@pytest.mark.slow
 def test_docker(configured: Configured) -> None:
     """The daemon takes the mirror for Docker Hub, and reaches this server without TLS."""
     tools = Tools(configured.home / "docker", configured.host)
@@ -108,6 +110,7 @@ def test_containerd(configured: Configured) -> None:
     assert len(listed.split()) == 3
 
 
+@pytest.mark.slow
 def test_buildkit(configured: Configured) -> None:
     """BuildKit's file, by its parser's language."""
     text = (configured.root / "etc/buildkit/buildkitd.toml").read_text()

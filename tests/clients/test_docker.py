@@ -30,6 +30,7 @@ def pushed(docker: Tools, layout: Path) -> str:
     return reference
 
 
+@pytest.mark.slow
 def test_docker_pulls_what_it_pushed(docker: Tools, pushed: str) -> None:
     """An image that was removed locally comes back with the id it had."""
     before = docker.docker("image", "inspect", "-f", "{{.Id}}", pushed)
@@ -50,6 +51,7 @@ def test_docker_pulls_what_others_pushed(docker: Tools, layout: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_docker_runs_what_it_pulled(docker: Tools, layout: Path) -> None:
     """In a container of the pulled image, the opaque folder hides what the layers below had in it."""
     docker.push("--format=oci", f"oci:{layout}:opaque", name="docker/run:1")
@@ -70,6 +72,7 @@ def push_zstd(docker: Tools, layout: Path, image: str, name: str) -> bytes:
     return payload
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("indexed", [False, True], ids=["image", "index"])
 def test_docker_runs_what_is_compressed_with_zstd(docker: Tools, layout: Path, *, indexed: bool) -> None:
     """It cannot read that, and gets gzip layers; what it prints as the digest can be pulled, too."""

@@ -104,6 +104,7 @@ def manifests(client: FlaskClient, name: str) -> Mapping[str, bytes]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heal", ["clients", "run"])
 @pytest.mark.parametrize("flags", [(), ("--delete-untagged",)], ids=["plain", "untagged"])
 def test_what_was_derived_comes_again(data: Path, flags: tuple[str, ...], heal: str) -> None:
@@ -127,6 +128,7 @@ def test_what_was_derived_comes_again(data: Path, flags: tuple[str, ...], heal: 
     command(data, f"verify {source} {exclude}")
 
 
+@pytest.mark.slow
 def test_what_v1_clients_pushed_is_lost(data: Path) -> None:
     """JSONs, and layers that no manifest names: ``verify`` names them; V2 clients miss nothing."""
     plain = gzip.decompress(LAYERS["f"])

@@ -88,6 +88,7 @@ def log_in(home: Tools, program: str, host: str, account: str, password: str) ->
     return home.run(program, "login", *insecure, "-u", account, "-p", password, host)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["skopeo", "podman", "buildah"])
 def test_login(guarded: Guarded, home: Tools, program: str) -> None:
     """Good credentials are taken, wrong ones and unknown accounts are not."""
@@ -98,6 +99,7 @@ def test_login(guarded: Guarded, home: Tools, program: str) -> None:
             log_in(home, program, guarded.host, account, password)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("account", ["alice", "ci", "bob", None])
 def test_skopeo_pushes_and_pulls_what_its_account_may(
     guarded: Guarded, home: Tools, layout: Path, account: str | None
@@ -125,6 +127,7 @@ def test_skopeo_pushes_and_pulls_what_its_account_may(
     assert json.loads(tags)["Tags"] == ["1"]
 
 
+@pytest.mark.slow
 def test_podman_and_buildah(guarded: Guarded, home: Tools, layout: Path) -> None:
     """Push as one, pull as another, refused as nobody."""
     require("podman", package="podman")
@@ -145,6 +148,7 @@ def test_podman_and_buildah(guarded: Guarded, home: Tools, layout: Path) -> None
         )
 
 
+@pytest.mark.slow
 def test_docker(
     guarded: Guarded, home: Tools, docker: Tools, layout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +198,7 @@ def test_dockers_credential_flow_by_hand(guarded: Guarded) -> None:
     assert wire.send("GET", f"/v2/team/app/tags/list?token={'x' * 9}", bearer).status in (200, 404)
 
 
+@pytest.mark.slow
 def test_old_docker(guarded: Guarded) -> None:
     """Docker 1.5's requests: log in, push, pull with less, and what each may not."""
     chain = builders.v1_chain(builders.layer({"a": b"1"}))

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from dualreg.image.digest import Digest
 from tests import builders
 from tests.clients.stock import htpasswd, stock_registry
@@ -12,6 +14,7 @@ from tests.migrate.test_mirror import mirror
 from tests.programs import dualreg_server
 
 
+@pytest.mark.slow
 def test_from_and_to_the_reference_registry(layout: Path, tmp_path: Path) -> None:
     """With a login, and cosign's tags; what was signed keeps its digest both ways, and clients pull it."""
     (tmp_path / "password").write_text("secret\n")

@@ -104,6 +104,7 @@ def serving(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         yield serving
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["friend", "guest"])
 @pytest.mark.parametrize("program", ["skopeo", "buildah", "docker"])
 def test_pushes_across_repositories(

@@ -35,6 +35,7 @@ def listed(host: str, path: str) -> object:
         return json.loads(connection.getresponse().read())
 
 
+@pytest.mark.slow
 def test_the_reference_registry_serves_the_same_folder(layout: Path, tmp_path: Path) -> None:
     """What V1 and V2 clients pushed to dualreg is served unchanged; what was deleted, is not."""
     data = tmp_path / "data"
@@ -92,6 +93,7 @@ def sorted_tags(answer: object) -> list[str]:
     return sorted(answer["tags"])
 
 
+@pytest.mark.slow
 def test_a_blob_deleted_by_dualreg_is_gone_there_too(tmp_path: Path) -> None:
     """A blob that was deleted from one of two repositories is refused there, and served from the other."""
     data, content = tmp_path / "data", b"in two repositories"

@@ -30,6 +30,7 @@ def copy(source: str, target: str) -> CompletedProcess[str]:
     return run(command, check=False, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_skopeo_tags_and_pulls_what_is_signed(tmp_path: Path) -> None:
     """What is refused comes with its reason; a signature changes that at once."""
     require("skopeo", package="skopeo")

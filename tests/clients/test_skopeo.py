@@ -37,6 +37,7 @@ def test_schema_2_images_come_back_unchanged(tools: Tools, layout: Path, tmp_pat
     assert digests(manifest) == digests(layout_manifest(layout, tag)[1])
 
 
+@pytest.mark.slow
 def test_a_large_layer(tools: Tools, tmp_path: Path) -> None:
     """A layer that cannot be compressed is pushed and pulled whole."""
     require("skopeo", package="skopeo")
@@ -62,6 +63,7 @@ def test_by_digest_and_with_other_formats(tools: Tools, layout: Path, tmp_path: 
     assert len(json.loads(inside)["rootfs"]["diff_ids"]) == len(manifest["layers"])
 
 
+@pytest.mark.slow
 def test_listing_and_deleting(tools: Tools, layout: Path) -> None:
     """Tags are listed, and ``skopeo delete`` removes the manifest with them."""
     for tag in ("1", "2"):
@@ -73,6 +75,7 @@ def test_listing_and_deleting(tools: Tools, layout: Path) -> None:
     assert json.loads(tools.skopeo(*command))["Tags"] == ["3"]
 
 
+@pytest.mark.slow
 def test_syncing_repositories(tools: Tools, layout: Path, tmp_path: Path) -> None:
     """``skopeo sync`` carries every tag, indexes with all their images, to another place and to a folder."""
     images = [builders.image(builders.layer({"arch": name.encode()})) for name in ("amd64", "arm64")]

@@ -36,6 +36,7 @@ def through(layout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             yield Tools(Path(home), host)
 
 
+@pytest.mark.slow
 def test_skopeo_pulls_through(through: Tools, tmp_path: Path) -> None:
     """By tag and by digest; every blob is as the manifest says."""
     through.pull("hub/library/today:1", f"dir:{tmp_path / 'by-tag'}")
@@ -44,6 +45,7 @@ def test_skopeo_pulls_through(through: Tools, tmp_path: Path) -> None:
     assert verified(tmp_path / "by-digest")[0] == digest
 
 
+@pytest.mark.slow
 def test_one_line_lets_docker_20_10_run_an_image_of_today(through: Tools) -> None:
     """It asks its mirror for the name on Docker Hub, and gets layers that it can read."""
     with dockerd(through.home, f"--registry-mirror=http://{through.host}"):

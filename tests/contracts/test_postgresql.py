@@ -89,6 +89,7 @@ class TestPostgresql(CatalogContract):
         with catalog.engine.begin() as connection:
             connection.exec_driver_sql("DROP SCHEMA pretended CASCADE")
 
+    @pytest.mark.slow
     def test_a_look_at_the_version_leaves_its_connection_as_it_was(
         self, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -162,6 +163,7 @@ class TestPostgresql(CatalogContract):
                 note(tx.blobs.connection, tx.now, repository_id, LOWER)
             assert locking.result(10)
 
+    @pytest.mark.slow
     def test_notes_of_the_same_links_do_not_wait_in_a_circle(self, catalog: Catalog, clock: Clock) -> None:
         """Transactions that note some links of a repository at the same time lock them in one order."""
         digests = [Digest.of(b"%d" % number) for number in range(60)]
@@ -429,6 +431,7 @@ def _wait_for_a_waiter(catalog: Catalog) -> None:
     assert until(waits), "nothing waits for a lock"
 
 
+@pytest.mark.slow
 @pytest.mark.postgres
 def test_a_database_without_an_encoding() -> None:
     """Is used like another one; that is what ``initdb`` makes where the locale is C."""

@@ -81,6 +81,7 @@ def test_no_change_is_left_out() -> None:
     assert list(read_calls([line], "/elsewhere", "/notes")) == []
 
 
+@pytest.mark.slow
 def test_every_answer_is_cut(tmp_path: Path) -> None:
     """Before anything else happens, which could make durable what was answered for too early."""
     key, path = ("tag", "team/app", "1"), str(tmp_path / "a")

@@ -75,6 +75,7 @@ def test_compose(names: tuple[str, ...]) -> None:
                 assert variable.removeprefix("DUALREG_").lower() in Settings.model_fields
 
 
+@pytest.mark.slow
 def test_kubernetes(tmp_path: Path) -> None:
     """Kustomize joins the manifests, the schemas of Kubernetes allow them, and dualreg its settings."""
     require("kubectl", package="kubernetes-client")

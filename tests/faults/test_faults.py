@@ -359,6 +359,7 @@ def test_a_disk_that_fails_in_a_body(
     check_sound(registry)
 
 
+@pytest.mark.slow
 def test_an_unreachable_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """503 in the request's dialect, with the time to return; a line in the log, without a traceback."""
     folder = tmp_path / "catalog"

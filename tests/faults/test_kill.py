@@ -75,6 +75,7 @@ def wait_for_bytes(server: Server, count: int) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
 def test_an_upload_survives_its_worker(server: Server, method: str) -> None:
     """GET says what is durable, and the client goes on from there at once."""
@@ -96,6 +97,7 @@ def test_an_upload_survives_its_worker(server: Server, method: str) -> None:
     assert client.wire.send("GET", done.headers["location"]).body == whole
 
 
+@pytest.mark.slow
 def test_a_v1_layer_is_sent_again(server: Server) -> None:
     """The image stays as incomplete as it was; a new push of it succeeds."""
     (image,) = builders.v1_chain(builders.layer({"a": os.urandom(1 << 16)}))

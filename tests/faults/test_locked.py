@@ -32,6 +32,7 @@ def host(data: Path) -> Iterator[str]:
         yield host
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", f"/v2/{NAME}/blobs/uploads/"), ("PUT", "/v1/repositories/x/y/")]
 )

@@ -68,6 +68,7 @@ def refused(serving: Serving, method: str, path: str, body: bytes = b"") -> str:
     return answer.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("holds", ["store", "all"])
 def test_a_disk_that_fills_up(disk: Path, tmp_path: Path, holds: str) -> None:
     """503 and few lines of log while it is full; then the upload goes on where it was, without a restart."""
@@ -92,6 +93,7 @@ def test_a_disk_that_fills_up(disk: Path, tmp_path: Path, holds: str) -> None:
     assert 1 <= log.count(" failed: ") <= 25
 
 
+@pytest.mark.slow
 def test_a_disk_that_turns_read_only(disk: Path, tmp_path: Path) -> None:
     """Writes are answered with 503, reads go on; writes go on too once it can be written again."""
     with dualreg_process(tmp_path / "data", store=disk.as_uri(), audit="off", min_free="0") as serving:
@@ -104,6 +106,7 @@ def test_a_disk_that_turns_read_only(disk: Path, tmp_path: Path) -> None:
         assert "Traceback" not in serving.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_disk_that_runs_out_of_inodes(disk: Path) -> None:
     """Pushes are refused before it does, so that deletes and the database go on; with more, pushes do too."""
     subprocess.run(["mount", "-o", "remount,nr_inodes=200", disk], check=True)
@@ -122,6 +125,7 @@ def test_a_disk_that_runs_out_of_inodes(disk: Path) -> None:
         assert until(lambda: ask(serving, "POST", "/v2/a/b/blobs/uploads/")[0] == 202)
 
 
+@pytest.mark.slow
 def test_commands_on_a_full_disk(disk: Path) -> None:
     """A command that cannot write says so in one line, and exits with 1."""
     command = [DUALREG, "account", "add", "ann", "--password-stdin", "--data", disk / "data"]

@@ -70,6 +70,7 @@ def end_leases(data: Path) -> None:
     catalog.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
 @pytest.mark.parametrize("follower", ["PATCH", "PUT"])
 def test_late_bytes_do_not_reach_what_is_published(

@@ -19,6 +19,7 @@ from tests.soak import short_or_long
 JSON = ("Content-Type", "application/json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(short_or_long(5, 200)))
 def test_any_request_is_answered(number: int) -> None:
     """Below 500, in the dialect of its path; and what the registry holds is sound afterwards."""
@@ -27,11 +28,13 @@ def test_any_request_is_answered(number: int) -> None:
     assert result.answers.keys() >= {200, 201, 400, 404}
 
 
+@pytest.mark.slow
 def test_a_batch_can_be_repeated() -> None:
     """The same seed and number give the same answers."""
     assert batch(1, 2) == batch(1, 2) != batch(1, 7)
 
 
+@pytest.mark.slow
 def test_a_mistake_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The report has the request and the traceback."""
 

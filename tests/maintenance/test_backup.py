@@ -99,6 +99,7 @@ def database() -> Iterator[Callable[[str], str]]:
 POSTGRES = (pytest.mark.postgres, pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -193,6 +194,7 @@ def test_blobs_that_cannot_be_linked(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert content(tmp_path / "new") == content(data)
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_is_copied(tmp_path: Path) -> None:
     """And what no repository has any longer is deleted from the backup, once it is complete."""
     settings = make(tmp_path / "data", ONE)
@@ -313,6 +315,7 @@ def test_what_is_not_restored(tmp_path: Path, case: str) -> None:
     assert made <= {"audit.jsonl", *([FILE] if ON_POSTGRESQL else [])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DATABASES)
 def test_nothing_is_overwritten(database: Callable[[str], str], tmp_path: Path, kind: str) -> None:
     """Neither another folder, nor a registry, nor a store without a catalog; nor is one in the other."""
@@ -374,6 +377,7 @@ def killed(number: int, *arguments: object) -> bool:
     return code != 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
 def test_a_backup_and_a_restore_that_are_stopped(tmp_path: Path, by: signal.Signals) -> None:
     """They end soon, with 2, and go on when they are run again."""
@@ -388,6 +392,7 @@ def test_a_backup_and_a_restore_that_are_stopped(tmp_path: Path, by: signal.Sign
     assert content(new) == content(data)
 
 
+@pytest.mark.slow
 def test_an_interrupted_backup(tmp_path: Path) -> None:
     """It does not look complete; one that was complete before stays so; and the next run goes on."""
     first, second = make(tmp_path / "data", ONE), rows(make(tmp_path / "both", ONE, TWO))["tags"]
@@ -423,6 +428,7 @@ def _names(tags: list[dict[str, Any]]) -> list[str]:
     return [row["name"] for row in tags]
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite
 def test_an_interrupted_restore(tmp_path: Path) -> None:
     """The registry is not served until the same restore has come to its end."""

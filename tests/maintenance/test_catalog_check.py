@@ -55,6 +55,7 @@ def change(settings: Settings, act: Callable[[Connection], object] | str) -> Non
         connection.commit()
 
 
+@pytest.mark.slow
 def test_a_sound_catalog(settings: Settings) -> None:
     """It is at the newest revision, with the size of its files, and nothing is found."""
     done = run("db", "current", "--data", settings.data, "--json", database=settings.database)
@@ -120,6 +121,7 @@ FLAWS: dict[str, tuple[str, tuple[Flaw, str, str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flaw", FLAWS)
 def test_what_is_wrong_is_found(settings: Settings, flaw: str) -> None:
     """Each flaw is a finding, and the check changes nothing about it."""

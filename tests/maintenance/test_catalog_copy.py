@@ -111,6 +111,7 @@ def copy(settings: Settings, url: str, *options: str, code: int = 0) -> Any:
     return json.loads(done.stdout) if not code else done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), PAIRS)
 def test_a_catalog_moves(databases: Databases, tmp_path: Path, before: str, after: str) -> None:
     """All rows are the same, uploads in progress too; the registry goes on with the other database."""
@@ -149,6 +150,7 @@ def test_a_catalog_moves(databases: Databases, tmp_path: Path, before: str, afte
     run("fsck", "--read", "--data", moved.data, database=url)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), PAIRS)
 def test_digests_do_not_depend_on_the_database(
     databases: Databases, tmp_path: Path, before: str, after: str
@@ -188,6 +190,7 @@ def change_everything(settings: Settings) -> None:
     make_readonly(settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kinds", "at"),
     [
@@ -225,6 +228,7 @@ def test_an_interrupted_copy_goes_on(
     prepare(moved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), PAIRS)
 def test_what_is_written_meanwhile_is_copied(
     databases: Databases, tmp_path: Path, before: str, after: str
@@ -244,6 +248,7 @@ def test_what_is_written_meanwhile_is_copied(
     assert all_rows(url) == all_rows(settings.database_url)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DATABASES)
 def test_a_copy_that_differs_is_found(databases: Databases, tmp_path: Path, kind: str) -> None:
     """A database that stores something else than it is given; it is not served either."""
@@ -273,6 +278,7 @@ def test_a_copy_that_differs_is_found(databases: Databases, tmp_path: Path, kind
         prepare(settings.model_copy(update={"database": url}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DATABASES)
 def test_nothing_is_overwritten(databases: Databases, tmp_path: Path, kind: str) -> None:
     """Neither another registry, nor the same one, nor a database of a newer version."""

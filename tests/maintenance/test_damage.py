@@ -164,6 +164,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], list[tuple[str, str]], int, int
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage(settings: Settings, damage: str) -> None:
     """Is named, and nothing else is lost; a dry run says the same, and the registry then works."""
@@ -185,6 +186,7 @@ def test_damage(settings: Settings, damage: str) -> None:
     registry.close()
 
 
+@pytest.mark.slow
 def test_an_image_of_an_index_is_not_linked(settings: Settings) -> None:
     """It cannot have been deleted, so it is recorded again; other blobs in an index are left alone."""
     rebuild(settings)
@@ -215,6 +217,7 @@ def test_an_image_of_an_index_is_not_linked(settings: Settings) -> None:
     assert [*map(_undated, after["manifests"])] == [*map(_undated, before["manifests"])]
 
 
+@pytest.mark.slow
 def test_an_image_of_an_index_is_linked_nowhere(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was in the repository unless indexes may be sparse: then it could be an image of others."""
     rebuild(settings)
@@ -342,6 +345,7 @@ def test_a_tree_of_the_reference_registry(tmp_path: Path) -> None:
     registry.close()
 
 
+@pytest.mark.slow
 def test_a_tree_without_the_newer_files(settings: Settings) -> None:
     """V1 images are recognized in the manifests that were made of them; so nothing is lost."""
     for path in [*settings.data.rglob("views/v1"), *settings.data.rglob("origin")]:

@@ -96,6 +96,7 @@ def expected_rows(data: Path, follow: Path | None = None) -> Rows:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", DATABASES)
 def test_a_follower_has_every_row(primary: Path, settings: Settings, database: str) -> None:
     """Of all that was pushed over both APIs, converted, moved and deleted; and accounts."""
@@ -135,6 +136,7 @@ def _may_lack(name: str, digest: str) -> bool:
     return name in ("team/app", "team/zstd")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(short_or_long(2, 200)))
 def test_whatever_has_arrived(primary: Path, settings: Settings, seed: int) -> None:
     """In any order of files, each tag that is shown can be pulled; in the end, all are; so when they go."""
@@ -192,6 +194,7 @@ def moved(settings: Settings, data: Path) -> Iterator[tuple[Follower, Wire]]:
     registry.close()
 
 
+@pytest.mark.slow
 def test_a_tag_stays_until_its_new_target_is_there(settings: Settings, tmp_path: Path) -> None:
     """Whatever part of it has not arrived, or has another size; then it moves. The reason is reported."""
     with moved(settings, tmp_path / "data") as (following, wire):
@@ -214,6 +217,7 @@ def test_a_tag_stays_until_its_new_target_is_there(settings: Settings, tmp_path:
         assert pull_tag(wire, NAME, "latest") == str(TWO.digest)
 
 
+@pytest.mark.slow
 def test_a_tag_waits_for_what_its_manifest_is_seen_as(settings: Settings, tmp_path: Path) -> None:
     """The folder of the manifest says that, and may be older in a copy than the tag and all bytes."""
     assert settings.follow
@@ -273,6 +277,7 @@ def test_a_view_that_is_damaged(settings: Settings, tmp_path: Path) -> None:
         assert pull_tag(wire, NAME, "latest") == str(TWO.digest)
 
 
+@pytest.mark.slow
 def test_a_tag_goes_with_its_bytes(settings: Settings, tmp_path: Path) -> None:
     """If both its old and its new target are incomplete, it is unknown; it comes back with them."""
     with moved(settings, tmp_path / "data") as (following, wire):
@@ -286,6 +291,7 @@ def test_a_tag_goes_with_its_bytes(settings: Settings, tmp_path: Path) -> None:
         assert pull_everything(wire) == {(NAME, "latest"): str(TWO.digest)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verify", [True, False])
 def test_damage_of_the_same_size(settings: Settings, tmp_path: Path, *, verify: bool) -> None:
     """Is noticed at once with ``follow_verify``, else when blobs are read; and mended by the next copy."""
@@ -341,6 +347,7 @@ def test_what_is_no_file_is_no_blob(settings: Settings, tmp_path: Path, what: by
             file.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replaced", [True, False])
 def test_damage_that_is_mended(settings: Settings, tmp_path: Path, *, replaced: bool) -> None:
     """By a file of the same size and time, as by ``rsync --checksum`` after damage by a disk; or in place."""
@@ -446,6 +453,7 @@ def test_access_of_another_registry(settings: Settings, tmp_path: Path) -> None:
             assert [row["name"] for row in tx.access.dump()["accounts"]] == [account]
 
 
+@pytest.mark.slow
 def test_schema_1_is_signed_again(settings: Settings, tmp_path: Path) -> None:
     """The signatures that were pushed last replace earlier ones."""
     assert settings.follow
@@ -470,6 +478,7 @@ def test_schema_1_is_signed_again(settings: Settings, tmp_path: Path) -> None:
     registry.close()
 
 
+@pytest.mark.slow
 def test_editions_are_made_beside_the_copy(settings: Settings, tmp_path: Path) -> None:
     """Also schema 1. They stay as long as their image is in the copy, and go with it."""
     assert settings.follow
@@ -510,6 +519,7 @@ def test_editions_are_made_beside_the_copy(settings: Settings, tmp_path: Path) -
     registry.close()
 
 
+@pytest.mark.slow
 def test_the_commands(settings: Settings, tmp_path: Path) -> None:
     """``update`` looks once, ``status`` says what waits; commands that change something refuse."""
     options = ["--follow", str(settings.follow), "--data", str(settings.data)]

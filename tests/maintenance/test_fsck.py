@@ -106,6 +106,7 @@ def serving(registry: Registry) -> Iterator[str]:
         server.server_close()
 
 
+@pytest.mark.slow
 def test_a_whole_registry_is_clean(settings: Settings) -> None:
     """Whatever is in it."""
     assert found(settings) == found(settings, "--read") == []
@@ -135,6 +136,7 @@ def test_damage_is_named(settings: Settings, file: str, damage: str) -> None:
     assert blob_file(settings.data, digest).exists() == (damage != "lose")
 
 
+@pytest.mark.slow
 def test_all_damage_at_once_is_found(settings: Settings) -> None:
     """N of N, whatever is damaged: every blob of the store in turn in another way."""
     store = open_store(settings.store_url)
@@ -290,6 +292,7 @@ ROWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ROWS)
 def test_rows_and_links_are_compared(settings: Settings, case: str) -> None:
     """What differs is named; a repair makes it as it was, and nothing is found any more."""
@@ -318,6 +321,7 @@ def test_a_condemned_blob_stays_condemned(settings: Settings) -> None:
     assert [(each.digest, each.size) for each in condemned] == [(unused, len(b"unused"))]
 
 
+@pytest.mark.slow
 def test_all_link_files_are_written_again(settings: Settings) -> None:
     """With the times of their rows, so that a catalog that is made of them equals this one."""
     _sql(("UPDATE repository_blobs SET linked_at = ?", "2026-01-02 03:04:05.000000"))(settings)
@@ -384,6 +388,7 @@ def test_manifests_are_parsed_once(settings: Settings, monkeypatch: pytest.Monke
     assert {digest: parsed[digest] for digest in holders} == holders
 
 
+@pytest.mark.slow
 def test_statements_are_built_once(settings: Settings) -> None:
     """However many repositories there are."""
     with closing(open_registry(settings)) as registry:
@@ -414,6 +419,7 @@ def test_bytes_without_a_row_are_named_after_a_while(settings: Settings) -> None
     assert (finding["kind"], finding["where"]) == ("orphan-blob", str(Digest.of(b"old")))
 
 
+@pytest.mark.slow
 def test_what_is_lost_is_fetched_from_another_registry(
     settings: Settings, filled: Path, tmp_path: Path
 ) -> None:
@@ -464,6 +470,7 @@ def test_a_signed_form_whose_manifest_is_damaged_too_is_left_and_named(settings:
     assert not any(findings[str(each.digest)]["repaired"] for each in (signed, row))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [True, False])
 def test_an_unreadable_file_is_set_aside_by_a_repair(
     settings: Settings, filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, source: bool
@@ -510,6 +517,7 @@ class _Unreadable(io.FileIO):
         super().close()
 
 
+@pytest.mark.slow
 def test_a_check_goes_on_with_what_was_read_longest_ago(settings: Settings) -> None:
     """Each run reads some more, within its limit, until everything was read once."""
     with closing(open_catalog(settings)) as catalog, catalog.begin() as tx:
@@ -557,6 +565,7 @@ def test_a_catalog_that_is_not_there_cannot_be_checked(tmp_path: Path) -> None:
     assert fsck(_settings(tmp_path / "nothing")).exit_code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.postgres
 def test_postgresql_is_checked_alike(tmp_path: Path) -> None:
     """The same kinds of damage are found, and whom they hurt."""

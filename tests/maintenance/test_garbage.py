@@ -98,6 +98,7 @@ def test_a_deleted_image_goes_and_its_neighbour_stays(registry: Registry, clock:
     assert read_blob(registry, NAME, LAYER) == IMAGE.layers[0]
 
 
+@pytest.mark.slow
 def test_editions_stay_and_go_with_their_image(registry: Registry, clock: Clock) -> None:
     """Those of an index and of its images, and the layers made for them, which other images do not have."""
     image, other = builders.zstd_image(*IMAGE.layers), builders.image(IMAGE.layers[0], oci=True)
@@ -122,6 +123,7 @@ def test_editions_stay_and_go_with_their_image(registry: Registry, clock: Clock)
     assert stored(registry) == set()
 
 
+@pytest.mark.slow
 def test_schema_1_stays_and_goes_with_its_image(
     registry: Registry, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +146,7 @@ def test_schema_1_stays_and_goes_with_its_image(
     assert stored(registry) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", ["V1", "V2"])
 def test_schema_1_that_is_pushed_again_does_not_stay_for_ever(
     registry: Registry, clock: Clock, origin: str
@@ -278,6 +281,7 @@ def test_untagged_manifests_are_kept_by_default(registry: Registry, clock: Clock
     assert read_blob(registry, NAME, LAYER) == IMAGE.layers[0]
 
 
+@pytest.mark.slow
 def test_untagged_manifests_go_by_rule(registry: Registry, clock: Clock) -> None:
     """Those of a moved tag go after their time; children of an index and referrers of a subject stay."""
     registry = with_untagged(registry, timedelta(days=7))
@@ -303,6 +307,7 @@ def test_untagged_manifests_go_by_rule(registry: Registry, clock: Clock) -> None
     assert LAYER not in stored(registry)
 
 
+@pytest.mark.slow
 def test_a_diamond_of_indexes_costs_its_nodes(registry: Registry, clock: Clock) -> None:
     """Of 40 levels of two indexes that each name both below, every one goes, once."""
     registry = with_untagged(registry, DAY)
@@ -450,6 +455,7 @@ def b_layer(alive: int, number: int) -> bytes:
 ROUNDS = short_or_long(15, 1000)
 
 
+@pytest.mark.slow
 def test_collections_and_pushes_race(registry: Registry) -> None:
     """Whatever two collections do without a grace, an image that was pushed and tagged is whole.
 

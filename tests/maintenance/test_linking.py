@@ -39,6 +39,7 @@ def make_old(settings: Settings) -> None:
         tx.notes.remove(Note.LINKS)
 
 
+@pytest.mark.slow
 def test_old_link_files_are_completed(
     settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -66,6 +67,7 @@ def test_old_link_files_are_completed(
     prepare(settings)
 
 
+@pytest.mark.slow
 def test_damaged_manifests_do_not_stop_it(settings: Settings) -> None:
     """What they say is not known; the link files of others are completed."""
     with closing(open_registry(settings)) as registry:

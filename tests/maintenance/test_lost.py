@@ -53,6 +53,7 @@ def is_refused(settings: Settings, text: str) -> bool:
     return (names, pulled.data) == (["alice"], IMAGE.manifest)
 
 
+@pytest.mark.slow
 def test_an_empty_catalog(full: Settings) -> None:
     """With its tables, or without them."""
     lose(full)
@@ -71,6 +72,7 @@ def test_a_first_push_that_died_before_it_committed(settings: Settings) -> None:
     prepare(settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_rebuilt", [True, False])
 def test_a_catalog_that_is_older_than_the_store(settings: Settings, *, is_rebuilt: bool) -> None:
     """It does not know what was pushed since, which a collection would delete.
@@ -148,6 +150,7 @@ def test_a_catalog_of_pages_of_different_instants(full: Settings) -> None:
     assert [*full.data.glob("catalog.sqlite3.damaged-*")]
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_catalog_that_goes_while_it_is_served(full: Settings, caplog: pytest.LogCaptureFixture) -> None:

@@ -65,6 +65,7 @@ def rebuild(settings: Settings, *options: str, code: int = 0) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_every_row_comes_back(settings: Settings, tmp_path: Path) -> None:
     """Of all that was pushed over both APIs, converted, migrated, moved and deleted."""
     registry = open_registry(settings)

@@ -93,6 +93,7 @@ def test_one_pass_over_everything(tmp_path: Path, registry: int) -> None:
             }, findings  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_tag_that_moved_within_a_second(tmp_path: Path) -> None:
     """Is copied again: all link files have one size, and rsync compares times by the second by default."""
     data, backups = tmp_path / "data", tmp_path / "backups"
@@ -108,6 +109,7 @@ def test_a_tag_that_moved_within_a_second(tmp_path: Path) -> None:
             assert Digest.parse((copy / link).read_text()) == image.digest
 
 
+@pytest.mark.slow
 def test_a_tag_like_a_folder(tmp_path: Path) -> None:
     """Tags may be named as folders of the tree are."""
     data = tmp_path / "data"

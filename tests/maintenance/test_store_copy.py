@@ -76,6 +76,7 @@ def blobs(store: Store) -> dict[Digest, int]:
     return {each.digest: each.size for each in store.walk() if each.digest != empty_layer().digest}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("urls", KINDS, indirect=True)
 def test_everything_moves(urls: list[str], tmp_path: Path) -> None:
     """Blobs, link files with their times, accounts and keys; a catalog that is made from it is the same."""
@@ -110,6 +111,7 @@ def test_everything_moves(urls: list[str], tmp_path: Path) -> None:
     run("fsck", "--read", "--data", new.data, store=new.store, sparse_indexes="true")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("urls", [KINDS[0], KINDS[2]], indirect=True)
 def test_what_changed_since_is_copied_alone(urls: list[str], tmp_path: Path) -> None:
     """What was deleted, moved, or pushed again meanwhile is so in the other store too."""

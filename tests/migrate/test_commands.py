@@ -27,6 +27,7 @@ def test_two_runs_at_once(expected: Expected, data: Path) -> None:
         assert "another migration" in command(data, f"run {source(expected)}", code=2).output
 
 
+@pytest.mark.slow
 def test_dry_runs(expected: Expected, data: Path) -> None:
     """They print what would be done, considering what exists already, and create nothing."""
     line = f"run {source(expected)} --dry-run"
@@ -183,6 +184,7 @@ def test_verifying_nothing(expected: Expected, data: Path, tmp_path: Path) -> No
     assert "3 of 3" in command(data, f"verify {source(expected)} --plan {plan}").output
 
 
+@pytest.mark.slow
 def test_proposed_commands(expected: Expected, data: Path, tmp_path: Path) -> None:
     """Those for the next step and for undoing the run can be typed as printed, with the given options."""
     old = tmp_path / "old config.yml"

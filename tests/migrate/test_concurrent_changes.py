@@ -72,6 +72,7 @@ def _v1(root: Path) -> str:
     return f"v1-tree:{root}"
 
 
+@pytest.mark.slow
 def test_two_processes_import_the_same_images(tmp_path: Path, data: Path, opened: Registry) -> None:
     """What the other has just made is no other image: neither of them fails."""
     tree = Tree(tmp_path / "old")

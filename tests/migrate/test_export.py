@@ -212,6 +212,7 @@ def test_archives_hold_what_old_clients_are_not_shown(
     assert (tmp_path / "hidden.tar").read_bytes() == (tmp_path / "shown.tar").read_bytes()
 
 
+@pytest.mark.slow
 def test_archives_go_where_they_are_wanted(filled: Path, tmp_path: Path) -> None:
     """An archive is written into an existing pipe and to the target of a link; neither is replaced."""
     pipe, link, place = tmp_path / "pipe", tmp_path / "link.tar", tmp_path / "images.tar"

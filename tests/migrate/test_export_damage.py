@@ -99,6 +99,7 @@ def run(data: Path, *arguments: str, seconds: float) -> subprocess.CompletedProc
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_is_about_its_own_part_leaves(tmp_path: Path, target: str) -> None:
     """An index whose subject is one of its own manifests is exported, in either order."""

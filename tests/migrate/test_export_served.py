@@ -161,6 +161,7 @@ def test_refusals_are_those_of_a_registry(opened: Registry, tmp_path: Path) -> N
                 assert json.loads(answer.body)["error"]
 
 
+@pytest.mark.slow
 @pytest.mark.client
 def test_pulls_go_on_while_the_tree_is_updated(opened: Registry, tmp_path: Path) -> None:
     """A tag moves at once, with its type and digest, without a reload; lists name nothing that is missing."""
@@ -200,6 +201,7 @@ def test_pulls_go_on_while_the_tree_is_updated(opened: Registry, tmp_path: Path)
     assert next(pulls) > 2
 
 
+@pytest.mark.slow
 @pytest.mark.client
 def test_a_tag_that_moves_all_the_time(opened: Registry, tmp_path: Path) -> None:
     """Digest and type are those of the body, at whatever moment of a request it moves."""

@@ -112,6 +112,7 @@ def test_no_layout(tmp_path: Path, data: Path, file: str, text: str | None) -> N
     assert content(data) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed", [False, True])
 def test_saved_images(tmp_path: Path, data: Path, opened: Registry, packed: bool) -> None:  # noqa: FBT001 -- a case
     """The config is the one that was saved, so the image keeps its id; layers are gzip of the same files."""
@@ -229,6 +230,7 @@ def test_damaged_layouts(tmp_path: Path, data: Path, members: Mapping[str, objec
     assert "1 done" in output
 
 
+@pytest.mark.slow
 def test_what_the_first_daemons_saved(tmp_path: Path, data: Path, opened: Registry) -> None:
     """Docker 0.7 to 1.9: V1 images keep their ids and JSONs."""
     chain = builders.v1_chain(builders.layer({"a": b"1"}), builders.layer({"b": b"2"}))

@@ -127,6 +127,7 @@ def test_the_caller_decides_which_failure_ends_it(tmp_path: Path, data: Path, op
         followed(opened, data, Tree(tmp_path / "nowhere"), lambda _: None, 1, on_failure=on_failure)
 
 
+@pytest.mark.slow
 def test_a_source_that_was_never_there(tmp_path: Path, data: Path) -> None:
     """In the foreground the command fails, in the background it is tried again."""
     source = f"v1-tree:{tmp_path / 'nowhere'}"
@@ -142,6 +143,7 @@ def test_a_source_that_was_never_there(tmp_path: Path, data: Path) -> None:
         assert child.stderr.read() == ""
 
 
+@pytest.mark.slow
 def test_failed_tags_are_retried(tmp_path: Path, data: Path, opened: Registry) -> None:
     """Not in every pass, but after some: the source may have been repaired."""
     tree = Tree(tmp_path / "old")
@@ -270,6 +272,7 @@ def test_a_child_of_a_server_that_is_nice_already(data: Path, monkeypatch: pytes
     assert [niceness > 15 for _, _, niceness in chosen] == [True]
 
 
+@pytest.mark.slow
 def test_an_orphan_that_hangs_ends_too(tmp_path: Path) -> None:
     """A child that ignores SIGTERM exits a few seconds after its parent."""
     program = (
@@ -288,6 +291,7 @@ def test_an_orphan_that_hangs_ends_too(tmp_path: Path) -> None:
     assert done.stdout == "asked\n"
 
 
+@pytest.mark.slow
 def test_following_in_json(tmp_path: Path, data: Path) -> None:
     """Each pass that did something prints one line at once."""
     tree = Tree(tmp_path / "old")

@@ -101,6 +101,7 @@ def _stock(folder: Path) -> tuple[str, list[Path]]:
     return f"registry-tree:{folder}", [*tree.v2.glob("blobs/*/*/*/data")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [_v1, _stock])
 def test_empty_files_are_foretold(make: Callable[[Path], tuple[str, list[Path]]], tmp_path: Path) -> None:
     """Documents, layers and blobs of no bytes are named without a deep look; a run fails for none of them."""

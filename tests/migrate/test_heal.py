@@ -83,6 +83,7 @@ def v2_manifest(_: Registry) -> Digest:
     return builders.image(stock_trees.LAYERS["a"]).digest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [Path.unlink, truncate])
 @pytest.mark.parametrize(
     ("build", "lost"),
@@ -158,6 +159,7 @@ def derived_from(opened: Registry, build: object) -> set[Digest]:
     return derived
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [Path.unlink, truncate])
 @pytest.mark.parametrize(("build", "count"), [(v1_of_any_compression, 4), (v2_image, 3), (schema1, 6)])
 def test_what_was_derived_is_derived_again(

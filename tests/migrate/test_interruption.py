@@ -43,6 +43,7 @@ def _ended(line: str, before: Front, log: Path, number: int) -> int:
         raise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("generation", ["v1", "v2"])
 def test_surveys_are_interrupted(
@@ -61,6 +62,7 @@ def test_surveys_are_interrupted(
     assert "2 done" in command(data, f"run {generation}+http://{there}/team/app").output
 
 
+@pytest.mark.slow
 def test_a_survey_of_a_follower_is_interrupted(there: str, tmp_path: Path, data: Path) -> None:
     """As between two passes, its end is no failure."""
     with front(there) as before:
@@ -68,6 +70,7 @@ def test_a_survey_of_a_follower_is_interrupted(there: str, tmp_path: Path, data:
         assert _ended(line, before, tmp_path / "log", signal.SIGTERM) == 0
 
 
+@pytest.mark.slow
 def test_comparisons_are_interrupted(there: str, tmp_path: Path, data: Path) -> None:
     """They change nothing either."""
     command(data, f"run v2+http://{there}/team/app")
@@ -117,6 +120,7 @@ def test_work_in_parallel() -> None:
         next(results)
 
 
+@pytest.mark.slow
 def test_no_work_is_begun_for_nobody() -> None:
     """When the caller stops to read, what is in progress is not waited for, and nothing more is begun."""
     begun, may_end = [], threading.Event()

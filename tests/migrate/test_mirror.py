@@ -72,6 +72,7 @@ def listed(data: Path, rules: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]
     return dict(found)
 
 
+@pytest.mark.slow
 def test_pull(there: stock_trees.StockTree, tmp_path: Path) -> None:
     """Selected tags under their prefix, with what is about them and without other platforms; then no more."""
     data, chosen = tmp_path / "here", {"include": ["team/app:latest"], "prefix": "hub"}
@@ -126,6 +127,7 @@ def test_under_the_prefix_of_an_upstream(there: stock_trees.StockTree, tmp_path:
     assert "done" in mirror(tmp_path / "here", "run", {"a": rule}, 0, upstreams).output
 
 
+@pytest.mark.slow
 def test_to_what_was_pulled_from_an_upstream_of_all_names(
     there: stock_trees.StockTree, tmp_path: Path
 ) -> None:
@@ -145,6 +147,7 @@ def test_to_what_was_pulled_from_an_upstream_of_all_names(
         assert "done" in mirror(tmp_path / "here", "run", rule, 0, upstreams).output
 
 
+@pytest.mark.slow
 def test_push(there: stock_trees.StockTree, tmp_path: Path) -> None:
     """The same, to another registry, below the prefix of the URL; a second run sends nothing."""
     with dualreg_server(tmp_path / "other", sparse_indexes="true") as host:

@@ -85,6 +85,7 @@ def v1_tags(data: Path, name: str) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", ["auto", "hard"])
 def test_every_row_moves(old: Path, data: Path, link: str) -> None:
     """V1 images with their IDs and checksums, origins, agents, media types and times; verified afterwards."""
@@ -98,6 +99,7 @@ def test_every_row_moves(old: Path, data: Path, link: str) -> None:
     command(data, f"verify registry-tree:{old} --untagged")
 
 
+@pytest.mark.slow
 def test_a_move_is_undone(old: Path, data: Path) -> None:
     """With the V1 images that it brought."""
     told = json.loads(command(data, f"run registry-tree:{old} --untagged --json").stdout)
@@ -106,6 +108,7 @@ def test_a_move_is_undone(old: Path, data: Path) -> None:
     assert not [*content(data)]
 
 
+@pytest.mark.slow
 def test_ids_that_an_earlier_move_left_out_come_later(old: Path, data: Path, tmp_path: Path) -> None:
     """Releases before this one did not read them; the tags stay as they are otherwise."""
     for folder in old.rglob("_v1"):
@@ -123,6 +126,7 @@ def test_ids_that_an_earlier_move_left_out_come_later(old: Path, data: Path, tmp
     assert {*run(old, data).values()} == {"same"}
 
 
+@pytest.mark.slow
 def test_what_a_client_pushed_here_stays(old: Path, data: Path) -> None:
     """If a V1 client pushed the same image under other IDs, V1 clients go on seeing those."""
     settings = _settings(data)
@@ -187,6 +191,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], bool]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_v1_images(old: Path, data: Path, damage: str) -> None:
     """What is lost is named; the tags are imported all the same, and V1 clients see a derived image then."""

@@ -283,6 +283,7 @@ def test_broken_images_are_told_of_once(
     assert sum("failed to import" in record.message for record in caplog.records) == 1
 
 
+@pytest.mark.slow
 def test_a_server_takes_in_everything_in_time(behind: Behind) -> None:
     """Clients of both generations are served at once, and a process beside the server does the rest."""
     with dualreg_process(behind.data, legacy_source=behind.source) as (host, process, log):
@@ -303,6 +304,7 @@ def test_a_server_takes_in_everything_in_time(behind: Behind) -> None:
     assert "Traceback" not in log.read_text()
 
 
+@pytest.mark.slow
 def test_following(behind: Behind) -> None:
     """Passes repeat until SIGTERM; a pass that finds nothing to do leaves no journal."""
     line = [DUALREG, "migrate", "run", behind.source, "--follow", "1s", "--data", behind.data]
@@ -519,6 +521,7 @@ def test_asking_for_nothing_leaves_nothing(
     assert client.get("/v2/_catalog").json["repositories"] == []
 
 
+@pytest.mark.slow
 def test_deletions_last(behind: Behind, client: Client, registry: Registry) -> None:
     """A deleted manifest with all tags of its image, or a deleted repository, is not imported again."""
     behind.push("also", "b", PAST)
@@ -546,6 +549,7 @@ def test_deletions_last(behind: Behind, client: Client, registry: Registry) -> N
     assert layers_of(client, "4") == [LAYERS["a"], LAYERS["e"]]
 
 
+@pytest.mark.slow
 def test_what_is_pushed_over_a_tag_hides_it(behind: Behind, serve: Registries) -> None:
     """Also from those who cannot see what was pushed."""
     client = client_of(serve(behind.settings))
@@ -715,6 +719,7 @@ def beside(stock: StockTree, tmp_path: Path) -> Behind:
     return Behind(tmp_path / "data", f"registry-tree:{stock.root}", lambda *_: None)
 
 
+@pytest.mark.slow
 def test_a_digest_is_of_its_repository_alone(
     stock: StockTree, beside: Behind, serve: Registries, tmp_path: Path
 ) -> None:
@@ -801,6 +806,7 @@ def test_in_place(stock: StockTree, serve: Registries) -> None:
     assert not (stock.revision("team/app", digests[2]) / "link").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["v1-tree:/nowhere", "oci-layout:/x", "docker-archive:/x"])
 def test_no_legacy_source(tmp_path: Path, source: str) -> None:
     """One readable line, and no server."""

@@ -54,6 +54,7 @@ def test_layers_are_not_read_through(layer: bytes) -> None:
     assert Reader.count == 6 + TAIL
 
 
+@pytest.mark.slow
 def test_hardly_any_small_layer_is_read_through() -> None:
     """And each that zeros follow is, however many."""
     sizes = [*range(1, 140), *range(130, 20_000, 331)]

@@ -61,6 +61,7 @@ def _read_only(patch: pytest.MonkeyPatch, number: int, method: str = "require") 
     patch.setattr(Writes, method, mark_first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [_v1, _stock, _saved])
 @pytest.mark.parametrize(
     ("refuse", "text"),

@@ -76,6 +76,7 @@ def test_names_of_upstreams(
     assert opened.repositories.list(last="", limit=9).rows == ["team/x"]
 
 
+@pytest.mark.slow
 def test_repositories_that_an_upstream_of_all_names_has(
     tmp_path: Path, data: Path, opened: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

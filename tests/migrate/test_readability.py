@@ -62,6 +62,7 @@ def _source(folder: Path, transport: str) -> Iterator[str]:
         yield f"{transport}://{host}/team/app"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", EXPECTED)
 def test_what_clients_cannot_read_of_a_source(folder: Path, tmp_path: Path, transport: str) -> None:
     """As it is stored there, without a registry; what is wrong with the source is said besides."""

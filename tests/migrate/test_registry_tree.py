@@ -52,6 +52,7 @@ def test_deep_inspection_reads_blobs(tmp_path: Path, data: Path) -> None:
     assert "corrupt" in command(data, f"inspect registry-tree:{tree.root} --deep", code=1).output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", ["auto", "hard", "copy"])
 def test_everything_that_can_be_is_taken_in(
     expected: Expected, data: Path, opened: Registry, link: str
@@ -79,6 +80,7 @@ def test_everything_that_can_be_is_taken_in(
     assert again == lost | {"same": told["counts"]["done"]}
 
 
+@pytest.mark.slow
 def test_signatures(expected: Expected, data: Path, opened: Registry) -> None:
     """Those that were kept are served again; a manifest without is signed by this registry."""
     command(data, f"run registry-tree:{expected.tree.root}", code=1)
@@ -91,6 +93,7 @@ def test_signatures(expected: Expected, data: Path, opened: Registry) -> None:
         assert (signature["header"]["jwk"] == ours["header"]["jwk"]) == (tag != "signed")
 
 
+@pytest.mark.slow
 def test_choosing(expected: Expected, data: Path, opened: Registry) -> None:
     """Globs, names, and what no tag leads to."""
     source = f"registry-tree:{expected.tree.root}"
@@ -141,6 +144,7 @@ def test_sparse_indexes(expected: Expected, data: Path, tmp_path: Path) -> None:
     assert "1 of 1" in command(data, line).output
 
 
+@pytest.mark.slow
 def test_rollback(expected: Expected, data: Path) -> None:
     """What a run added is removed, except what another run needs."""
     source = f"registry-tree:{expected.tree.root}"
@@ -154,6 +158,7 @@ def test_rollback(expected: Expected, data: Path) -> None:
     assert content(data) == {}
 
 
+@pytest.mark.slow
 def test_verify_finds_damage(expected: Expected, data: Path) -> None:
     """Verify finds damage in this registry and in the source, and a tag that was moved."""
     source = f"registry-tree:{expected.tree.root}"
@@ -177,6 +182,7 @@ def test_verify_finds_damage(expected: Expected, data: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_in_place(expected: Expected) -> None:
     """Only the catalog is filled: no layer and no link is touched, and a rollback leaves every file.
 
@@ -216,6 +222,7 @@ def test_the_wrong_sort(tmp_path: Path, data: Path) -> None:
     assert output.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a build cache", "a blob as entry, as if it were a manifest"])
 def test_an_index_of_blobs(tmp_path: Path, data: Path, name: str) -> None:
     """A build cache can be imported, verified, exported, imported again and rolled back."""

@@ -72,6 +72,7 @@ def tags_of(folder: Path) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 def test_in_over_v2(there: tuple[Path, str, str], tmp_path: Path) -> None:
     """Digests, referrers and all, through a login; nothing is read twice."""
     folder, host, login = there
@@ -89,6 +90,7 @@ def test_in_over_v2(there: tuple[Path, str, str], tmp_path: Path) -> None:
     registry.close()
 
 
+@pytest.mark.slow
 def test_in_over_v1(there: tuple[Path, str, str], tmp_path: Path) -> None:
     """Ids and JSONs, byte for byte."""
     folder, host, login = there
@@ -105,6 +107,7 @@ def test_in_over_v1(there: tuple[Path, str, str], tmp_path: Path) -> None:
         each.close()
 
 
+@pytest.mark.slow
 def test_two_spellings_of_one_name(tmp_path: Path) -> None:
     """``x`` and ``library/x`` are one name for V1 clients: both are refused until one is mapped."""
     tree = Tree(tmp_path / "old")
@@ -119,6 +122,7 @@ def test_two_spellings_of_one_name(tmp_path: Path) -> None:
     assert tags_of(tmp_path / "here").keys() == {"short:latest"}
 
 
+@pytest.mark.slow
 def test_out_over_v2(there: tuple[Path, str, str], tmp_path: Path) -> None:
     """Pushed, mounted, and not sent again."""
     folder, _, login = there
@@ -134,6 +138,7 @@ def test_out_over_v2(there: tuple[Path, str, str], tmp_path: Path) -> None:
     assert {name for name in ours if ours[name] != theirs[name]} == {"moved/team/one:1"}  # it was schema 1
 
 
+@pytest.mark.slow
 def test_verify_over_http(there: tuple[Path, str, str], tmp_path: Path) -> None:
     """What clients of both generations get is compared too."""
     folder, host, login = there
@@ -163,6 +168,7 @@ def shared(tmp_path: Path) -> str:
     return f"v1-tree:{tree.root}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quick", ["", "--quick"])
 def test_what_tags_share_is_asked_for_once(shared: str, tmp_path: Path, quick: str) -> None:
     """Over both APIs; of V1 images the layers too, unless it shall be quick."""
@@ -175,6 +181,7 @@ def test_what_tags_share_is_asked_for_once(shared: str, tmp_path: Path, quick: s
     assert len([path for _, path in before.seen if path.endswith("/json")]) == 6
 
 
+@pytest.mark.slow
 def test_what_indexes_share_is_asked_for_once(tmp_path: Path) -> None:
     """Manifests, whichever tag's index names them, and their blobs; a tag for each."""
     tree = stock_trees.StockTree(tmp_path / "stock")
@@ -191,6 +198,7 @@ def test_what_indexes_share_is_asked_for_once(tmp_path: Path) -> None:
     assert len([path for path in asked if "/manifests/" in path]) == 5
 
 
+@pytest.mark.slow
 def test_layers_that_old_clients_do_not_get(shared: str, tmp_path: Path) -> None:
     """A layer that V1 clients cannot download is reported for each tag that needs it, and requested once."""
     asked: list[str] = []
@@ -209,6 +217,7 @@ def test_layers_that_old_clients_do_not_get(shared: str, tmp_path: Path) -> None
     assert len(asked) == len(set(asked)) == 6
 
 
+@pytest.mark.slow
 def test_verify_where_v1_is_off(shared: str, tmp_path: Path) -> None:
     """That V1 is off is reported once, and is not a problem of any tag."""
     with dualreg_server(tmp_path / "data", v1="off") as host, front(host) as before:
@@ -303,6 +312,7 @@ def dated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generation", ["v1", "v2"])
 def test_dates(dated: str, tmp_path: Path, generation: str) -> None:
     """They are those of images; what has none is neither early nor late, and refused by that name."""
@@ -323,6 +333,7 @@ def test_dates(dated: str, tmp_path: Path, generation: str) -> None:
     assert "its date is unknown" in command(data, f"run {url}team/none --since 2000-01-01", code=3).output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generation", ["v1", "v2"])
 def test_what_was_pushed_here_later_stays(dated: str, tmp_path: Path, generation: str) -> None:
     """A tag pushed to this registry is only replaced by an image that was created later."""
@@ -338,6 +349,7 @@ def test_what_was_pushed_here_later_stays(dated: str, tmp_path: Path, generation
     assert not before.items() & tags_of(data).items()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "accepts",
     [
@@ -361,6 +373,7 @@ def test_v1_behind_a_front(dated: str, tmp_path: Path, accepts: Callable[[str, s
     assert len(tags_of(tmp_path / "here")) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generation", ["v1", "v2"])
 @pytest.mark.parametrize("code", [403, 0])
 def test_a_repository_that_is_refused(dated: str, tmp_path: Path, generation: str, code: int) -> None:
@@ -384,6 +397,7 @@ def test_a_repository_that_is_refused(dated: str, tmp_path: Path, generation: st
         command(tmp_path / "here", f"inspect {url}/team/none", code=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generation", ["v1", "v2"])
 def test_what_does_not_answer(dated: str, tmp_path: Path, generation: str) -> None:
     """One image that cannot be asked for keeps out its tag, and no other."""

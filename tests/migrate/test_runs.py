@@ -18,6 +18,7 @@ from tests.migrate.stock_trees import StockTree
 from tests.migrate.trees import LAYERS, Expected, Tree, image_id
 
 
+@pytest.mark.slow
 def test_rollback_removes_what_a_run_added(expected: Expected, data: Path, opened: Registry) -> None:
     """It removes nothing that existed before or was moved since; a second rollback does nothing."""
     client = client_of(opened)
@@ -41,6 +42,7 @@ def test_rollback_removes_what_a_run_added(expected: Expected, data: Path, opene
     assert tree.root.exists()
 
 
+@pytest.mark.slow
 def test_rollback_keeps_what_is_used_since(expected: Expected, data: Path, opened: Registry) -> None:
     """A tag that was moved, and a layer that a pushed image builds upon."""
     result = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
@@ -57,6 +59,7 @@ def test_rollback_keeps_what_is_used_since(expected: Expected, data: Path, opene
     assert opened.bridge.resolve(name, Tag("1")) == image_id("other")
 
 
+@pytest.mark.slow
 def test_reports(expected: Expected, data: Path) -> None:
     """Reports are text, JSON or CSV; one format at a time."""
     result = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
@@ -115,6 +118,7 @@ def test_reports_of_interrupted_runs(tmp_path: Path, data: Path, old: str, new: 
     command(data, "report --all")
 
 
+@pytest.mark.slow
 def test_every_image_is_reported(expected: Expected, data: Path) -> None:
     """Ancestors too, whichever run imported them; not what was rolled back."""
     for part in ("1", "2"):
@@ -137,6 +141,7 @@ def test_every_image_is_reported(expected: Expected, data: Path) -> None:
     assert {row["image"] for row in rows} == ids - {image_id("other")}
 
 
+@pytest.mark.slow
 def test_runs_are_listed(expected: Expected, data: Path) -> None:
     """Oldest first; without runs nothing is created."""
     assert "no run yet" in command(data, "report", code=2).output
@@ -160,6 +165,7 @@ def test_runs_are_listed(expected: Expected, data: Path) -> None:
     assert source(expected) in second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [(0, 1), (1, 0), "all"])
 @pytest.mark.parametrize("sort", ["v1", "stock"])
 def test_the_order_of_rollbacks(
@@ -256,6 +262,7 @@ def test_rollback_warns_of_the_legacy_source(
     assert "are imported again on demand" in command(data, f"rollback {path.stem}").stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dry_run", ["", "--dry-run"])
 def test_immutable_tags(expected: Expected, data: Path, opened: Registry, dry_run: str) -> None:
     """An import skips one that points elsewhere, and a rollback keeps it; both say why, dry runs too."""

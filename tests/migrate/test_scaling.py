@@ -76,6 +76,7 @@ def calls_of(survey: Callable[[], Survey], name: str = "") -> int:
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("write", "files", "stats"), [(registry_tree, 6, 0), (v1_tree, 14, 4)])
 def test_an_inspection_takes_the_same_for_each_tag(
     write: Callable[[Path, int], Callable[[], Survey]], files: int, stats: int, tmp_path: Path
@@ -89,6 +90,7 @@ def test_an_inspection_takes_the_same_for_each_tag(
         assert more <= limit * (LARGE - SMALL) * 1.02, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("write", "limit"), [(registry_tree, 2_300), (v1_tree, 3_500)])
 def test_a_survey_remembers_little(
     write: Callable[[Path, int], Callable[[], Survey]], limit: int, tmp_path: Path

@@ -114,6 +114,7 @@ def _on_twins(tree: Tree) -> None:
         tree.tag("team/app", f"{number}", top, 1_400_000_000 - number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [_twins, _on_twins])
 def test_images_that_differ_in_their_ids_only(
     tmp_path: Path, data: Path, opened: Registry, build: Callable[[Tree], None]

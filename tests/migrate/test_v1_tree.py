@@ -78,6 +78,7 @@ def test_no_source(tmp_path: Path, data: Path, where: str) -> None:
         command(data, f"{line} {tmp_path}", code=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", ["auto", "copy", "hard"])
 def test_everything_that_can_be_is_taken_in(
     expected: Expected, data: Path, opened: Registry, link: str
@@ -115,6 +116,7 @@ def test_hard_links_cost_no_disk(expected: Expected, data: Path) -> None:
     assert own < 40_000  # JSONs, configs and manifests, and two layers made gzip
 
 
+@pytest.mark.slow
 def test_a_second_run_reads_nothing(expected: Expected, data: Path) -> None:
     """Imported tags are kept, and a new tag on known layers, in any repository, needs no layer read."""
     command(data, f"run {source(expected)}", code=1)
@@ -138,6 +140,7 @@ def test_a_second_run_reads_nothing(expected: Expected, data: Path) -> None:
     assert reasons["team/fourth:new"].startswith("corrupt")
 
 
+@pytest.mark.slow
 def test_equal_input_gives_equal_digests(expected: Expected, tmp_path: Path) -> None:
     """Digests depend neither on the number of jobs nor on the way of copying."""
     results = []
@@ -199,6 +202,7 @@ def test_one_name_that_lies_twice(tmp_path: Path, data: Path, opened: Registry) 
     assert opened.bridge.resolve(RepositoryName("team/a/b"), Tag("1")) == images[0]
 
 
+@pytest.mark.slow
 def test_verify_needs_no_journal_and_finds_damage(expected: Expected, data: Path) -> None:
     """Lost tags, other images, and changed and missing bytes are found, in source and registry."""
     some = "--include team/* --include sort/* --include json/*"
@@ -255,6 +259,7 @@ def test_checksums_of_every_age(tmp_path: Path, text: str, stated: tuple[str, ..
     assert stated_checksums(tmp_path / "absent", tmp_path) == ()
 
 
+@pytest.mark.slow
 def test_clients_after_it(expected: Expected, data: Path) -> None:
     """V1 clients see the same ids and bytes, and send nothing when they push again; V2 clients can pull."""
     command(data, f"run {source(expected)} --link hard", code=1)
@@ -273,6 +278,7 @@ def test_clients_after_it(expected: Expected, data: Path) -> None:
         assert old.pull("short", "latest")[0].id == image_id("short")
 
 
+@pytest.mark.slow
 def test_asked_to_stop(expected: Expected, data: Path, tmp_path: Path) -> None:
     """Images in progress are finished, the others are reported, and the next run imports them."""
     for number in range(400):
@@ -292,6 +298,7 @@ def test_asked_to_stop(expected: Expected, data: Path, tmp_path: Path) -> None:
     assert told["counts"]["same"] > 0
 
 
+@pytest.mark.slow
 def test_odd_trees_are_told_of(tmp_path: Path, data: Path) -> None:
     """Folders for files, files for folders, pipes, loops, names that are no text: none is a crash."""
     tree = Tree(tmp_path / "old")

@@ -64,6 +64,7 @@ def inventory(data: Path, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_there_and_back(tmp_path: Path) -> None:
     """All digests stay, no volume exceeds its size, and the second export and import do nothing."""
     folder, data = tmp_path / "out", tmp_path / "data"
@@ -85,6 +86,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     registry.close()
 
 
+@pytest.mark.slow
 def test_only_what_is_missing(tree: stock_trees.StockTree, tmp_path: Path) -> None:
     """Blobs of the inventory are left out; without them, an import says so; later exports add volumes."""
     folder, data, there = tmp_path / "out", tmp_path / "data", tmp_path / "there"
@@ -106,6 +108,7 @@ def test_only_what_is_missing(tree: stock_trees.StockTree, tmp_path: Path) -> No
     assert tags(tmp_path / "other") == tags(data)
 
 
+@pytest.mark.slow
 def test_volumes_that_are_missing_or_cut(tmp_path: Path) -> None:
     """It is said which; what does not need them is imported, and the next import goes on with the rest."""
     folder, there = tmp_path / "out", tmp_path / "there"
@@ -137,6 +140,7 @@ def test_volumes_that_are_missing_or_cut(tmp_path: Path) -> None:
     assert "copy it with the volumes" in command(there, f"run volumes:{folder}", code=2).output
 
 
+@pytest.mark.slow
 def test_an_export_that_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Complete volumes stay; the next export goes on, and what it makes is complete."""
     folder, data, add = tmp_path / "out", tmp_path / "data", VolumesTarget.blob
@@ -165,6 +169,7 @@ def test_an_export_that_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert tags(tmp_path / "there") == tags(data)
 
 
+@pytest.mark.slow
 def test_a_damaged_blob(tmp_path: Path) -> None:
     """Its tag is not exported; nothing of it is in a volume, and everything else is."""
     folder, data = tmp_path / "out", tmp_path / "data"
@@ -184,6 +189,7 @@ def test_a_damaged_blob(tmp_path: Path) -> None:
     assert layer.removeprefix("sha256:") not in listed.stdout
 
 
+@pytest.mark.slow
 def test_a_manifest_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever carries volumes cannot have any amount of bytes read into memory."""
     export(tmp_path / "data", f"volumes:{tmp_path / 'out'}")
@@ -192,6 +198,7 @@ def test_a_manifest_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "it has more than 100 bytes" in result.output
 
 
+@pytest.mark.slow
 def test_other_programs_read_it(tmp_path: Path) -> None:
     """Extracted, and its parts joined, it is an OCI layout."""
     require("skopeo", package="skopeo")
@@ -206,6 +213,7 @@ def test_other_programs_read_it(tmp_path: Path) -> None:
     subprocess.run(copy, check=True, capture_output=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

@@ -46,6 +46,7 @@ def v1_images(data: Path, name: str, top: str) -> list[tuple[object, ...]]:
     return found
 
 
+@pytest.mark.slow
 def test_v1_images_are_carried(pushed: tuple[str, str], tmp_path: Path) -> None:
     """With their ids and every byte, so that clients of both generations see what was pushed."""
     base, top = pushed
@@ -62,6 +63,7 @@ def test_v1_images_are_carried(pushed: tuple[str, str], tmp_path: Path) -> None:
     assert v1_images(tmp_path / "alone", "old/app", top) == v1_images(data, "old/app", top)
 
 
+@pytest.mark.slow
 def test_v1_images_of_which_layers_are_there(pushed: tuple[str, str], tmp_path: Path) -> None:
     """They are left out, and the registry's own are verified; if it has lost them, it is said."""
     _, top = pushed

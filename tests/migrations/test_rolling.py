@@ -64,6 +64,7 @@ def version_of(folder: Path) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_a_newer_catalog_is_used_where_that_is_right(url: str, newer: Path, tmp_path: Path) -> None:
     """Whatever was added, by several releases; not if something was removed that this version uses."""
     settings = Settings(data=tmp_path / "data", database=url, audit="off")
@@ -108,6 +109,7 @@ def used(catalog: Catalog, table: str) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @POSTGRES
 def test_nothing_waits_behind_a_migration(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -131,6 +133,7 @@ def test_nothing_waits_behind_a_migration(
     assert "another transaction is using a table; trying again" in caplog.text
 
 
+@pytest.mark.slow
 @POSTGRES
 def test_a_migration_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """If a table is used for too long; those before it stay."""

@@ -82,6 +82,7 @@ def test_upgrade_makes_everything_once(empty: Catalog) -> None:
         assert tx.repositories.find(NAME) == made
 
 
+@pytest.mark.slow
 def test_migrations_make_what_the_code_speaks_of(empty: Catalog) -> None:
     """Tables, columns, types, indexes, names and rules of keys are those of ``catalog/tables``."""
     upgrade(empty)
@@ -98,6 +99,7 @@ def test_revisions_depend_on_nothing_that_may_change(path: Path) -> None:
     assert {*imported} <= {"alembic", "sqlalchemy"}
 
 
+@pytest.mark.slow
 def test_downgrade_and_back(empty: Catalog) -> None:
     """Down to nothing, and up again to the same schema."""
     _, head = upgrade(empty)
@@ -118,6 +120,7 @@ def test_a_failed_migration_leaves_nothing(empty: Catalog) -> None:
     assert revision(empty).found is None
 
 
+@pytest.mark.slow
 def test_processes_that_upgrade_at_once(url: str, tmp_path: Path) -> None:
     """Whoever comes first upgrades, the others find it done; nobody fails."""
     command_line, env = [DUALREG, "db", "upgrade", "--data", tmp_path], {"DUALREG_DATABASE": url}
@@ -135,6 +138,7 @@ def test_processes_that_upgrade_at_once(url: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_oldest_of_several_signing_keys_stays(empty: Catalog) -> None:
     """Two processes could once make a key each; the older is what every process has read ever since."""
     upgrade(empty)
@@ -150,6 +154,7 @@ def test_the_oldest_of_several_signing_keys_stays(empty: Catalog) -> None:
         assert tx.keys.find("schema1") == "key b"
 
 
+@pytest.mark.slow
 def test_what_v1_clients_could_not_use_is_looked_at_again(empty: Catalog) -> None:
     """Views that exist stay, and so do those of schema 1, which no config decides."""
     upgrade(empty)
@@ -174,6 +179,7 @@ def test_what_v1_clients_could_not_use_is_looked_at_again(empty: Catalog) -> Non
     assert left == {(Digest.of(b"b"), "0" * 64), (Digest.of(b"c"), None)}
 
 
+@pytest.mark.slow
 def test_types_that_browsers_show_become_json(empty: Catalog) -> None:
     """A former version took manifests of any type, which are JSON all the same; the others keep theirs."""
     upgrade(empty)
@@ -194,6 +200,7 @@ def test_types_that_browsers_show_become_json(empty: Catalog) -> None:
     assert [row and row.media_type for row in found] == ["application/json"] * 4 + types[4:]
 
 
+@pytest.mark.slow
 def test_older_tags_keep_their_origin(empty: Catalog) -> None:
     """Before tags recorded who pushed them, the images that a V1 client pushed had a checksum."""
     upgrade(empty)
@@ -222,6 +229,7 @@ def test_older_tags_keep_their_origin(empty: Catalog) -> None:
         }
 
 
+@pytest.mark.slow
 def test_tags_that_were_deleted_stay_so(empty: Catalog) -> None:
     """Down to where only tags were remembered, and up again."""
     upgrade(empty)

@@ -44,6 +44,7 @@ def blob(front: Front) -> str:
     return f"/v2/ranges/blobs/{push_blob(front.site, 'ranges', CONTENT)}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("oci", [False, True], ids=["v2s2", "oci"])
 def test_skopeo_pushes_and_pulls_through_tls(front: Front, tmp_path: Path, *, oci: bool) -> None:
     """What skopeo pushes through nginx, verifying its certificate, it pulls again byte for byte."""
@@ -175,6 +176,7 @@ def test_a_blob_of_another_repository_is_refused(front: Front, blob: str) -> Non
     assert json.loads(answer.body)["errors"][0]["code"] in {"BLOB_UNKNOWN", "NAME_UNKNOWN"}
 
 
+@pytest.mark.slow
 def test_an_upload_streams_through_nginx(front: Front) -> None:
     """A chunked PATCH of 200 MiB: its first half is stored before the second is sent; nginx keeps no file."""
     piece, count = bytes(range(256)) * (MIB // 256), 200
@@ -221,6 +223,7 @@ def test_a_body_with_content_length_streams_too(front: Front) -> None:
         assert connection.getresponse().status == 201
 
 
+@pytest.mark.slow
 def test_without_x_accel_a_download_streams(certificate: Path, tmp_path: Path) -> None:
     """A blob that dualreg itself sends to a slow client is not kept on nginx's disk meanwhile."""
     content = bytes(range(256)) * (64 * MIB // 256)
@@ -306,6 +309,7 @@ def test_a_clients_claim_of_https_is_dropped(front: Front, claim: dict[str, str]
     assert endpoint(front.site.plain, claim) == "registry.test:443"
 
 
+@pytest.mark.slow
 def test_an_untrusted_proxy_is_not_believed(tmp_path: Path) -> None:
     """X-Forwarded-Proto counts only from DUALREG_TRUSTED_PROXIES; by default that is this host."""
     claim = {"X-Forwarded-Proto": "https"}

@@ -202,6 +202,7 @@ def test_what_nginx_asks_itself_is_not_for_clients(pair: Pair, path: str) -> Non
     assert "x-accel-expires" not in answer.headers
 
 
+@pytest.mark.slow
 def test_lost_bytes_are_soon_unknown(pair: Pair) -> None:
     """A file that is gone is noticed within the time for which open files are kept."""
     content = b"about to be lost"
@@ -213,6 +214,7 @@ def test_lost_bytes_are_soon_unknown(pair: Pair) -> None:
     assert until(lambda: pair.site.send("GET", path).status == 404, MEMORY + LATE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"cors_origins": "https://example.com"}, {"request_limit": "5/h"}, {}])
 def test_what_nginx_may_not_answer(certificate: Path, tmp_path: Path, settings: dict[str, str]) -> None:
     """With answers of their own for web pages, with a limit of requests, or without the prefix: nothing."""
@@ -230,6 +232,7 @@ def test_what_nginx_may_not_answer(certificate: Path, tmp_path: Path, settings: 
         assert "error]" not in (site.prefix / "error.log").read_text()
 
 
+@pytest.mark.slow
 def test_pages_of_other_origins_read_blobs(certificate: Path, tmp_path: Path) -> None:
     """The headers that let them are there, though nginx sends the file."""
     data, origin = tmp_path / "data", "https://example.com"
@@ -282,6 +285,7 @@ def guarded(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         registry.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [BLOB, MANIFEST])
 def test_nobody_reads_what_somebody_else_has_just_read(guarded: Guarded, path: str) -> None:
     """What is remembered for one client is refused to others, in the dialect, with one line in the log."""
@@ -307,12 +311,14 @@ def test_nobody_reads_what_somebody_else_has_just_read(guarded: Guarded, path: s
     assert not any(token["Authorization"].split(".")[1].encode() in content for content in kept)
 
 
+@pytest.mark.slow
 def test_wrong_passwords_count_once(guarded: Guarded) -> None:
     """As many may fail as without nginx: it asks nothing about passwords."""
     wrong = [guarded.site.send("GET", BLOB, basic("mallory", f"wrong {n}")).status for n in range(11)]
     assert wrong == [401] * 10 + [429]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [BLOB, MANIFEST])
 def test_a_revoked_reader_goes_on_for_five_seconds_at_most(guarded: Guarded, path: str) -> None:
     """What nginx has seen allowed, it allows until then; the next look says no."""
@@ -327,6 +333,7 @@ def test_a_revoked_reader_goes_on_for_five_seconds_at_most(guarded: Guarded, pat
     assert time.monotonic() - revoked < MEMORY + LATE
 
 
+@pytest.mark.slow
 def test_a_token_is_not_remembered_for_longer_than_it_is_valid(guarded: Guarded) -> None:
     """It ends with the key that it was issued for."""
     key = guarded.accounts.add_key("alice", limits="", note="", lifetime=timedelta(seconds=4)).text
@@ -338,6 +345,7 @@ def test_a_token_is_not_remembered_for_longer_than_it_is_valid(guarded: Guarded)
     assert {status for at, status in served if at >= expires} == {401}
 
 
+@pytest.mark.slow
 def test_repositories_whose_images_must_be_signed(certificate: Path, tmp_path: Path) -> None:
     """All requests to them are handed on, though nginx remembers the same manifest of another repository."""
     key, data = key_of("ecdsa"), tmp_path / "data"

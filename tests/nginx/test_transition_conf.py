@@ -38,6 +38,7 @@ def transition(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         yield Transition(site, old, new)
 
 
+@pytest.mark.slow
 def test_v1_goes_to_the_old_registry(transition: Transition) -> None:
     """A V1 push through nginx is in the old registry, whole, and not in dualreg."""
     chain = builders.v1_chain(builders.layer({"a": b"old"}))

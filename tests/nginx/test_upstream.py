@@ -39,6 +39,7 @@ def instance(port: int) -> Iterator[None]:
             thread.join()
 
 
+@pytest.mark.slow
 def test_instances_are_restarted_one_after_another(certificate: Path, tmp_path: Path) -> None:
     """However soon: those that are back get requests at once, so that there is always one that answers."""
     ports = [free_port() for _ in range(3)]

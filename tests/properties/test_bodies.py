@@ -166,6 +166,7 @@ def compare(sent: bytes, packets: Sequence[int], steps: Sequence[int], *, collec
     assert actual == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=short_or_long(100, 20_000), deadline=None)
 @given(_sent(), st.lists(_SIZES, min_size=1, max_size=9), st.lists(_SIZES, min_size=1), st.booleans())
 def test_bodies_are_what_gunicorn_makes_of_them(

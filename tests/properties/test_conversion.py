@@ -6,6 +6,7 @@ import json
 import lzma
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,6 +71,7 @@ def _inside(data: bytes) -> Digest:
     return hasher.digest()
 
 
+@pytest.mark.slow
 @law
 @given(_IMAGE)
 def test_a_v1_pull_gives_the_layers_that_v2_pushed(pushed: Image) -> None:
@@ -83,6 +85,7 @@ def test_a_v1_pull_gives_the_layers_that_v2_pushed(pushed: Image) -> None:
         assert [row.parent for row in rows] == [None, *(row.id for row in rows[:-1])]
 
 
+@pytest.mark.slow
 @law
 @given(_CHAIN, st.integers(1, 3000))
 def test_a_v1_push_comes_back_as_it_was(chain: list[V1Pushed], chunk: int) -> None:
@@ -106,6 +109,7 @@ def test_a_v1_push_comes_back_as_it_was(chain: list[V1Pushed], chunk: int) -> No
         assert _layers(registry, rows) == [pushed.layer for pushed in chain]
 
 
+@pytest.mark.slow
 @law
 @given(_IMAGE)
 def test_a_v1_tag_keeps_the_manifest_that_v2_pushed(pushed: Image) -> None:
@@ -119,6 +123,7 @@ def test_a_v1_tag_keeps_the_manifest_that_v2_pushed(pushed: Image) -> None:
         assert registry.bridge.resolve(REPOSITORY, AGAIN) == registry.bridge.resolve(REPOSITORY, V2)
 
 
+@pytest.mark.slow
 @law
 @given(_CHAIN, _IMAGE)
 def test_conversion_is_a_function(chain: list[V1Pushed], pushed: Image) -> None:
@@ -139,6 +144,7 @@ def test_conversion_is_a_function(chain: list[V1Pushed], pushed: Image) -> None:
     assert results[0] == results[1]
 
 
+@pytest.mark.slow
 @law
 @given(_IMAGE)
 def test_derived_ids_can_be_worked_out_from_blobs(pushed: Image) -> None:
@@ -162,6 +168,7 @@ def test_derived_ids_can_be_worked_out_from_blobs(pushed: Image) -> None:
             parent = wanted
 
 
+@pytest.mark.slow
 @law
 @given(_CHAIN)
 def test_pushing_again_changes_nothing(chain: list[V1Pushed]) -> None:
@@ -173,6 +180,7 @@ def test_pushing_again_changes_nothing(chain: list[V1Pushed]) -> None:
         assert first == again
 
 
+@pytest.mark.slow
 @law
 @given(_CHAIN)
 def test_an_old_client_carries_a_v1_image_on_whole(pushed: list[V1Pushed]) -> None:

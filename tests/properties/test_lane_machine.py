@@ -159,6 +159,7 @@ class ProcessesOverPostgresql(Processes):
     postgresql = True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "machine",
     [

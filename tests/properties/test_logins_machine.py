@@ -147,6 +147,7 @@ class Logins(RuleBasedStateMachine):
         assert locked(self.catalog, LIMITS, ACCOUNTS) == expected
 
 
+@pytest.mark.slow
 def test_logins_are_refused_as_an_oracle_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """And counted, and listed, whoever guesses and whatever jobs repeat."""
     monkeypatch.setattr(attempts, "_TRACE_SIZE", 16)  # no two secrets are mistaken for the same

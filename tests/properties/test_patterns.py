@@ -2,6 +2,7 @@
 
 from fnmatch import fnmatchcase
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, literal, select
@@ -20,6 +21,7 @@ def test_patterns_are_a_part_of_shell_patterns(pattern: str, name: str) -> None:
     assert matches(pattern, name) is fnmatchcase(name, pattern)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(_PATTERNS, _PATTERNS, st.lists(_NAMES, max_size=6))
 @example("a*b", "a*", ["", "x"])
@@ -61,6 +63,7 @@ def test_like_agrees(pattern: str, text: str) -> None:
     assert bool(found) is matches(pattern, text)
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # a registry for every example
 @given(
     st.lists(st.lists(_PATTERNS, max_size=2).map(tuple), max_size=2).map(tuple), st.sets(_NAMES, max_size=4)

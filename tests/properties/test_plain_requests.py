@@ -188,6 +188,7 @@ def nearly_plain(draw: st.DrawFn) -> bytes:
     return bytes(head)
 
 
+@pytest.mark.slow
 @settings(max_examples=short_or_long(1_000, 100_000), deadline=None)
 @given(nearly_plain())
 def test_a_plain_request_is_what_gunicorn_reads(head: bytes) -> None:
@@ -195,6 +196,7 @@ def test_a_plain_request_is_what_gunicorn_reads(head: bytes) -> None:
     event(f"plain: {require_same(head)}")
 
 
+@pytest.mark.slow
 @settings(max_examples=short_or_long(1_000, 100_000), deadline=None)
 @given(nearly_plain(), st.sampled_from(FOLLOWS))
 def test_a_request_of_a_thread_is_what_gunicorn_reads(head: bytes, follows: bytes) -> None:

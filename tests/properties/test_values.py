@@ -93,6 +93,7 @@ def test_digests_round_trip(algorithm: str, data: st.DataObject) -> None:
     assert parse_reference(text) == Digest.parse(text)
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_any_text_is_a_value_or_the_error_of_its_kind(text: str) -> None:
     """Parsers accept a text unchanged or refuse it with their own error; nothing else comes out."""
@@ -109,6 +110,7 @@ def test_any_text_is_a_value_or_the_error_of_its_kind(text: str) -> None:
             continue
 
 
+@pytest.mark.slow
 @given(_OBJECT)
 def test_documents_round_trip(document: dict[str, Any]) -> None:
     """What is written is read as what it was, unless its keys are ambiguous; Python's own reader agrees."""
@@ -159,6 +161,7 @@ _MANIFEST = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(st.sampled_from([*sorted(FORMATS), "", "application/json", "x/y"]), _MANIFEST)
 def test_any_document_is_a_manifest_or_invalid(media_type: str, document: dict[str, Any]) -> None:
     """Nothing but ManifestInvalid comes out of the parser, and what it accepts is kept byte for byte."""

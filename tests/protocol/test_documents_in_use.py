@@ -18,6 +18,7 @@ from tests.protocol.exchange import push_image, v2_codes
 PATH = "/v2/team/app/manifests"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, True], ids=["lenient", "strict"])
 @pytest.mark.parametrize("by", ["tag", "digest"])
 def test_documents_in_use(catalog: Catalog, store: MemoryStore, by: str, *, strict: bool) -> None:

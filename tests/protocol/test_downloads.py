@@ -208,6 +208,7 @@ def asked_for(draw: st.DrawFn) -> tuple[str, int, set[int]]:
     )
 
 
+@pytest.mark.slow
 @given(asked_for())
 def test_spans_are_what_was_asked_for(asked: tuple[str, int, set[int]]) -> None:
     """They are inside the blob, do not touch, and together are every byte requested."""

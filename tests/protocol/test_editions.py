@@ -154,6 +154,7 @@ def test_an_edition_is_that_of_what_the_tag_points_at_now(client: FlaskClient, r
     assert get(client, "20.10").data == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", ["docker types", "oci types"])
 @pytest.mark.parametrize("listed", [False, True])
 def test_deleting_an_edition_deletes_its_image(
@@ -267,6 +268,7 @@ def test_a_reader_without_indexes_gets_an_image_for_its_system(
         files(client, manifest)
 
 
+@pytest.mark.slow
 def test_a_diamond_of_indexes_is_walked_once(client: FlaskClient, registry: Registry) -> None:
     """Each of forty levels lists the next one twice; the image at its end is listed once."""
     entry = push_child(registry, ONE["zstd"], platform=on("amd64"))
@@ -345,6 +347,7 @@ def test_one_image_that_cannot_be_read_is_left_out_of_an_index(
     assert listed["platform"] == on("amd64")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late", ["manifest", "layer"])
 @pytest.mark.parametrize("reader", ["1.10", "20.10"])
 def test_images_that_an_index_lacks_are_listed_when_they_arrive(

@@ -320,6 +320,7 @@ def test_an_upload_that_another_request_writes(fresh_world: World, registry: Reg
     assert json.loads(answer.data)["errors"] == [{"code": "BLOB_UPLOAD_INVALID", "message": text}]
 
 
+@pytest.mark.slow
 def test_texts_name_no_other_repository(fresh_world: World) -> None:
     """What is in use elsewhere, or cannot be mounted, says nothing of where that is."""
     push_blob(fresh_world.client, "secret/other", b"hidden")

@@ -836,6 +836,7 @@ def test_v2_lists_are_walked_without_loss(client: FlaskClient, n: int) -> None:
         assert 0 < len(pages[-1]) <= n
 
 
+@pytest.mark.slow
 def test_v2_catalog(fresh_world: World) -> None:
     """A page has a hundred names by default; repositories without images are not listed."""
     client = fresh_world.client
@@ -1179,6 +1180,7 @@ def test_v1_two_clients_of_one_image(client: FlaskClient, order: str, header: st
     assert gzip.decompress(held) == gzip.decompress(winner.layer)
 
 
+@pytest.mark.slow
 def test_v1_documents_are_kept_to_the_byte(client: FlaskClient) -> None:
     """Order, blanks, escapes, unknown members, and the newline of old daemons are kept."""
     image = lone("x", gzip.compress(bytes(1024), mtime=0))

@@ -187,6 +187,7 @@ def test_a_precondition_does_not_help(world: World) -> None:
     assert (moved.status_code, gone.status_code) == (403, 403)
 
 
+@pytest.mark.slow
 def test_another_process_obeys(world: World, registry: Registry) -> None:
     """One that has remembered the rules reads them again after a change, and only then."""
     other = client_of(type(registry).build(registry.state.without_links(), registry.rules))

@@ -189,6 +189,7 @@ def test_a_v1_image_comes_back_as_it_was(served: Served, name: str, pusher: str)
     assert as_pushed(client.pull(name, "latest")) == chain
 
 
+@pytest.mark.slow
 def test_the_same_v1_image_is_the_same_manifest_everywhere(served: Served, name: str) -> None:
     """Converting is a function: two repositories, one digest, in both formats."""
     for layers in (LAYERS, (TOP, BASE)):

@@ -84,6 +84,7 @@ def of_repositories(statuses: dict[str, int], *methods: str) -> set[int]:
     }
 
 
+@pytest.mark.slow
 def test_refusals_of_a_read_only_registry(
     registry: Registry, answers: Answers, tmp_path: Path, clock: Clock
 ) -> None:
@@ -120,6 +121,7 @@ def test_refusals_after_failed_logins(registry: Registry, catalog: Catalog, answ
     assert of_repositories(statuses) == {429}
 
 
+@pytest.mark.slow
 def test_answers_while_the_database_is_gone(
     registry: Registry, answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

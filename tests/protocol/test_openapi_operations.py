@@ -41,6 +41,7 @@ HOSTILE = st.one_of(
 HOSTILE_JSON = st.one_of(HOSTILE, st.text(max_size=30), st.just("\ud800"))
 
 
+@pytest.mark.slow
 def test_the_description_is_valid(guarded: Guarded) -> None:
     """By the validator of the OpenAPI initiative's schema; it is served without credentials."""
     answer = guarded.client.get(f"{PREFIX}/openapi.json")

@@ -136,6 +136,7 @@ def files(*architectures: str) -> dict[str, bytes]:
     return {each: gzip.decompress(layer_of(each)) for each in architectures}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("docker", RELEASES)
 @pytest.mark.parametrize("waits", [False, True])
 def test_docker_waits_for_the_images_of_its_own_platform(
@@ -184,6 +185,7 @@ def test_others_wait_for_all(serving: Registry, gate: Gate, client: str) -> None
     assert http.get(url, headers=headers(docker)).data == begun.data
 
 
+@pytest.mark.slow
 def test_each_platform_has_an_index_of_its_own(serving: Registry, gate: Gate) -> None:
     """All that were given can be pulled as long as the image is there; one without an image waits for all."""
     http, url = client_of(serving), f"/v2/{NAME}/manifests/{TAG}"
@@ -203,6 +205,7 @@ def test_each_platform_has_an_index_of_its_own(serving: Registry, gate: Gate) ->
         assert http.get(f"/v2/{NAME}/manifests/{Digest.of(each)}").data == each
 
 
+@pytest.mark.slow
 def test_a_layer_of_another_platform_that_cannot_be_read(serving: Registry, gate: Gate) -> None:
     """Neither one that was pushed so nor one that is damaged in the store keeps others from theirs."""
     http, url = client_of(serving), f"/v2/{NAME}/manifests/{TAG}"
@@ -220,6 +223,7 @@ def test_a_layer_of_another_platform_that_cannot_be_read(serving: Registry, gate
             assert found.keys() <= {"amd64", "arm64"}
 
 
+@pytest.mark.slow
 def test_one_that_is_lost(registry: Registry, store: GuardedStore, gate: Gate) -> None:
     """It is made again, as those same bytes."""
     source = push(registry)

@@ -83,6 +83,7 @@ def test_artifact_manifests(client: FlaskClient, kind: str) -> None:
     assert client.delete(f"/v2/team/app/blobs/{layer_digest}").status_code == 202
 
 
+@pytest.mark.slow
 def test_an_artifact_manifest_of_an_earlier_release(client: FlaskClient, catalog: Catalog) -> None:
     """What was stored before its format was known is a referrer as soon as it is pushed again."""
     document = ARTIFACTS["ORAS"]

@@ -85,6 +85,7 @@ def test_a_v1_push_over_what_came_by_v2(served: Served, name: str, generation: G
     assert answer.headers["docker-content-digest"] == digest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("round_", range(4))
 def test_both_at_once(served: Served, name: str, round_: int) -> None:
     """A V1 push, and a V2 push of what another daemon made of the image: neither fails, both are seen."""
@@ -164,6 +165,7 @@ def _parent(chain: list[V1Pushed]) -> list[V1Pushed]:
     return [chain[0], replace(chain[-1], json=json.dumps(document).encode())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -256,6 +256,7 @@ def test_old_clients_get_newer_images_as_schema_1(client: FlaskClient, *, oci: b
     assert get(client, "new", TODAY).data == image.manifest
 
 
+@pytest.mark.slow
 def test_what_cannot_be_schema_1_says_why(client: FlaskClient) -> None:
     """An artifact is no image on V1 either, so clients are not sent there."""
     artifact = builders.artifact("application/vnd.example+json", b"{}")
@@ -293,6 +294,7 @@ def test_what_would_be_too_large_a_schema_1_is_none(
     assert get(client, "huge", TODAY).data == image.manifest
 
 
+@pytest.mark.slow
 def test_a_layer_that_cannot_be_read_is_read_once(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,6 +107,7 @@ def rotate_key(registry: Registry) -> None:
         tx.connection.execute(SigningKeys.__table__.delete())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", IMAGES)
 def test_every_digest_that_was_given_can_be_pulled(registry: Registry, image: str) -> None:
     """By the same client and others, as the same bytes.

@@ -302,6 +302,7 @@ def test_artifacts_about_an_image_need_no_signature(registry: Registry) -> None:
     assert get(client, "chart").status_code == 200
 
 
+@pytest.mark.slow
 def test_pushes(registry: Registry) -> None:
     """By digest, everything is taken, and so are signatures; a tag only if the image is signed."""
     push_v2(registry, NAME, Tag("before"), IMAGE)

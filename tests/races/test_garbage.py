@@ -60,6 +60,7 @@ def is_pulled(site: Site, name: str, tag: str, pushed: builders.Image) -> bool:
     return (pulled.manifest, pulled.layers) == (pushed.manifest, [*pushed.layers])
 
 
+@pytest.mark.slow
 def test_an_upload_is_a_promise(site: Site) -> None:
     """After 201, a blob that was garbage before is there when the manifest names it, whenever that comes."""
 
@@ -83,6 +84,7 @@ def test_an_upload_is_a_promise(site: Site) -> None:
     repeat(site, race)
 
 
+@pytest.mark.slow
 def test_an_answer_to_head_is_a_promise(site: Site) -> None:
     """What HEAD finds need not be sent, though it was garbage at that moment; what it does not find, is."""
 
@@ -112,6 +114,7 @@ def mount_or_send(site: Site, name: str, source: str, digest: Digest, blob: byte
         assert site.send("PUT", f"{location}{joint}digest={digest}", blob).status == 201
 
 
+@pytest.mark.slow
 def test_a_mount_is_a_promise(site: Site) -> None:
     """A blob is mounted while the last image of its repository goes, and its bytes with it."""
 
@@ -131,6 +134,7 @@ def test_a_mount_is_a_promise(site: Site) -> None:
     repeat(site, race)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_client", [True, False])
 def test_a_manifest_goes_while_an_index_names_it(site: Site, *, by_client: bool) -> None:
     """Either the index is refused, or the manifest stays, whether a client deletes it or a collection."""
@@ -164,6 +168,7 @@ def test_a_manifest_goes_while_an_index_names_it(site: Site, *, by_client: bool)
     repeat(site, race)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_client", [True, False])
 def test_a_subject_goes_while_a_referrer_arrives(site: Site, *, by_client: bool) -> None:
     """The referrer is there and listed, for as long as any manifest without a tag."""
@@ -196,6 +201,7 @@ def test_a_subject_goes_while_a_referrer_arrives(site: Site, *, by_client: bool)
     repeat(site, race)
 
 
+@pytest.mark.slow
 def test_a_tag_moves_back_while_its_manifest_goes(site: Site) -> None:
     """A tag moves to a manifest that had none for too long: it is taken, and whole from then on."""
 
@@ -212,6 +218,7 @@ def test_a_tag_moves_back_while_its_manifest_goes(site: Site) -> None:
     repeat(site, race)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
 def test_a_collection_that_is_killed(site: Site, point: str) -> None:
     """Wherever that happens, clients get a blob or learn that it must be sent; the next one goes on."""
@@ -237,6 +244,7 @@ def test_a_collection_that_is_killed(site: Site, point: str) -> None:
     assert not any(site.has(Digest.of(blob)) for blob in garbage)
 
 
+@pytest.mark.slow
 def test_two_collections(site: Site) -> None:
     """Each blob is deleted once, by one of them, and what is in use by none."""
     kept, client, blobs = image(), V2Client(site.host), [os.urandom(100) for _ in range(ROUNDS * 3)]
@@ -256,6 +264,7 @@ def test_two_collections(site: Site) -> None:
     assert is_pulled(site, "two/kept", "latest", kept)
 
 
+@pytest.mark.slow
 def test_a_download_goes_on_while_its_blob_goes(site: Site) -> None:
     """A client that began to read gets all bytes; the next one learns that there is no such blob."""
 
@@ -279,6 +288,7 @@ def test_a_download_goes_on_while_its_blob_goes(site: Site) -> None:
             race(number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hours", [24 * 365, -24 * 365])
 def test_a_clock_that_jumps(site: Site, hours: int) -> None:
     """What is in use stays, whatever time it is; a push that is under way succeeds when it is repeated."""
@@ -300,6 +310,7 @@ def test_a_clock_that_jumps(site: Site, hours: int) -> None:
     assert is_pulled(site, name, "b", under_way)
 
 
+@pytest.mark.slow
 def test_an_upload_ends_while_its_digest_is_deleted(site: Site) -> None:
     """The blob is there afterwards, with its bytes, whichever was first."""
 
@@ -319,6 +330,7 @@ def test_an_upload_ends_while_its_digest_is_deleted(site: Site) -> None:
     repeat(site, race)
 
 
+@pytest.mark.slow
 def test_a_layer_of_both_generations(site: Site) -> None:
     """An image of V1 is pushed while the one of V2 that has the same layer goes, and the reverse."""
 
@@ -343,6 +355,7 @@ def test_a_layer_of_both_generations(site: Site) -> None:
     repeat(site, race)
 
 
+@pytest.mark.slow
 def test_everything_that_is_garbage_goes(site: Site) -> None:
     """After all that, what is on the disk is what is alive."""
     with site.catalog.read() as tx:

@@ -35,6 +35,7 @@ def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield stack.enter_context(dualreg_server(data, workers=2, **chosen))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["stream", "monolithic", "single", "chunks"])
 def test_the_same_blob_from_everybody(host: str, mode: str) -> None:
     """All succeed, in one repository and in several; there is one blob."""
@@ -113,6 +114,7 @@ def test_writers_of_one_upload_never_interleave(host: str, number: int) -> None:
     pytest.fail(f"{length} bytes are no sequence of whole bodies; {statuses}")
 
 
+@pytest.mark.slow
 def test_a_tag_that_moves_always_resolves(host: str) -> None:
     """Readers of both dialects get one image or the other, whole, at every moment."""
     images = [builders.image(builders.layer({"f": bytes([number])})) for number in range(2)]
@@ -149,6 +151,7 @@ def test_a_tag_that_moves_always_resolves(host: str) -> None:
     assert seen_v1 <= {Digest.of(image.config).hex for image in images}
 
 
+@pytest.mark.slow
 def test_two_v1_pushers_of_different_images(host: str) -> None:
     """On a common base, into one repository: both are complete, and so is what V2 sees of them."""
     base = builders.layer({"base": os.urandom(50_000)})
@@ -185,6 +188,7 @@ def gzip_of(release: int, tar: bytes) -> bytes:
     return gzip.compress(tar, compresslevel=release + 1, mtime=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(5))
 def test_releases_that_compress_the_common_base_differently(host: str, number: int) -> None:
     """All push it for the first time, at once: nobody fails, and everybody pulls the same base."""
@@ -207,6 +211,7 @@ def test_releases_that_compress_the_common_base_differently(host: str, number: i
     assert len(bases) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(3))
 def test_other_files_under_the_same_id(host: str, number: int) -> None:
     """Of clients that push them at once, one succeeds: what everybody pulls is what it sent."""
@@ -260,6 +265,7 @@ def test_other_json_under_the_same_id(host: str, number: int, *, checksums: bool
     assert [(each.json, each.layer) for each in senders] == [(pulled.json, pulled.layer)]
 
 
+@pytest.mark.slow
 def test_the_first_v1_look_at_an_image_by_many(host: str) -> None:
     """Whoever derives it, all see the same chain."""
     image = builders.image(*(builders.layer({"f": bytes([number])}) for number in range(5)))
@@ -269,6 +275,7 @@ def test_the_first_v1_look_at_an_image_by_many(host: str) -> None:
     assert [pulled.layer for pulled in chains[0]] == list(image.layers)
 
 
+@pytest.mark.slow
 def test_the_same_v1_image_from_two_clients(host: str, tmp_path: Path) -> None:
     """One of them may be told to come again; when both have, the image is there and right."""
     assert tmp_path.exists()

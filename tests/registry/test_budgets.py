@@ -113,6 +113,7 @@ def test_many_manifests_are_one_question(world: World, catalog: Catalog, stateme
         assert found == {one: tx.manifests.find(name, one)}
 
 
+@pytest.mark.slow
 def test_an_index_is_searched_once(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """For all clients that cannot read it, whether it has an entry for them or not."""
     image, read = builders.image(builders.layer({"a": b"1"})), []
@@ -173,6 +174,7 @@ def test_finish_of_an_upload(world: World, statements: list[str]) -> None:
     assert 0 < len(statements) <= 5, "\n".join(statements)
 
 
+@pytest.mark.slow
 def test_v1_push(world: World, statements: list[str]) -> None:
     """Each of the three requests for an image, whatever the length of its chain."""
     chain = builders.v1_chain(*(builders.layer({"f": bytes([number])}) for number in range(9)), seed="long")

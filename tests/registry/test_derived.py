@@ -128,6 +128,7 @@ def _answers(client: FlaskClient) -> Iterator[tuple[str, bytes]]:
                 yield f"{ancestor} {part}", client.get(f"/v1/images/{ancestor}/{part}", headers=headers).data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [lose, cut])
 @pytest.mark.parametrize("fill", CONTENTS)
 def test_what_was_derived_is_derived_again(

@@ -50,6 +50,7 @@ def _names(store: _Store) -> list[RepositoryName]:
     return [RepositoryName(each) for each in sorted(found)]
 
 
+@pytest.mark.slow
 def test_nothing_stays_of_a_repository(registry: Registry, store: _Store) -> None:
     """Whatever was pushed to it, converted or seen as something else; if it fails, all of it stays."""
     before = dict(store.walk_links())
@@ -64,6 +65,7 @@ def test_nothing_stays_of_a_repository(registry: Registry, store: _Store) -> Non
     assert [*store.walk_links()] == []
 
 
+@pytest.mark.slow
 def test_nothing_stays_of_a_manifest(registry: Registry, store: _Store) -> None:
     """Those that others name are deleted after them."""
     while revisions := [*filter(None, map(_REVISION.fullmatch, store.link_paths()))]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
@@ -107,6 +108,7 @@ def of_several(
     return TagSize(*(sum(sizes[each] for each in blobs) for blobs in (needed, needed - outside - others)))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(pushes)
 def test_sizes_are_what_a_walk_finds(given_: Sequence[Pushed]) -> None:

@@ -120,6 +120,7 @@ def push_schema1(registry: Registry, layers: int) -> Digest:
     return registry.manifests.put(NAME, TAG, media_types.SCHEMA1_SIGNED, payload).manifest.digest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("push", [push, push_schema1])
 def test_a_long_chain_is_recorded_and_deleted_in_steps(
     registry: Registry, store: CountingStore, counts: list[int], push: Callable[[Registry, int], Digest]
@@ -240,6 +241,7 @@ def test_images_are_deleted_before_what_they_build_on(registry: Registry, catalo
         assert {image.parent for image in left.values() if image and image.parent} <= left.keys()
 
 
+@pytest.mark.slow
 def test_a_step_does_not_look_at_all_images(sqlite_catalog: Catalog) -> None:
     """Deleting some of 2,000 images in chains takes no longer than deleting some of 50."""
     costs = [cost_of_step(sqlite_catalog, NAME, 50), cost_of_step(sqlite_catalog, BASE, 2000)]

@@ -82,6 +82,7 @@ def test_a_repository_without_the_layer_gets_no_edition(registry: Registry) -> N
         assert registry.blobs.find(name, made.digest) is None
 
 
+@pytest.mark.slow
 def test_layers_that_cannot_be_read(registry: Registry, store: GuardedStore) -> None:
     """Those that were pushed so are told from those that are lost or damaged in the store."""
     push_v2(registry, NAME, Tag("1"), IMAGE)
@@ -156,6 +157,7 @@ def patiently(
             return {each.digest for each in made.values()}
 
 
+@pytest.mark.slow
 def test_all_who_ask_at_once_get_one_edition(instances: list[Registry], compressing: Compressing) -> None:
     """Threads of several servers: each layer is compressed once; who does not wait is asked to come again."""
     for name in (NAME, OTHER):
@@ -192,6 +194,7 @@ def test_an_edition_that_a_dead_process_began(
     assert len(patiently(instances[1])) == len(SOURCES)
 
 
+@pytest.mark.slow
 def test_a_lease_is_renewed(instances: list[Registry], compressing: Compressing, clock: Clock) -> None:
     """As long as the layer is read, no other process begins; one that lost its lease stores nothing."""
     push_v2(instances[0], NAME, Tag("1"), IMAGE)
@@ -334,6 +337,7 @@ def test_editions_that_another_version_made(
     registry.manifests.delete(NAME, registry.manifests.find(NAME, Tag("1")).digest)
 
 
+@pytest.mark.slow
 def test_an_index_whose_editions_are_lost(
     registry: Registry, store: GuardedStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

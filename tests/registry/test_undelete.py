@@ -150,6 +150,7 @@ def content(registry: Registry) -> dict[str, object]:
     return {**found, "origin": tag.origin}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deletion", DELETIONS)
 @pytest.mark.parametrize("generation", PUSHES)
 def test_what_was_deleted_is_restored(
@@ -184,6 +185,7 @@ def test_what_was_deleted_is_restored(
     assert row.digest not in linked
 
 
+@pytest.mark.slow
 def test_a_repository_is_restored(registry: Registry, clock: Clock) -> None:
     """With its tags, untagged manifests and V1 images; a tag that was pushed again stays as it is."""
     push_index(registry)

@@ -49,6 +49,7 @@ def total(blobs: Iterable[bytes]) -> int:
     return sum(map(len, blobs))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     contents,

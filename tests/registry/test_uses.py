@@ -126,6 +126,7 @@ def test_what_was_never_noted(registry: Registry, catalog: Catalog) -> None:
     assert (path.kept, path.until) == (Kept.NOT_NOTED, None)
 
 
+@pytest.mark.slow
 def test_the_answer_is_bounded(registry: Registry) -> None:
     """Of many tags and many repositories, some are named, and the others are counted."""
     push_v2(registry, NAME, TAG, IMAGE)
@@ -144,6 +145,7 @@ def test_the_answer_is_bounded(registry: Registry) -> None:
     assert (len(found.repositories), found.more) == (HOLDERS, 2)
 
 
+@pytest.mark.slow
 def test_a_diamond_of_indexes_costs_its_nodes(registry: Registry, catalog: Catalog) -> None:
     """Of 40 levels of two indexes that each name both below, each level is one step, not each path."""
     push_v2(registry, NAME, TAG, IMAGE)

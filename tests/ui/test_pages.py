@@ -114,6 +114,7 @@ class Parsed(HTMLParser):
         return [attributes for name, attributes in self.found if name == tag]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("account", PEOPLE)
 def test_who_sees_what(own: Guarded, account: str) -> None:
     """What one may not pull looks as if it did not exist; no page of anybody names it."""
@@ -134,6 +135,7 @@ def _labels(parsed: Parsed) -> set[str | None]:
     return {each["for"] for each in parsed.all("label") if "for" in each}
 
 
+@pytest.mark.slow
 def test_what_all_pages_have(own: Guarded) -> None:
     """Landmarks, one heading, a skip link, labels, captions; no script or style inside, nothing foreign."""
     browser = Browser.of(own, "root")
@@ -173,6 +175,7 @@ def test_what_all_pages_have(own: Guarded) -> None:
         assert people is not None
 
 
+@pytest.mark.slow
 def test_links_lead_somewhere(own: Guarded) -> None:
     """Each link of each page is a page that the account may see."""
     for account in PEOPLE:
@@ -190,6 +193,7 @@ def test_links_lead_somewhere(own: Guarded) -> None:
         assert any("reference=latest" in path for path in seen) == bool(account)
 
 
+@pytest.mark.slow
 def test_the_current_page(own: Guarded) -> None:
     """Navigation says where one is, below a page too; every entry is a page."""
     browser = Browser.of(own, "root")
@@ -218,6 +222,7 @@ def _walk(browser: Browser, path: str) -> Iterator[str]:
         path = found[1].replace("&amp;", "&") if found else ""
 
 
+@pytest.mark.slow
 def test_the_tree_of_repositories(guarded: Guarded) -> None:
     """Names of one level, also where a repository is named like a namespace, over any number of pages."""
     names = ["a", "a-b", "a/b", "a/b/c", "a.x/y", "z"] + [f"many/r{number:03}" for number in range(60)]
@@ -318,6 +323,7 @@ CURRENT = ' aria-current="page"'
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}"
 
 
+@pytest.mark.slow
 def test_hostile_texts(own: Guarded) -> None:
     """What clients write into images is shown as the text that it is, on every page."""
     image = builders.image(

@@ -76,6 +76,7 @@ def test_wrong_credentials(own: Guarded) -> None:
     assert not is_in(browser)
 
 
+@pytest.mark.slow
 def test_guessing_is_limited(guard: Callable[..., Guarded], tmp_path: Path) -> None:
     """As for every login, and together with those of clients; the audit log has each of them."""
     own = guard(audit=str(tmp_path / "audit"), login_limits="pair=3,address=100,account=200")
@@ -178,6 +179,7 @@ def test_the_number_of_sessions_is_limited(own: Guarded, clock: Clock) -> None:
     assert len(own.accounts.logins_of("writer")) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "headers",
     [
@@ -201,6 +203,7 @@ def test_forms_of_other_pages(own: Guarded, headers: dict[str, str]) -> None:
     assert not is_in(other)
 
 
+@pytest.mark.slow
 def test_tokens_of_forms(own: Guarded) -> None:
     """Each session has its own, and a browser without one cannot guess any."""
     one, two, nobody = Browser.of(own, "writer"), Browser.of(own, "writer"), Browser.of(own)

@@ -2,6 +2,7 @@
 
 from threading import get_ident
 
+import pytest
 from sqlalchemy import event
 
 from dualreg.catalog.database import Catalog
@@ -57,6 +58,7 @@ def counted(catalog: Catalog, browser: Browser, path: str) -> int:
     return len(seen)
 
 
+@pytest.mark.slow
 def test_statements_of_pages(own: Guarded, catalog: Catalog) -> None:
     """As many with thirty more repositories, tags, moves, accounts, groups and keys."""
     own.accounts.join("dev", "reader")

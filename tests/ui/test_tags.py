@@ -63,6 +63,7 @@ def test_the_history_restores(own: Guarded) -> None:
     assert 'name="to"' not in Browser.of(own, "reader").get(HISTORY).text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("account", "settings", "status"),
     [("reader", {}, 403), ("writer", {"ui": "readonly"}, 403), ("writer", {"delete": False}, 405)],

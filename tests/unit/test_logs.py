@@ -155,6 +155,7 @@ def test_no_line_is_longer_than_a_pipe_takes_as_a_whole(
         assert len(re.findall(r'(?<!\\)(?:\\\\)*"', lines[0])) == 6
 
 
+@pytest.mark.slow
 def test_processes_write_no_line_into_another() -> None:
     """Lines of two processes that log what is long into one pipe come out whole, tracebacks as lines."""
     reader, writer = os.pipe()

@@ -73,6 +73,7 @@ def test_logs() -> None:
     assert "pw@" not in written.getvalue()
 
 
+@pytest.mark.slow
 def test_commands_print_by_one_function() -> None:
     """No command prints by click itself, which would show what it is given."""
     printing = {

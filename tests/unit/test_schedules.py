@@ -57,6 +57,7 @@ CLOCKS = st.integers(0, 23).map(lambda hour: f"{hour:02}:00")
 WINDOWS = st.just("") | st.tuples(CLOCKS, CLOCKS).map("-".join)
 
 
+@pytest.mark.slow
 @given(CLOCKS | st.sampled_from(["30m", "6h", "3d"]), WINDOWS, TIMES, TIMES)
 def test_a_task_is_due_in_its_window_and_not_in_the_past(
     schedule: str, window: str, last: datetime, now: datetime

@@ -83,6 +83,7 @@ def get(host: str, path: str, **headers: str) -> bytes:
         return response.read()
 
 
+@pytest.mark.slow
 def test_many_clients_cause_one_transfer_of_each_blob(upstream: Link, server: Serving) -> None:
     """They come at once, to all workers."""
     upstream.rate = 4 << 20
@@ -99,6 +100,7 @@ def test_many_clients_cause_one_transfer_of_each_blob(upstream: Link, server: Se
     assert len(upstream.transfers) == len(IMAGE.blobs)
 
 
+@pytest.mark.slow
 def test_the_first_bytes_arrive_before_the_last_have_left(upstream: Link, server: Serving) -> None:
     """A client reads what upstream has sent, and another one waits for bytes that it has not."""
     upstream.stall_at = half = len(LAYER) // 2
@@ -118,6 +120,7 @@ def test_the_first_bytes_arrive_before_the_last_have_left(upstream: Link, server
     assert upstream.transfers.total() == 1
 
 
+@pytest.mark.slow
 def test_head_transfers_nothing(upstream: Link, server: Serving) -> None:
     """It says how long the blob is; a client that has the blob gets none of it."""
     connection = http.client.HTTPConnection(server.host)
@@ -131,6 +134,7 @@ def test_head_transfers_nothing(upstream: Link, server: Serving) -> None:
     assert upstream.sent == 0
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_ends_nothing(upstream: Link, server: Serving) -> None:
     """The blob is there soon after."""
     upstream.stall_at = len(LAYER) // 2
@@ -142,6 +146,7 @@ def test_a_client_that_leaves_ends_nothing(upstream: Link, server: Serving) -> N
     assert upstream.transfers.total() == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_blob_is_never_served_to_its_end(upstream: Link, server: Serving) -> None:
     """Its bytes are discarded; the next request gets those that upstream sends then."""
     upstream.damaged = True
@@ -154,6 +159,7 @@ def test_a_damaged_blob_is_never_served_to_its_end(upstream: Link, server: Servi
     assert get(server.host, PATH) == LAYER
 
 
+@pytest.mark.slow
 def test_another_process_goes_on_in_place_of_one_that_is_killed(
     upstream: Link, server: Serving, tmp_path: Path
 ) -> None:
@@ -176,6 +182,7 @@ def test_another_process_goes_on_in_place_of_one_that_is_killed(
     assert upstream.sent < 1.5 * len(LAYER)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [429, 500])
 def test_an_error_of_upstream_is_passed_on(upstream: Link, server: Serving, status: int) -> None:
     """Nothing is here to be sent instead; it may succeed later."""
@@ -186,6 +193,7 @@ def test_an_error_of_upstream_is_passed_on(upstream: Link, server: Serving, stat
     connection.close()
 
 
+@pytest.mark.slow
 def test_a_broken_transfer_is_resumed(upstream: Link, server: Serving) -> None:
     """Clients do not notice, and go on with their connections."""
     upstream.cut_at = len(LAYER) // 2
@@ -200,6 +208,7 @@ def test_a_broken_transfer_is_resumed(upstream: Link, server: Serving) -> None:
     assert upstream.sent <= len(LAYER) + (64 << 10)
 
 
+@pytest.mark.slow
 def test_what_was_fetched_is_counted(upstream: Link, tmp_path: Path) -> None:
     """Pulls, bytes and failures of all workers; all of it is written by the end of the server."""
     data = tmp_path / "data"
@@ -224,6 +233,7 @@ def test_what_was_fetched_is_counted(upstream: Link, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_clients_beyond_the_threads_are_to_come_again(upstream: Link, tmp_path: Path) -> None:
     """With 503, after which Docker repeats the request; other requests find threads meanwhile."""
     upstream.stall_at = len(LAYER) // 2

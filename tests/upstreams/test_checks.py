@@ -62,6 +62,7 @@ def warm(hub: Here, there: There, name: str) -> dict[str, Callable[[], str | Non
     return {path: lambda path=path: warning(path) for path in paths}  # type: ignore[misc]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", [None, 500])
 def test_what_is_here_waits_for_a_moment(
     hub: Here, between: Front, there: There, monkeypatch: pytest.MonkeyPatch, then: int | None
@@ -88,6 +89,7 @@ def test_what_is_here_waits_for_a_moment(
     assert hub.client.get(manifest, headers={"Accept": IMAGE.media_type}).data == expected.manifest
 
 
+@pytest.mark.slow
 def test_one_that_is_slow_is_believed(hub: Here, between: Front, there: There) -> None:
     """If it answers before the moment is over."""
     asking = warm(hub, there, "team/slow")

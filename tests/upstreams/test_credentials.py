@@ -71,6 +71,7 @@ def _certificate(key: ec.EllipticCurvePrivateKey) -> bytes:
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [_htpasswd, _own_tokens, _other_tokens])
 def test_credentials(
     run: Callable[[Path], AbstractContextManager[There]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -41,6 +41,7 @@ def blobs(front: Front) -> list[str]:
     return sorted(sent)
 
 
+@pytest.mark.slow
 def test_what_a_peer_has_upstream_does_not_send(between: Front, tmp_path: Path) -> None:
     """By digest, nothing comes from upstream then. A peer that has nothing fetches nothing."""
     everything = sorted(map(str, LARGE.blobs))

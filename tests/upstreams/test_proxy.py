@@ -34,6 +34,7 @@ def hub(between: Front, tmp_path: Path) -> Iterator[Here]:
         yield opened
 
 
+@pytest.mark.slow
 def test_a_pull_fetches_everything_once(hub: Here, between: Front) -> None:
     """Bytes and digests are those of the other registry; what is here is not asked for again."""
     hub.again(check_interval="1h")
@@ -49,6 +50,7 @@ def test_a_pull_fetches_everything_once(hub: Here, between: Front) -> None:
     assert requests(between, "manifests/1") == ["GET"]
 
 
+@pytest.mark.slow
 def test_blobs_are_asked_for_first(hub: Here) -> None:
     """By clients that have the manifest from elsewhere: the repository is upstream's from then on, too."""
     for _ in range(2):
@@ -68,6 +70,7 @@ def test_what_clients_pushed_is_not_mixed(hub: Here, there: There) -> None:
         assert hub.get(f"hub/team/mixed/{path}").status_code == 404
 
 
+@pytest.mark.slow
 def test_a_blob_that_cannot_be_read_there(hub: Here, between: Front, there: There) -> None:
     """Its error is passed on. The registry is asked for everything else at once."""
 
@@ -92,6 +95,7 @@ def test_a_registry_without_ranges(tmp_path: Path) -> None:
         assert opened.get(f"hub/app/blobs/{Digest.of(content)}").data == content
 
 
+@pytest.mark.slow
 def test_a_tag_is_compared_and_follows(hub: Here, between: Front, there: There) -> None:
     """A HEAD finds out that it has moved, was deleted, or is the same; by digest, the old image stays."""
     there.put("team/moving", IMAGE, "1")
@@ -354,6 +358,7 @@ def test_lists_of_tags_are_merged_and_paged(hub: Here, there: There) -> None:
     assert found == tags
 
 
+@pytest.mark.slow
 def test_answers_are_repeated_until_a_check_is_due(hub: Here, between: Front, there: There) -> None:
     """The lane knows when: no answer about a tag is repeated beyond that."""
     there.put("team/lane", IMAGE, "1")
@@ -366,6 +371,7 @@ def test_answers_are_repeated_until_a_check_is_due(hub: Here, between: Front, th
     hub.pull("hub/team/lane", OTHER, "1")
 
 
+@pytest.mark.slow
 def test_clients_that_come_at_once_cause_one_request(hub: Here, between: Front, there: There) -> None:
     """For a manifest that is not here, and for a tag that is due."""
     there.put("team/once", IMAGE, "1")

@@ -64,6 +64,7 @@ def warnings_of(hub: Here) -> dict[str, str | None]:
     return {path: answer.headers.get("Warning") for path, answer in answers.items()}
 
 
+@pytest.mark.slow
 def test_answers_say_that_they_may_be_old(hub: Here, between: Front, there: There) -> None:
     """As long as the upstream fails, and no longer."""
     there.put("team/seen", IMAGE, "1")

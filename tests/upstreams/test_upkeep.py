@@ -47,6 +47,7 @@ def _rebuild(data: Path) -> Path:
     return data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("act", [_collect, _restore, _rebuild])
 def test_upkeep(there: There, tmp_path: Path, act: Callable[[Path], Path]) -> None:
     """Nothing is damaged before or after; what was lacking comes when it is asked for, and tags follow."""

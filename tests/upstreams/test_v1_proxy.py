@@ -62,6 +62,7 @@ def new(between: Front, tmp_path: Path) -> Iterator[Here]:
         yield opened
 
 
+@pytest.mark.slow
 def test_clients_of_both_generations_pull(new: Here, between: Front, old: Old) -> None:
     """Over V1, images have their IDs; over V2, they are a manifest. Each layer is transferred once."""
     assert new.get(f"{NAME}/tags/list").get_json()["tags"] == ["1"]
@@ -79,6 +80,7 @@ def test_clients_of_both_generations_pull(new: Here, between: Front, old: Old) -
     assert new.get("old/none/manifests/1").status_code == 404
 
 
+@pytest.mark.slow
 def test_tags_follow_and_outlive_failures(new: Here, between: Front, old: Old) -> None:
     """A tag that moves there moves here; while the registry is down, it stays as it was."""
     old.tag("moving", old.base)

@@ -104,6 +104,7 @@ def unreliable(chance: random.Random) -> Callable[[Handler], None]:
     return answer
 
 
+@pytest.mark.slow
 def test_no_event_is_lost_or_out_of_order(url: str, tmp_path: Path) -> None:
     """Of a repository, each gets there for the first time in the order in which they happened.
 

@@ -74,6 +74,7 @@ def test_a_hasher_can_be_asked_on_the_way() -> None:
     assert hasher.digest() == Digest.of(b"more")
 
 
+@pytest.mark.slow
 def test_large_pieces_are_hashed_in_order() -> None:
     """Pieces that are hashed in other threads and those that are not, of several hashers at once."""
     block = bytes(range(256)) * 4096
@@ -90,6 +91,7 @@ def test_large_pieces_are_hashed_in_order() -> None:
     assert [each.digest() for each in hashers] == [Digest.of(bytes([number]) + so_far) for number in range(6)]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_hashed_has_no_digest() -> None:
     """It is not left out, in whichever thread that is noticed; nor does it keep others from being hashed."""
     for size in (1, 1 << 20):

@@ -324,6 +324,7 @@ _MEMBERS = ("payload", "protected", "header", "signature", "dsseEnvelope", "mess
 _TYPES = (cosign.SIMPLE_SIGNING, cosign.DSSE, signers.BUNDLE, "application/jose+json", "application/cose")
 
 
+@pytest.mark.slow
 @given(
     st.one_of(
         st.binary(max_size=100),

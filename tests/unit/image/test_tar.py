@@ -286,6 +286,7 @@ def _is_created(path: str, below: Sequence[Sequence[File]]) -> bool:
     return True
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(_LISTED, st.lists(_LISTED, max_size=3))
 def test_changes_follow_from_what_each_layer_below_knows(top: list[File], below: list[list[File]]) -> None:
@@ -322,6 +323,7 @@ def test_a_damaged_archive_fails_in_one_way(layer: bytes, data: st.DataObject) -
     verify_tarsum("tarsum.v1+sha256:" + "0" * 64, JSON, [bytes(damaged)])
 
 
+@pytest.mark.slow
 def test_many_files_that_went_one_by_one_cost_little() -> None:
     """Each of them is found without moving all others."""
     names = [f"{number:06}" for number in range(500_000)]

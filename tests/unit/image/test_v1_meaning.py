@@ -114,6 +114,7 @@ documents = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(documents)
 def test_what_a_daemon_stores_means_what_it_pulled(document: dict[str, Any]) -> None:
     """Whatever an image says, Docker 1.8 writes it anew, and that is the same image."""
