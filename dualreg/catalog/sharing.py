@@ -36,9 +36,6 @@ from dualreg.patterns import Reach
 #: Repositories that are looked at for each layer, and images in them.
 _REPOSITORIES, _IMAGES = 100, 100
 
-#: The links of the repository itself.
-_OWN = aliased(RepositoryBlobs)
-
 
 class LayerUse(NamedTuple):
     """How many images have a layer.
@@ -67,8 +64,10 @@ def sharing_of(
     manifests, v1_images = _manifests(repository_id, reach), _v1_images(repository_id, reach)
     distinct = select(func.count(v1_images.c.image_id.distinct()))
     columns = (_images(manifests), distinct, *map(_count, (manifests, v1_images, others)))
-    query = select(_OWN.digest, *(each.scalar_subquery() for each in columns))
-    query = query.where(_OWN.repository_id == repository_id, _OWN.digest.in_([*{*layers}]))
+    query = select(RepositoryBlobs.digest, *(each.scalar_subquery() for each in columns))
+    query = query.where(
+        RepositoryBlobs.repository_id == repository_id, RepositoryBlobs.digest.in_([*{*layers}])
+    )
     return {digest: _use(*counts) for digest, *counts in connection.execute(query)}
 
 
@@ -83,8 +82,8 @@ def _count(found: Subquery) -> Select[int]:
 def _others(own: int) -> Subquery:
     """Return other repositories that link the layer."""
     link = aliased(RepositoryBlobs)
-    query = select(link.repository_id.label("id")).where(link.digest == _OWN.digest)
-    return query.where(link.repository_id != own).limit(_REPOSITORIES).correlate(_OWN).subquery()
+    query = select(link.repository_id.label("id")).where(link.digest == RepositoryBlobs.digest)
+    return query.where(link.repository_id != own).limit(_REPOSITORIES).correlate(RepositoryBlobs).subquery()
 
 
 def _repositories(own: int, reach: Reach) -> Subquery:
@@ -102,8 +101,8 @@ def _manifests(own: int, reach: Reach) -> Subquery:
     # With a column that is not in the primary key, SQLite finds them by child, not among all of a repository.
     query = select(child.repository_id, child.manifest, child.position)
     query = query.join(among, among.c.id == child.repository_id)
-    query = query.where(child.child == _OWN.digest, child.role == Role.LAYER.value)
-    return query.limit(_IMAGES).correlate(_OWN).subquery()
+    query = query.where(child.child == RepositoryBlobs.digest, child.role == Role.LAYER.value)
+    return query.limit(_IMAGES).correlate(RepositoryBlobs).subquery()
 
 
 def _images(found: Subquery) -> Select[int]:
@@ -120,5 +119,5 @@ def _v1_images(own: int, reach: Reach) -> Subquery:
     """Return the V1 images with the layer."""
     among = _repositories(own, reach)
     query = select(V1Images.image_id).join(among, among.c.id == V1Images.repository_id)
-    query = query.where(V1Images.layer == _OWN.digest, V1Images.complete)
-    return query.limit(_IMAGES).correlate(_OWN).subquery()
+    query = query.where(V1Images.layer == RepositoryBlobs.digest, V1Images.complete)
+    return query.limit(_IMAGES).correlate(RepositoryBlobs).subquery()
