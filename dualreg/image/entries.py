@@ -6,7 +6,9 @@ Names are bytes that clients chose. They are kept as text in which bytes that ar
 Source: OCI image-spec v1.1, layer.md, "Whiteouts"; moby, ``pkg/archive/whiteouts.go``.
 """
 
+import re
 import stat
+import sys
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
@@ -27,6 +29,9 @@ _ASCII = 0x80
 #: The first and the last surrogate that stand for bytes, and what to subtract from them.
 _FIRST_BYTE, _LAST_BYTE, _BYTE_BASE = 0xDC80, 0xDCFF, 0xDC00
 _WIDE = 0x10000
+#: What ``shown`` writes for characters, and those of them that are no numbers.
+_ESCAPE = re.compile(r"\\(?:[\\nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
+_LETTERS = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
 
 
 class Kind(StrEnum):
@@ -122,6 +127,21 @@ def shown(name: str) -> str:
     if name.isprintable() and "\\" not in name:
         return name
     return "".join(map(_escaped, name))
+
+
+def named(text: str) -> str:
+    """Return the name that ``shown`` writes as *text*, unless it was cut."""
+    return _ESCAPE.sub(_unescaped, text)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    kind, digits = found[0][1], found[0][2:]
+    if not digits:
+        return _LETTERS[kind]
+    code = int(digits, 16)
+    if kind == "x" and code >= _ASCII:
+        return chr(code + _BYTE_BASE)
+    return chr(code) if code <= sys.maxunicode else found[0]
 
 
 def _escaped(character: str) -> str:

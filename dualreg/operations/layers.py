@@ -1,12 +1,13 @@
 """What layers of images have, and what they change in the layers below."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from dualreg.image.digest import Digest
-from dualreg.image.entries import Kind, shown
+from dualreg.image.entries import Kind, named, shown
 from dualreg.image.layer_changes import Change
 from dualreg.image.names import RepositoryName, parse_reference
 from dualreg.image.platform import Platform
@@ -128,7 +129,7 @@ class Layers(Group):
         found = self._layers(repository, reference, platform)
         at = found.position(layer)
         contents = self.session.registry.layer_files.changes(repository, found.layers[: at + 1])
-        return _Asked(path, n, after).of(found, at, contents, Change)
+        return _Asked(path, n, after).of(found, at, contents, [*Change])
 
     def _layers(self, repository: RepositoryName, reference: str, platform: str) -> ImageLayers:
         inspection = self.session.registry.inspection
@@ -143,10 +144,12 @@ class _Asked(NamedTuple):
     after: str
 
     def of(
-        self, image: ImageLayers, position: int, contents: LayerContents, counted: Iterable[Change] = ()
+        self, image: ImageLayers, position: int, contents: LayerContents, counted: Collection[Change] = ()
     ) -> LayerPage:
         """Return the page, with the number of some changes in all pages."""
-        rows = [each for each in contents.rows if _is_below(each, self.path.strip("/"))]
+        path = named(self.path.strip("/"))
+        rows = [each for each in contents.rows if _is_below(each, path)] if path else contents.rows
+        counts = Counter(each.change for each in rows) if counted else {}
         begin = parse_row_number(self.after) if self.after else 0
         end = min(begin + page_size(self.n), len(rows))
         return LayerPage(
@@ -157,13 +160,13 @@ class _Asked(NamedTuple):
             rows=[*map(_entry, rows[begin:end])],
             next=str(end) if begin < end < len(rows) else None,
             total=len(rows),
-            counts={change.value: sum(each.change is change for each in rows) for change in counted},
+            counts={change.value: counts[change] for change in counted},
             incomplete=contents.incomplete,
         )
 
 
 def _is_below(found: FoundEntry, path: str) -> bool:
-    return not path or f"{shown(found.entry.path)}/".startswith(f"{path}/")
+    return found.entry.path.startswith(path) and found.entry.path[len(path) : len(path) + 1] in {"", "/"}
 
 
 def _entry(found: FoundEntry) -> LayerEntry:

@@ -16,10 +16,12 @@ from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog
 from dualreg.errors import ServerBusy
 from dualreg.image.digest import Digest
-from dualreg.image.entries import Entry, Kind
+from dualreg.image.entries import Entry, Kind, shown
 from dualreg.image.layer_changes import Change
 from dualreg.image.names import RepositoryName
+from dualreg.operations import layers
 from dualreg.registry import Registry
+from dualreg.registry.inspection import ImageLayers
 from dualreg.registry.layer_files import FoundEntry, LayerContents, LayerFiles, Limits
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.waiting import WorkSlots
@@ -198,3 +200,20 @@ def test_answers_are_kept_within_bounds(registry: Registry, folder: Path) -> Non
     most = Limits()
     largest = LayerContents([FoundEntry(Entry("", Kind.FILE), None)] * most.entries)
     assert largest.size + most.characters <= registry.layer_files._known.maxsize
+
+
+def test_only_the_names_of_a_page_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of all entries, which takes seconds for each page, also if one path is asked for."""
+    names = ["a", "a\n", "a\n/b", "a\n/c", "a\nb", "a\\n"]
+    contents = LayerContents([FoundEntry(Entry(name, Kind.FILE), Change.ADDED) for name in names])
+    image, escaped = ImageLayers("t", Digest.of(b""), (Digest.of(b"layer"),)), list[str]()
+
+    def note(name: str) -> str:
+        escaped.append(name)
+        return shown(name)
+
+    monkeypatch.setattr(layers, "shown", note)
+    page = layers._Asked(r"/a\n/", 2, "").of(image, 0, contents, [*Change])
+    assert [each.path for each in page.rows] == [r"/a\n", r"/a\n/b"]
+    assert (page.total, page.counts) == (3, {"added": 3, "changed": 0, "removed": 0})
+    assert [each for each in escaped if each] == names[1:3]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualreg.image.entries import Entry, Kind, entries, shown
+from dualreg.image.entries import Entry, Kind, entries, named, shown
 from dualreg.image.layer_changes import Change, changes
 
 FILE, DIRECTORY, WHITEOUT, OPAQUE = Kind.FILE, Kind.DIRECTORY, Kind.WHITEOUT, Kind.OPAQUE
@@ -204,10 +204,12 @@ def test_names_are_shown_escaped(name: bytes, text: str) -> None:
     found = shown(name.decode("utf-8", "surrogateescape"))
     assert found == text
     assert found.isprintable()
+    assert found.endswith("…") or shown(named(found)) == found
 
 
 @given(st.lists(st.binary(min_size=1, max_size=4), min_size=2, max_size=9, unique=True))
 def test_other_names_look_different(names: list[bytes]) -> None:
-    """Whatever bytes they are."""
-    texts = (each.decode("utf-8", "surrogateescape") for each in names)
+    """Whatever bytes they are; which one is shown can be said by that."""
+    texts = [each.decode("utf-8", "surrogateescape") for each in names]
     assert len({*map(shown, texts)}) == len(names)
+    assert [named(shown(each)) for each in texts] == texts
