@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from dualreg.image.tar import Member, members
+from dualreg.image.layer import inflated
+from dualreg.image.tar import Member, TarParser
 
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 #: Prefix of the names that AUFS uses internally, and of ``_OPAQUE``.
@@ -102,18 +103,22 @@ class Entry(NamedTuple):
         return stat.filemode(_FORMATS.get(self.kind, 0) | self.mode)
 
 
-def entries(layer: Iterable[bytes], check: Callable[[], None] = lambda: None) -> Iterator[Entry]:
+def entries(layer: Iterable[bytes], check: Callable[[int], None] = lambda _: None) -> Iterator[Entry]:
     """Yield the entries of a layer of any compression, in their order, without those of AUFS itself.
 
     Args:
-        check: As for ``tar.members``.
+        check: Called with the size of each piece that is uncompressed; what it raises is passed on.
 
     Raises:
         ImageInvalid: the layer does not uncompress, or is not a tar, from there on.
     """
-    for part in members(layer, check, zstd=True):
-        if isinstance(part, Member) and (found := _entry(part.header)):
-            yield found
+    parser = TarParser()
+    for piece in inflated(layer, zstd=True):
+        check(len(piece))
+        for part in parser.feed(piece):
+            if isinstance(part, Member) and (found := _entry(part.header)):
+                yield found
+    parser.finish(marked_end=False)
 
 
 def shown(name: str) -> str:

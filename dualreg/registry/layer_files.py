@@ -35,13 +35,13 @@ class Limits(NamedTuple):
 
     Attributes:
         seconds: For how long layers are read.
-        pieces: How many pieces of up to 1 MiB they uncompress to.
+        inflated: How many bytes they uncompress to.
         entries: How many entries are kept.
         characters: How long their names are, all together.
     """
 
     seconds: float = 10.0
-    pieces: int = 8 << 10
+    inflated: int = 8 << 30
     entries: int = 100_000
     characters: int = 16 << 20
 
@@ -85,15 +85,15 @@ class _Effort:
 
     limits: Limits
     until: float
-    pieces: int = 0
+    inflated: int = 0
     entries: int = 0
     characters: int = 0
 
-    def read(self) -> None:
-        """Count a piece that was uncompressed."""
-        self.pieces += 1
-        if self.pieces > self.limits.pieces:
-            raise _Exhausted(f"more than {self.limits.pieces >> 10} GiB")
+    def read(self, size: int) -> None:
+        """Count the bytes of a piece that was uncompressed."""
+        self.inflated += size
+        if self.inflated > self.limits.inflated:
+            raise _Exhausted(f"more than {self.limits.inflated >> 30} GiB")
         if monotonic() > self.until:
             raise _Exhausted(f"reading takes more than {self.limits.seconds:.0f} seconds")
 

@@ -112,10 +112,14 @@ MANY = builders.tar({f"{number:03}": b"" for number in range(300)})
         pytest.param(MANY, Limits(seconds=-1), 0, "seconds", id="slow"),
         pytest.param(
             gzip.compress(builders.tar({"a": bytes(5 << 20), "b": b""})),
-            Limits(pieces=3), 1, "too large to list all of it", id="large",
+            Limits(inflated=3 << 20), 1, "too large to list all of it", id="large",
         ),
         pytest.param(
-            zstd_compress(bytes(50 << 20)), Limits(pieces=9), 0, "too large", id="many zeros"
+            zstd_compress(bytes(50 << 20)), Limits(inflated=9 << 20), 0, "too large", id="many zeros"
+        ),
+        pytest.param(
+            b"".join(gzip.compress(MANY[at : at + 512]) for at in range(0, len(MANY), 512)),
+            Limits(inflated=1 << 20), 300, "", id="a member for each file",
         ),
         pytest.param(sparse(1 << 60), Limits(), 1, "cannot be read", id="a sparse file of an exbibyte"),
         pytest.param(raw(b"\xff\xfe") + raw(b"a\nb") + bytes(1024), Limits(), 2, "", id="names of any bytes"),
@@ -142,7 +146,7 @@ def test_a_bomb(registry: Registry) -> None:
     bomb.size = 1 << 40
     data = zstd_compress(bomb.tobuf() + bytes(100 << 20))
     assert len(data) < 1 << 20
-    rows, incomplete = listed(registry, push(registry, data), Limits(pieces=64))
+    rows, incomplete = listed(registry, push(registry, data), Limits(inflated=64 << 20))
     assert rows == [("a", Kind.FILE)]
     assert "too large" in incomplete
 
