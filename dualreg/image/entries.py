@@ -30,6 +30,8 @@ _ASCII = 0x80
 #: The first and the last surrogate that stand for bytes, and what to subtract from them.
 _FIRST_BYTE, _LAST_BYTE, _BYTE_BASE = 0xDC80, 0xDCFF, 0xDC00
 _WIDE = 0x10000
+#: Bytes that Python keeps for each character of a text, if one of them is beyond ``_WIDE``.
+_WIDEST = 4
 #: What ``shown`` writes for characters, and those of them that are no numbers.
 _ESCAPE = re.compile(r"\\(?:[\\nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 _LETTERS = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
@@ -132,6 +134,11 @@ def shown(name: str) -> str:
     if name.isprintable() and "\\" not in name:
         return name
     return "".join(map(_escaped, name))
+
+
+def memory_of(*names: str) -> int:
+    """Return what the characters of names take in memory, at most, in bytes."""
+    return sum(len(name) if name.isascii() else _WIDEST * len(name) for name in names)
 
 
 def named(text: str) -> str:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from dualreg.image.entries import Entry, Kind
+from dualreg.image.entries import Entry, Kind, memory_of
 
-#: Called with how many more names, and characters of names, are kept in memory; what it raises is passed on.
+#: Called with how many more names, and bytes of names, are kept in memory; what it raises is passed on.
 Keep = Callable[[int, int], None]
 
 
@@ -93,7 +93,7 @@ class _Tree:
                 if node := self._find(_parts(entry.path)):
                     node.children = {}
             elif concerns(entry.path):
-                self.keep(1, len(entry.path))
+                self.keep(1, memory_of(entry.path))
                 own.append(entry)
         for entry in own:
             self._add(entry)
@@ -110,7 +110,7 @@ class _Tree:
         return True
 
     def _add(self, entry: Entry) -> None:
-        self.keep(0, len(entry.path) + len(entry.target))
+        self.keep(0, memory_of(entry.path, entry.target))
         node = self._node(entry.path)
         if entry.kind is not Kind.DIRECTORY:
             node.children, node.replaces = {}, True
@@ -121,7 +121,7 @@ class _Tree:
         node = self.root
         for part in _parts(path):
             if part not in node.children:
-                self.keep(1, len(part))
+                self.keep(1, memory_of(part))
                 node.children[part] = _Node()
             node = node.children[part]
         return node

@@ -15,7 +15,7 @@ from cachetools import TTLCache
 
 from dualreg.errors import BlobDamaged, BlobMissing, ImageInvalid
 from dualreg.image.digest import Digest
-from dualreg.image.entries import Entry, entries
+from dualreg.image.entries import Entry, entries, memory_of
 from dualreg.image.layer_changes import Change, changes
 from dualreg.image.names import RepositoryName
 from dualreg.registry.state import State
@@ -37,13 +37,13 @@ class Limits(NamedTuple):
         seconds: For how long layers are read.
         inflated: How many bytes they uncompress to.
         entries: How many entries are kept.
-        characters: How long their names are, all together.
+        names: How many bytes their names take in memory, all together.
     """
 
     seconds: float = 10.0
     inflated: int = 8 << 30
     entries: int = 100_000
-    characters: int = 16 << 20
+    names: int = 16 << 20
 
 
 _LIMITS = Limits()
@@ -71,7 +71,7 @@ class LayerContents:
     @property
     def size(self) -> int:
         """About how many bytes this takes in memory."""
-        names = sum(len(entry.path) + len(entry.target) for entry, _ in self.rows)
+        names = sum(memory_of(entry.path, entry.target) for entry, _ in self.rows)
         return names + _ENTRY_SIZE * (len(self.rows) + 1)
 
 
@@ -87,7 +87,7 @@ class _Effort:
     until: float
     inflated: int = 0
     entries: int = 0
-    characters: int = 0
+    names: int = 0
 
     def read(self, size: int) -> None:
         """Count the bytes of a piece that was uncompressed."""
@@ -97,19 +97,19 @@ class _Effort:
         if monotonic() > self.until:
             raise _Exhausted(f"reading takes more than {self.limits.seconds:.0f} seconds")
 
-    def keep(self, entries_: int, characters: int) -> None:
-        """Count entries that are kept, and characters of their names."""
+    def keep(self, entries_: int, names: int) -> None:
+        """Count entries that are kept, and bytes of their names."""
         self.entries += entries_
-        self.characters += characters
+        self.names += names
         if self.entries > self.limits.entries:
             raise _Exhausted(f"more than {self.limits.entries} entries")
-        if self.characters > self.limits.characters:
-            raise _Exhausted(f"names of more than {self.limits.characters >> 20} million characters")
+        if self.names > self.limits.names:
+            raise _Exhausted(f"names of more than {self.limits.names >> 20} MiB")
 
 
 def _kept() -> TTLCache[tuple[object, ...], LayerContents]:
     """Return a memory in which the largest answer has room."""
-    room = _LIMITS.characters + _ENTRY_SIZE * (_LIMITS.entries + 1)
+    room = _LIMITS.names + _ENTRY_SIZE * (_LIMITS.entries + 1)
     return TTLCache(room, _KEPT_FOR, getsizeof=lambda contents: contents.size)
 
 
@@ -176,7 +176,7 @@ class LayerFiles:
         effort, found, incomplete = self._effort(), list[FoundEntry](), ""
         try:
             for entry in self._read(layers[0], effort):
-                effort.keep(1, len(entry.path) + len(entry.target))
+                effort.keep(1, memory_of(entry.path, entry.target))
                 found.append(FoundEntry(entry, None))
         except _Exhausted as limit:
             incomplete = f"The layer is too large to list all of it: {limit}."

@@ -108,7 +108,11 @@ MANY = builders.tar({f"{number:03}": b"" for number in range(300)})
         pytest.param(zstd_compress(MANY)[:-2], Limits(), None, "cannot be read", id="truncated zstd"),
         pytest.param(gzip.compress(MANY) + b"more", Limits(), 300, "cannot be read", id="more follows"),
         pytest.param(MANY, Limits(entries=100), 100, "more than 100 entries", id="many entries"),
-        pytest.param(MANY, Limits(characters=30), 10, "characters", id="long names"),
+        pytest.param(MANY, Limits(names=30), 10, "names of more", id="long names"),
+        pytest.param(
+            builders.tar({f"\U0001f600{number}": b"" for number in range(9)}) , Limits(names=30), 3,
+            "names of more", id="wide names",
+        ),
         pytest.param(MANY, Limits(seconds=-1), 0, "seconds", id="slow"),
         pytest.param(
             gzip.compress(builders.tar({"a": bytes(5 << 20), "b": b""})),
@@ -203,7 +207,7 @@ def test_answers_are_kept_within_bounds(registry: Registry, folder: Path) -> Non
     assert registry.layer_files.files(NAME, layer) is first
     most = Limits()
     largest = LayerContents([FoundEntry(Entry("", Kind.FILE), None)] * most.entries)
-    assert largest.size + most.characters <= registry.layer_files._known.maxsize
+    assert largest.size + most.names <= registry.layer_files._known.maxsize
 
 
 def test_only_the_names_of_a_page_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
