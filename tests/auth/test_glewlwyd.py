@@ -34,7 +34,7 @@ def registry(guard: Callable[..., Guarded], server: Glewlwyd, folder: Path) -> G
         "client_secret_file": str(secret),
         "groups": {"devs": "developers"},
     }
-    own = guard(login_issuers={"corp": table})
+    own = guard(login_issuers={"corp": table}, ui="readonly")  # with its own page of keys at /login
     own.accounts.grant("@developers", "team/*", "pull")
     return own
 

@@ -42,13 +42,14 @@ def test_beyond_the_limit(registry: Registry, catalog: Catalog) -> None:
         ("GET", f"/v1/images/{'0' * 64}/json"),
     ):  # fmt: skip
         refused = client.open(path, method=method, headers=same)
-        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1200"), path
+        seconds = int(refused.headers["Retry-After"])
+        assert (refused.status_code, 1100 < seconds <= 1200) == (429, True), path  # less on a slow machine
         if path.startswith("/v2"):
             assert v2_codes(refused) == ["TOOMANYREQUESTS"]
-            assert "too many requests: retry in 1200 seconds" in refused.text
+            assert f"too many requests: retry in {seconds} seconds" in refused.text
         else:
-            assert v1_text(refused) == "too many requests: retry in 1200 seconds"
-    assert not statements
+            assert v1_text(refused) == f"too many requests: retry in {seconds} seconds"
+    assert not [each for each in statements if "FROM switches" not in each]  # of V1, looked at once a second
     assert client.get(BLOB, headers=other).status_code == 404
 
 
@@ -77,7 +78,7 @@ def test_what_is_not_repeated(registry: Registry) -> None:
     assert client.patch(location, data=b"x").status_code == 202
     assert client.put(f"{location}?digest={Digest.of(b'x')}").status_code == 201
     refused = client.put("/v1/repositories/team/app/", json=[])
-    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1800")
+    assert (refused.status_code, 1700 < int(refused.headers["Retry-After"]) <= 1800) == (429, True)
 
 
 def test_what_does_not_count(registry: Registry) -> None:
