@@ -209,6 +209,7 @@ def test_a_run_that_ends_while_it_is_looked_at_was_not_interrupted(
         assert runs.find("gc") is None
 
 
+@pytest.mark.sqlite  # on PostgreSQL, a lock of the database is taken instead of a file's
 def test_what_root_locks_stays_the_services(tmp_path: Path) -> None:
     """A server under another account has to lock it, too."""
     settings = Settings(data=tmp_path / "data")
