@@ -170,6 +170,8 @@ def _with_all(tx: Transaction, repository: RepositoryName, digest: Digest) -> _D
     for view in {row.v1_view for row in found.values() if row.v1_view}:
         images |= {image.id: image for image in tx.undelete.ancestry(repository, view)}
     parts += tx.undelete.parts(repository, images)
+    if tx.undelete.find(repository, found).keys() != found.keys():
+        return _Deleted((), (), ())  # forgotten meanwhile, maybe before its parts were read
     return _Deleted(_ordered(found, parts), [*images.values()], parts)
 
 
