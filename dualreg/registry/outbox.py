@@ -83,12 +83,14 @@ class Outbox:
         """
         with self.catalog.read() as tx:
             queries = tx.webhooks.outbox
-            if self._waited is None:
-                self._waited = (queries.last(), queries.writers())
-            else:
-                self._waited = (self._waited[0], self._waited[1] & queries.writers())
-        if not self._waited[1]:
-            self._settled, self._waited = self._waited[0], None
+            upto, writers = self._waited or (queries.last(), queries.writers())
+            if self._waited:
+                writers &= queries.writers()
+            if writers:
+                self._waited = (upto, writers)
+                return self._settled
+            last = queries.last() if self._waited else upto  # others were made during the wait
+            self._settled, self._waited = upto, (last, queries.writers()) if last > upto else None
         return self._settled
 
     def collect(self) -> bool:

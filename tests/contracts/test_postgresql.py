@@ -146,6 +146,21 @@ class TestPostgresql(CatalogContract):
                 later.close()
                 assert seen() == ["a", "c", "d"]
 
+    def test_moves_that_are_made_during_a_wait_are_waited_for_next(self, catalog: Catalog) -> None:
+        """Whoever collects until nothing is settling has all that was committed before."""
+        with catalog.begin() as tx:
+            ids = [push(tx, RepositoryName(name)) for name in "ab"]
+            tx.webhooks.add(ALL)
+        outbox = Outbox(catalog)
+        with catalog.begin() as slow:
+            slow.tags.point(ids[0], [Tag("t")], MANIFEST.digest)
+            outbox.collect()
+            with catalog.begin() as fast:
+                fast.tags.point(ids[1], [Tag("t")], MANIFEST.digest)
+        while outbox.collect() or outbox.is_settling:
+            pass
+        assert [each.repository for each in waiting(catalog, "all")] == ["a", "b"]
+
     def test_notes_do_not_wait_in_a_circle_with_a_collection(self, catalog: Catalog, clock: Clock) -> None:
         """What notes a link twice takes no lock of the blob, which others lock before the link."""
         repository_id = _linked(catalog, LOWER)
