@@ -84,3 +84,8 @@ class LogFormatter(logging.Formatter):
     ) -> str:
         lines = super().formatException(ei).split("\n")
         return "\n".join(f"  {safe_line(line)}" for line in lines)
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return ``1 tag`` or ``2 tags``; with *plural*, ``2 repositories``."""
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"

@@ -8,8 +8,9 @@ from dualreg.auth.access import Action
 from dualreg.catalog.rows import PermissionRow
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, echo, echo_json, records, table
+from dualreg.cli.output import echo, echo_json, records, table
 from dualreg.image.names import RepositoryName
+from dualreg.messages import counted
 from dualreg.operations.access import rule_actions, rule_text
 
 

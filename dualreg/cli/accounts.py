@@ -10,7 +10,8 @@ from dualreg.auth.accounts import AccountState
 from dualreg.auth.passwords import ADVISED
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, echo, echo_json, minute, records, table
+from dualreg.cli.output import echo, echo_json, minute, records, table
+from dualreg.messages import counted
 from dualreg.operations.accounts import Login
 
 

@@ -10,8 +10,9 @@ import click
 from dualreg.auth.audit_reading import AuditLine
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, parse_time, settings_options
-from dualreg.cli.output import Columns, counted, echo, second
+from dualreg.cli.output import Columns, echo, second
 from dualreg.cli.paging import listed, print_pages
+from dualreg.messages import counted
 from dualreg.operations.audit import words_of
 from dualreg.operations.session import Listing
 

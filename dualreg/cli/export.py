@@ -24,9 +24,10 @@ from dualreg.cli.migrate.options import (
 )
 from dualreg.cli.migrate.output import EXIT_FINDINGS, EXIT_NOTHING, counted_outcomes
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, echo, echo_json
+from dualreg.cli.output import echo, echo_json
 from dualreg.cli.progress import Advance, progress, stoppable
 from dualreg.image.digest import Digest
+from dualreg.messages import counted
 from dualreg.migrate.export import Export, entries_to_export
 from dualreg.migrate.inventory import read_inventory
 from dualreg.migrate.plan import Entry

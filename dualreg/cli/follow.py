@@ -25,11 +25,12 @@ from dualreg.cli.options import (
     settings_options,
     with_options,
 )
-from dualreg.cli.output import counted, echo, echo_json, minute
+from dualreg.cli.output import echo, echo_json, minute
 from dualreg.cli.progress import progress, stoppable
 from dualreg.cli.serve import check_to_serve, run_server, serving_options
 from dualreg.maintenance.follow.follower import Follower, Look
 from dualreg.maintenance.follow.status import StatusFile
+from dualreg.messages import counted
 from dualreg.settings import Settings
 from dualreg.storage import open_store
 from dualreg.storage.followed import FollowedStore

@@ -19,7 +19,7 @@ from dualreg.cli.command import Option
 from dualreg.cli.failures import Fatal, MigrateCommand
 from dualreg.cli.migrate.options import LoginValues, credentials, login_options
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, echo, echo_json
+from dualreg.cli.output import echo, echo_json
 from dualreg.cli.progress import progress, stoppable
 from dualreg.errors import ManifestUnverified, NameInvalid
 from dualreg.image.digest import Digest
@@ -28,6 +28,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.maintenance.fsck.check import Budget, Check
 from dualreg.maintenance.fsck.findings import Finding
 from dualreg.maintenance.fsck.repair import Fetch, Repair, fetch_nothing
+from dualreg.messages import counted
 from dualreg.remote.challenge import pulling
 from dualreg.remote.client import Client, as_stored
 from dualreg.remote.endpoint import RemoteError

@@ -9,11 +9,12 @@ from dualreg.assembly import catalog_of, writes_of
 from dualreg.catalog.leading import Duty
 from dualreg.cli.admin import Record, audited_registry
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import amount, counted, echo, echo_json, minute, table
+from dualreg.cli.output import amount, echo, echo_json, minute, table
 from dualreg.cli.paced import paced
 from dualreg.cli.readonly import require_changeable
 from dualreg.cli.turns import Task, run_scheduled
 from dualreg.maintenance.gc import Collected, Collection
+from dualreg.messages import counted
 from dualreg.operations.previews import keeping_of
 from dualreg.registry import Registry
 from dualreg.settings import Settings

@@ -10,8 +10,9 @@ from dualreg.catalog.leading import Duty
 from dualreg.cli.admin import Record
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import amount, counted, echo, echo_json, table
+from dualreg.cli.output import amount, echo, echo_json, table
 from dualreg.cli.turns import Task, run_scheduled
+from dualreg.messages import counted
 from dualreg.registry import Registry
 from dualreg.registry.growth import KEPT
 from dualreg.settings import Settings

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from dualreg.cli.administration import administration
-from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import Columns, counted, echo, echo_json, members, minute, sized, table
+from dualreg.cli.options import Command, json_option, settings_options
+from dualreg.cli.output import Columns, echo, echo_json, members, minute, sized, table
 from dualreg.cli.paging import listed, print_pages
 from dualreg.cli.readability import platform_option
 from dualreg.image.artifacts import Sort
@@ -19,6 +20,7 @@ from dualreg.image.layer_changes import Change
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.image.platform import Platform
 from dualreg.image.signatures.verdict import Validity
+from dualreg.messages import counted
 from dualreg.operations.layers import LayerEntry, LayerPage
 from dualreg.operations.session import Listing
 from dualreg.registry.attachments import Attachment
@@ -28,10 +30,6 @@ from dualreg.registry.inspection import Entry, Image, Inspected, LayerSharing
 #: Characters of a command, and of a digest or an ID, in tables.
 _COMMAND, _SHORT = 90, 12
 _FILE_HEADINGS = ("PERMISSIONS", "OWNER", "SIZE", "MODIFIED", "NAME")
-_path_argument = click.argument("path", default="")
-_layer_option = click.option(
-    "--layer", default="", metavar="DIGEST", help="Show this layer: its digest, or the beginning of that."
-)
 
 
 @click.group()
@@ -86,17 +84,28 @@ def faces(reference: str, data: Path | None, config: Path | None, *, as_json: bo
         table(("V1 IMAGE", "LAYER", "SIZE", "COMMAND"), [*map(_face_row, found.pairs)])
 
 
+def _layer_options(command: Command) -> Command:
+    """Let a command take an image, one of its layers, and a path in it."""
+    for option in (
+        settings_options,
+        json_option,
+        platform_option(),
+        click.option(
+            "--layer",
+            default="",
+            metavar="DIGEST",
+            help="Show this layer: its digest, or the beginning of that.",
+        ),
+        click.argument("path", default=""),
+        click.argument("reference", metavar="REPOSITORY[:TAG|@DIGEST]"),
+    ):
+        command = option(command)
+    return command
+
+
 @image.command()
-@click.argument("reference", metavar="REPOSITORY[:TAG|@DIGEST]")
-@_path_argument
-@_layer_option
-@platform_option()
-@json_option
-@settings_options
-def files(
-    reference: str, path: str, data: Path | None, config: Path | None, *,
-    layer: str, platform: Platform, as_json: bool,
-) -> None:  # fmt: skip
+@_layer_options
+def files(reference: str, data: Path | None, config: Path | None, *, as_json: bool, **asked: Any) -> None:  # noqa: ANN401 -- options
     """List the files of a layer, or those at PATH and below it.
 
     The tag is latest unless one is given, and the layer is the last one; `dualreg image show` lists the
@@ -104,26 +113,15 @@ def files(
     first files are listed. Names are escaped. With --json, each file is one line.
     """
     with administration(data, config, alone=True) as admin:
-        repository, wanted = _parse(reference)
-        read = partial(
-            admin.layers.files, repository, str(wanted), layer=layer, platform=str(platform), path=path
-        )
+        read = _reader(admin.layers.files, reference, **asked)
         last = _print_layer(read, Columns(*_FILE_HEADINGS), _file_row, as_json=as_json)
     if not as_json:
         echo(f"{counted(last.total, 'entry', 'entries')}.")
 
 
 @image.command()
-@click.argument("reference", metavar="REPOSITORY[:TAG|@DIGEST]")
-@_path_argument
-@_layer_option
-@platform_option()
-@json_option
-@settings_options
-def diff(
-    reference: str, path: str, data: Path | None, config: Path | None, *,
-    layer: str, platform: Platform, as_json: bool,
-) -> None:  # fmt: skip
+@_layer_options
+def diff(reference: str, data: Path | None, config: Path | None, *, as_json: bool, **asked: Any) -> None:  # noqa: ANN401 -- options
     """List what a layer adds, changes and removes, all of it or at PATH and below it.
 
     The layer is compared with those below it in the same image; it is the last one unless --layer is given.
@@ -131,14 +129,18 @@ def diff(
     owner are. Names are escaped. With --json, each file is one line.
     """
     with administration(data, config, alone=True) as admin:
-        repository, wanted = _parse(reference)
-        read = partial(
-            admin.layers.changes, repository, str(wanted), layer=layer, platform=str(platform), path=path
-        )
-        columns = Columns("CHANGE", *_FILE_HEADINGS)
-        last = _print_layer(read, columns, _change_row, as_json=as_json)
+        read = _reader(admin.layers.changes, reference, **asked)
+        last = _print_layer(read, Columns("CHANGE", *_FILE_HEADINGS), _change_row, as_json=as_json)
     if not as_json and not last.incomplete:
         echo(", ".join(f"{last.counts.get(each, 0)} {each}" for each in Change) + ".")
+
+
+def _reader(
+    read: Callable[..., LayerPage], reference: str, *, platform: Platform, **asked: str
+) -> Callable[..., LayerPage]:
+    """Return what reads pages of the layer that is named by REFERENCE and options."""
+    repository, wanted = _parse(reference)
+    return partial(read, repository, str(wanted), platform=str(platform), **asked)
 
 
 def _print_layer(

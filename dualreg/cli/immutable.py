@@ -6,8 +6,9 @@ import click
 
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, echo, echo_json, records, table
+from dualreg.cli.output import echo, echo_json, records, table
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.messages import counted
 
 
 @click.group()

@@ -8,15 +8,10 @@ from typing import Any
 import click
 
 from dualreg.image.digest import Digest
-from dualreg.messages import json_text, mask, safe_line
+from dualreg.messages import counted, json_text, mask, safe_line
 
 _MIB = 1 << 20
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"))
-
-
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """Return ``1 tag`` or ``2 tags``; with *plural*, ``2 repositories``."""
-    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def capped(count: int, limit: int) -> str:

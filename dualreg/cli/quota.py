@@ -7,7 +7,8 @@ import click
 from dualreg.catalog.rows import QuotaRow
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, echo, records, table
+from dualreg.cli.output import echo, records, table
+from dualreg.messages import counted
 from dualreg.settings.values import parse_bytes
 
 

@@ -6,11 +6,12 @@ import click
 
 from dualreg.cli.command import Option
 from dualreg.cli.options import Command, client_names
-from dualreg.cli.output import Columns, counted
+from dualreg.cli.output import Columns
 from dualreg.image.facts import Facts
 from dualreg.image.platform import Platform
 from dualreg.image.readers import READERS, Reader
 from dualreg.maintenance.judging import DEFAULT_READERS, Judgement, is_artifact, judge
+from dualreg.messages import counted
 
 #: A tag that clients cannot read: its cells in a table, its members in JSON, and why.
 Judged = tuple[Sequence[str], Mapping[str, object], Sequence[Judgement]]

@@ -10,9 +10,10 @@ import click
 from dualreg.catalog.rows import Origin
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import Columns, counted, echo, echo_json, minute, records
+from dualreg.cli.output import Columns, echo, echo_json, minute, records
 from dualreg.cli.paging import listed, print_pages
 from dualreg.image.names import RepositoryName
+from dualreg.messages import counted
 from dualreg.operations.repositories import RepositoryFacts, TreeEntry
 
 

@@ -15,13 +15,14 @@ from dualreg.catalog.retention import RetentionRule
 from dualreg.cli.admin import Record, audited_registry
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import Columns, counted, echo, echo_json, minute, table
+from dualreg.cli.output import Columns, echo, echo_json, minute, table
 from dualreg.cli.paced import paced
 from dualreg.cli.progress import interruptible, progress, stoppable
 from dualreg.cli.readonly import require_changeable
 from dualreg.cli.turns import Task, run_scheduled
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.maintenance.retention import Retained, RetentionRun
+from dualreg.messages import counted
 from dualreg.operations.retention import (
     TagVerdict,
     Verdicts,

@@ -3,9 +3,10 @@
 from dualreg.assembly import catalog_of
 from dualreg.catalog.leading import Duty
 from dualreg.cli.admin import Record
-from dualreg.cli.output import counted, minute
+from dualreg.cli.output import minute
 from dualreg.cli.turns import Task
 from dualreg.maintenance.scrubbing import Scrubber
+from dualreg.messages import counted
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.settings.schedules import Timing

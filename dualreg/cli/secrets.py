@@ -6,7 +6,8 @@ import click
 
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, echo, echo_json, records, table
+from dualreg.cli.output import echo, echo_json, records, table
+from dualreg.messages import counted
 from dualreg.operations.secrets import Revoked
 from dualreg.settings import parse_duration
 

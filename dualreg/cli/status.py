@@ -7,7 +7,8 @@ import click
 
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, echo, echo_json, minute, sized
+from dualreg.cli.output import echo, echo_json, minute, sized
+from dualreg.messages import counted
 from dualreg.operations.service import RegistryStatus
 
 

@@ -18,13 +18,14 @@ from dualreg.cli.admin import audited, prepare_or_fail
 from dualreg.cli.copied import print_amount, print_copied
 from dualreg.cli.failures import Fatal, MigrateCommand
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
-from dualreg.cli.output import counted, echo
+from dualreg.cli.output import echo
 from dualreg.cli.progress import progress, stoppable
 from dualreg.maintenance.blob_copy import JOBS, BlobCopy, Copied
 from dualreg.maintenance.expected_links import ExpectedLinks
 from dualreg.maintenance.fsck.documents import Documents
 from dualreg.maintenance.store_copy.copy import StoreCopied, StoreCopy
 from dualreg.maintenance.store_copy.links import LinkCopy
+from dualreg.messages import counted
 from dualreg.migrate.transports import is_own_store
 from dualreg.settings import Settings
 from dualreg.storage import open_store

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
+from dualreg.catalog.dialects import batches
 from dualreg.catalog.moves import HistoryRow
 from dualreg.catalog.orders import TagOrder
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, parse_time, settings_options
-from dualreg.cli.output import Columns, counted, echo, echo_json, members, second, sized
+from dualreg.cli.output import Columns, echo, echo_json, members, second, sized
 from dualreg.cli.paging import listed, print_pages
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.messages import counted
 from dualreg.operations.tags import TAGS_AT_ONCE, DeletedTag, DeletedTags, SizedTag
 from dualreg.registry.history import Restoration
 
@@ -201,8 +203,7 @@ def _by_repository(references: Sequence[str]) -> Iterator[tuple[RepositoryName, 
     for repository, name in map(_parse, references):
         named.setdefault(repository, []).append(name)
     for repository, tags in named.items():
-        for start in range(0, len(tags), TAGS_AT_ONCE):
-            yield repository, tuple(tags[start : start + TAGS_AT_ONCE])
+        yield from ((repository, tuple(batch)) for batch in batches(tags, TAGS_AT_ONCE))
 
 
 def _print_deleted(found: DeletedTag, dry_run: bool, as_json: bool) -> None:  # noqa: FBT001 -- two options

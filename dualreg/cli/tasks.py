@@ -19,10 +19,11 @@ from dualreg.cli.failures import FAILURES, reason_of
 from dualreg.cli.mirror.copying import Copying
 from dualreg.cli.mirror.schedule import due_at
 from dualreg.cli.options import json_option, load_settings, settings_options
-from dualreg.cli.output import capped, counted, counted_upto, echo, echo_json, minute, sized, table
+from dualreg.cli.output import capped, counted_upto, echo, echo_json, minute, sized, table
 from dualreg.cli.progress import stoppable
 from dualreg.cli.readonly import require_changeable
 from dualreg.cli.turns import Task, next_start, run_now
+from dualreg.messages import counted
 from dualreg.migrate.mirrored import Mirrored, MirrorNotes
 from dualreg.operations.control import ListedTask
 from dualreg.operations.table import Administration

@@ -11,7 +11,6 @@ from dualreg.cli.options import json_option, parse_time, settings_options
 from dualreg.cli.output import (
     Columns,
     capped,
-    counted,
     counted_upto,
     echo,
     echo_json,
@@ -22,6 +21,7 @@ from dualreg.cli.output import (
     table,
 )
 from dualreg.cli.paging import listed, print_pages
+from dualreg.messages import counted
 from dualreg.operations.webhooks import AddedWebhook, ShownEvent, ShownWebhook
 from dualreg.registry.webhooks import COUNTED, Action, Format
 

@@ -7,10 +7,11 @@ import click
 
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, echo, echo_json, minute
+from dualreg.cli.output import echo, echo_json, minute
 from dualreg.errors import DigestInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.messages import counted
 from dualreg.registry.uses import Explanation, Holder, Kept, UsePath
 
 

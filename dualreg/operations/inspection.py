@@ -87,8 +87,7 @@ class Images(Group):
             ManifestUnknown: there is no such tag.
         """
         trust, registry = self.session.trust(repository), self.session.registry
-        v1 = registry.v1_switch.look(self.session.settings.v1).v1
-        return registry.comparison.faces(repository, tag, trust, v1)
+        return registry.comparison.faces(repository, tag, trust, self.session.v1().v1)
 
     def check(
         self,

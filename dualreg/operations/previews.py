@@ -10,6 +10,7 @@ from dualreg.errors import ServerBusy
 from dualreg.image.names import RepositoryName
 from dualreg.maintenance.gc import Collected, Collection
 from dualreg.maintenance.retention import RetentionRun
+from dualreg.messages import counted
 from dualreg.operations.retention import rule_text
 from dualreg.operations.session import Session
 from dualreg.registry.kept import Keeping
@@ -105,8 +106,8 @@ def _garbage(session: Session) -> TaskPreview:
         pace=look.pace,
     )
     found = collection.run()
-    images = _counted(len(found.expired), "image") + " of upstreams"
-    uploads, blobs = _counted(found.idle_uploads, "idle upload"), _counted(found.blobs, "blob")
+    images = counted(len(found.expired), "image") + " of upstreams"
+    uploads, blobs = counted(found.idle_uploads, "idle upload"), counted(found.blobs, "blob")
     result = f"would delete {uploads}, {images}, and {blobs} of {found.bytes} bytes"
     return TaskPreview("gc", result, found.complete, [*islice(_released(found), _SHOWN)])
 
@@ -123,8 +124,8 @@ def _released(found: Collected) -> chain[PreviewEntry]:
     released = (
         PreviewEntry(
             name,
-            f"loses {_counted(each.manifests, 'manifest')}, {_counted(each.images, 'V1 image')}, and "
-            f"{_counted(each.blobs, 'blob')} of {each.bytes} bytes",
+            f"loses {counted(each.manifests, 'manifest')}, {counted(each.images, 'V1 image')}, and "
+            f"{counted(each.blobs, 'blob')} of {each.bytes} bytes",
         )
         for name, each in sorted(found.repositories.items())
     )
@@ -140,12 +141,8 @@ def _retention(session: Session) -> TaskPreview:
             entries.append(PreviewEntry(f"{repository}:{each.tag.name}", why))
 
     found = RetentionRun(session.registry, dry_run=True, deleted=note, pace=look.pace).run()
-    result = f"would delete {_counted(found.deleted, 'tag')} of {found.tags}"
+    result = f"would delete {counted(found.deleted, 'tag')} of {found.tags}"
     return TaskPreview("retention", result, found.complete, entries)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun if number == 1 else f'{noun}s'}"
 
 
 #: By the names of tasks.

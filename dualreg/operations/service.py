@@ -119,7 +119,7 @@ class Service(Group):
         """
         registry = self.session.registry
         found = registry.clients.list(registry.now() - min(since, _LONGEST))
-        return V1Clients(found, registry.v1_switch.look(self.session.settings.v1).v1)
+        return V1Clients(found, self.session.v1().v1)
 
     def farewell(self, since: timedelta = timedelta(days=30), weeks: int = 26) -> Farewell:
         """Show how far the move away from V1 has come, and whether its next step is safe.
@@ -133,9 +133,8 @@ class Service(Group):
         """
         if weeks < 1:
             raise ValueError(f"invalid number {weeks} of weeks; expected 1 or more")
-        registry = self.session.registry
-        v1 = registry.v1_switch.look(self.session.settings.v1)
-        return registry.farewells.review(v1, min(since, _LONGEST), min(weeks, _WEEKS))
+        farewells, v1 = self.session.registry.farewells, self.session.v1()
+        return farewells.review(v1, min(since, _LONGEST), min(weeks, _WEEKS))
 
     def growth(self, days: int = 30) -> Sequence[DayRow]:
         """Show how much was pulled, pushed and stored by day, today included.

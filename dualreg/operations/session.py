@@ -14,6 +14,7 @@ from dualreg.image.signatures.trust import Trust
 from dualreg.operations.control import TaskControl
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry import Registry
+from dualreg.registry.v1_mode import V1State
 from dualreg.registry.writes import Writes
 from dualreg.settings import Settings
 
@@ -96,6 +97,10 @@ class Session:
     failures: Callable[[], Mapping[str, str]] | None = None
     since: datetime | None = None
     previews: Lock = field(default_factory=Lock)
+
+    def v1(self) -> V1State:
+        """Return how much of the V1 API is served."""
+        return self.registry.v1_switch.look(self.settings.v1)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ class V1Serving(Group):
 
     def show(self) -> V1State:
         """Show how much of the V1 API is served: the stricter of the setting v1 and of what was switched."""
-        return self.session.registry.v1_switch.look(self.session.settings.v1)
+        return self.session.v1()
 
     def set(self, v1: V1Mode) -> V1State:
         """Serve no more of the V1 API than this; with on, what the setting v1 says.

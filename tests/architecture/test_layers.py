@@ -48,7 +48,7 @@ LAYERS: dict[str, set[str]] = {
     | {"waiting", "reloading"},
     "monitoring": {"catalog", ""},
     "operations": {"errors", "image", "catalog", "registry", "auth", "settings", "patterns", "remote"}
-    | {"webhooks"}
+    | {"webhooks", "messages"}
     | {"maintenance", "migrate", ""},
     "maintenance": {"errors", "image", "storage", "catalog", "registry", "ownership"},
     "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns", "transports"}

@@ -16,11 +16,11 @@ from dualreg.cli.db.copy import copy
 from dualreg.cli.db.rebuild import rebuild
 from dualreg.cli.failures import MigrateCommand
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
-from dualreg.cli.output import counted, echo, echo_json, table
+from dualreg.cli.output import echo, echo_json, table
 from dualreg.cli.progress import progress
 from dualreg.errors import CatalogUnreachable
 from dualreg.maintenance.catalog_check import CatalogCheck, Finding, Flaw
-from dualreg.messages import mask
+from dualreg.messages import counted, mask
 from dualreg.settings import Settings
 from dualreg.storage import open_store
 

@@ -12,10 +12,10 @@ from dualreg.catalog.database import Catalog, is_absent
 from dualreg.cli.admin import audited, prepare_or_fail
 from dualreg.cli.failures import Fatal, MigrateCommand
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
-from dualreg.cli.output import counted, echo, echo_json, table
+from dualreg.cli.output import echo, echo_json, table
 from dualreg.cli.progress import progress, stoppable
 from dualreg.maintenance.catalog_copy import CatalogCopy
-from dualreg.messages import mask
+from dualreg.messages import counted, mask
 from dualreg.settings import Settings
 
 

@@ -16,10 +16,11 @@ from dualreg.catalog.upgrade import upgrade as upgrade_catalog
 from dualreg.cli.admin import audited, require_registry
 from dualreg.cli.failures import FAILURES, Fatal, reason_of
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
-from dualreg.cli.output import counted, echo, echo_json, table
+from dualreg.cli.output import echo, echo_json, table
 from dualreg.cli.progress import progress, stoppable
 from dualreg.maintenance.rebuild import CatalogNotEmpty, Rebuild
 from dualreg.maintenance.rebuilt import COUNTED, Damage, Rebuilt
+from dualreg.messages import counted
 from dualreg.registry.recognition import Recognition
 from dualreg.settings import Settings
 from dualreg.storage import open_store

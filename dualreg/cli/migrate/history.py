@@ -11,8 +11,9 @@ from dualreg.cli.admin import audited_registry
 from dualreg.cli.failures import MigrateCommand
 from dualreg.cli.migrate.output import exit_with, print_report, print_runs
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
-from dualreg.cli.output import counted, echo, echo_csv, echo_json, records
+from dualreg.cli.output import echo, echo_csv, echo_json, records
 from dualreg.cli.readonly import require_changeable
+from dualreg.messages import counted
 from dualreg.migrate import journal
 from dualreg.migrate.journal import place_of
 from dualreg.migrate.report import Report, images_csv, read_report, tags_csv

@@ -9,7 +9,8 @@ import click
 
 from dualreg.cli.failures import ARGUMENTS, Fatal
 from dualreg.cli.migrate.space import WARNINGS, print_warnings
-from dualreg.cli.output import counted, echo, echo_json, table
+from dualreg.cli.output import echo, echo_json, table
+from dualreg.messages import counted
 from dualreg.migrate.findings import HARMLESS, Finding, FindingKind
 from dualreg.migrate.plan import Entry, PlanAction, full_name
 from dualreg.migrate.report import Report

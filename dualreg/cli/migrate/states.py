@@ -6,8 +6,9 @@ import click
 
 from dualreg.cli.administration import administration
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import Columns, counted, echo, echo_json
+from dualreg.cli.output import Columns, echo, echo_json
 from dualreg.cli.paging import listed, print_pages
+from dualreg.messages import counted
 from dualreg.migrate.states import ListedRun
 
 _PARTIAL = "only the last part of the journal was counted; `dualreg migrate report {run}` has all"

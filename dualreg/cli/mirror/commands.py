@@ -19,8 +19,9 @@ from dualreg.cli.migrate.output import EXIT_FINDINGS
 from dualreg.cli.mirror.copying import Copied, Copying, plan_copy
 from dualreg.cli.mirror.schedule import Scheduled, due_at
 from dualreg.cli.options import json_option, load_settings, settings_options
-from dualreg.cli.output import counted, echo, echo_json, minute, table
+from dualreg.cli.output import echo, echo_json, minute, table
 from dualreg.cli.progress import stoppable
+from dualreg.messages import counted
 from dualreg.migrate.mirrored import Mirrored, MirrorNotes
 from dualreg.migrate.plan import Entry, full_name
 from dualreg.migrate.run import Outcome, Status
