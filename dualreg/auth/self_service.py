@@ -75,7 +75,7 @@ class SelfService:
         ends = [at for at in (now + lifetime if lifetime else None, _instant(until)) if at]
         try:
             if not _is_covered(limits, identity.limits):
-                raise NotAllowed(reason=f"the key that you use is limited to {_text(identity)}")
+                raise _limited(identity)
             secret = self.accounts.add_key(
                 identity.account,
                 limits=limits,
@@ -120,7 +120,7 @@ class SelfService:
             NotAllowed: the identity is that of a limited key.
         """
         if identity.limits is not None:
-            raise NotAllowed(reason=f"the key that you use is limited to {_text(identity)}")
+            raise _limited(identity)
         self.accounts.log_out(identity.account, keys=False, keep=keep)
 
     def revoke_key(self, identity: Identity, id_: str) -> SecretRow:
@@ -149,8 +149,10 @@ def _covers(own: Access, other: Access) -> bool:
     return own.type == other.type == REPOSITORY and actions and within(other.name, own.name)
 
 
-def _text(identity: Identity) -> str:
-    return " ".join(map(str, identity.limits or ()))
+def _limited(identity: Identity) -> NotAllowed:
+    """Return the error of what a limited key does not allow."""
+    limits = " ".join(map(str, identity.limits or ()))
+    return NotAllowed(reason=f"the key that you use is limited to {limits}")
 
 
 def _instant(seconds: float | None) -> datetime | None:
