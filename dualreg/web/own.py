@@ -1,5 +1,6 @@
 """One's own account: what people change of it by the API and by pages, and what the logs say of that."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from flask import g
@@ -37,6 +38,16 @@ def add_key(identity: Identity, *, note: str, scope: str, expires: str) -> tuple
     made, until = self_service().add_key(identity, limits=scope, note=note, lifetime=lifetime_of(expires))
     g.facts = {"key": made.id}
     return made, until
+
+
+def add_typed_key(identity: Identity, given: Mapping[str, str]) -> tuple[Secret, datetime | None]:
+    """Return the API key that a form asks for by ``note``, ``scope`` and ``expires``, and when it expires.
+
+    Raises:
+        RequestInvalid, NotAllowed: see ``SelfService.add_key``.
+    """
+    note, scope = (given.get(name, "").strip() for name in ("note", "scope"))
+    return add_key(identity, note=note, scope=scope, expires=given.get("expires", ""))
 
 
 def revoke_key(identity: Identity, key: str) -> None:

@@ -17,12 +17,7 @@ def register(blueprint: Blueprint) -> None:
 def post_key() -> Response:
     """Make a key, and show it."""
     identity = require_form()
-    made, until = own.add_key(
-        identity,
-        note=form().get("note", "").strip(),
-        scope=form().get("scope", "").strip(),
-        expires=form().get("expires", ""),
-    )
+    made, until = own.add_typed_key(identity, form())
     return page("key.html", account=identity.account, secret=made.text, until=until)
 
 

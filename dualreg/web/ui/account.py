@@ -85,13 +85,8 @@ def post_password() -> Response:
 @refused_on(get_account)
 def post_own_key() -> Response:
     """Create an API key, and show it once."""
-    identity, given = _changing(), browser.form()
-    made, until = own.add_key(
-        identity,
-        note=given.get("note", "").strip(),
-        scope=given.get("scope", "").strip(),
-        expires=given.get("expires", ""),
-    )
+    identity = _changing()
+    made, until = own.add_typed_key(identity, browser.form())
     crumbs = [Crumb("My account", url("get_account")), Crumb("New API key")]
     return page("created_key", "New API key", crumbs, account=identity.account, text=made.text, until=until)
 
