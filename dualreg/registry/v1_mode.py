@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from time import monotonic
 
 from dualreg.catalog.database import Catalog
@@ -28,6 +29,7 @@ class V1Mode(StrEnum):
     OFF = "off"
 
     @classmethod
+    @cache  # every V1 request asks for it
     def strictest(cls, *modes: str) -> "V1Mode":
         """Return the one that serves least."""
         return max(map(cls, modes), key=[*cls].index)
