@@ -68,10 +68,12 @@ class Sessions:
             found = self.logins.find_valid(Secret.parse(text), SecretKind.SESSION)
         except Unauthenticated:
             return None
-        # Older versions bound sessions to nothing.
-        if found is None or found[0].binding not in ("", fingerprint(found[1])):
+        if found is None or found[0].expires_at is None:
             return None
         row, entry = found
+        # Older versions bound sessions to nothing.
+        if row.binding not in ("", fingerprint(entry)):
+            return None
         identity = self.logins.with_current_groups(Identity(row.account))
         return replace(identity, password=entry.password_hash is not None)
 
