@@ -62,22 +62,27 @@ class TagDetails:
 
     def of(self, repository: RepositoryName, rows: Sequence[TagRow]) -> dict[Tag, TagDetail]:
         """Return the details of the tags of a page."""
-        types, reader = {row.digest: row.media_type for row in rows}, _Reader(self.documents)
-        payloads = {row.digest: reader.read(row.digest, row.size) for row in rows}
-        configs = {digest: config for digest in types if (config := _config(types[digest], payloads[digest]))}
+        images, reader = {row.digest: row for row in rows}, _Reader(self.documents)
+        payloads = {digest: reader.read(digest, row.size) for digest, row in images.items()}
+        configs = {
+            digest: config
+            for digest, row in images.items()
+            if (config := _config(row.media_type, payloads[digest]))
+        }
         with self.state.catalog.read() as tx:
             known = tx.repositories.find(repository)
             if known is None:
                 return {}
-            named = tx.tags.named(known.id, types)
-            signed = _signed_by_tag(tx, known.id, types)
-            sizes = tx.blobs.linked(known.id, {config.digest for config in configs.values()})
+            named = tx.tags.named(known.id, images)
+            signed = _signed_by_tag(tx, known.id, images)
+            blobs = tx.blobs.known(repository, {config.digest for config in configs.values()})
+        sizes = {digest: blob.size for digest, (blob, is_here) in blobs.items() if is_here}
         platforms = dict[Digest, tuple[str, ...]]()
-        for digest, media_type in types.items():
+        for digest, row in images.items():
             document = b""
             if digest in configs and (size := sizes.get(configs[digest].digest)):
                 document = reader.read(configs[digest].digest, size)
-            platforms[digest] = _platforms(media_type, payloads[digest], document)
+            platforms[digest] = _platforms(row.media_type, payloads[digest], document)
         return {
             row.name: TagDetail(
                 platforms[row.digest],

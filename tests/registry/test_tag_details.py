@@ -120,6 +120,24 @@ def test_aliases(registry: Registry) -> None:
     assert all(more and len(names) < ALIASES_LIMIT for tag, (names, more) in found.items() if tag != "d")
 
 
+def test_documents_are_read_once(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many tags of a page point at the same manifest."""
+    for tag, image in (("a", PLAIN), ("b", PLAIN), ("c", ARM)):
+        push_v2(registry, NAME, Tag(tag), image)
+    page, _ = registry.tags.ordered(NAME, TagOrder.NAME, limit=100)
+    documents, asked = DocumentCache(registry.state.store, registry.integrity), list[Digest]()
+    read = documents.read
+
+    def note(digest: Digest) -> bytes:
+        asked.append(digest)
+        return read(digest)
+
+    monkeypatch.setattr(documents, "read", note)
+    found = TagDetails(registry.state, documents).of(NAME, page.rows)
+    assert [each.platforms for each in found.values()] == [("linux/amd64",)] * 2 + [("linux/arm64/v8",)]
+    assert len(asked) == len({*asked}) == 4
+
+
 def test_a_failing_store(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing more is read of it; what is known of the catalog is shown."""
     read = list[Digest]()
@@ -165,7 +183,7 @@ def test_a_slow_store(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_a_page_takes(registry: Registry) -> None:
-    """As many statements for fifty tags as for one."""
+    """As many statements for fifty tags as for one, which lock no rows."""
     seen, here = list[str](), get_ident()
 
     def note(*given: Any) -> None:
@@ -180,6 +198,7 @@ def test_what_a_page_takes(registry: Registry) -> None:
         page, _ = registry.tags.ordered(NAME, TagOrder.LARGEST, limit=50)
         seen.clear()
         assert len(registry.tag_details.of(NAME, page.rows)) == numbers.stop
+        assert not any("FOR KEY SHARE" in text for text in seen)
         counts.append(len([text for text in seen if "pg_current_snapshot" not in text]))
     event.remove(engine, "before_cursor_execute", note)
     assert counts[0] == counts[1] <= 5
