@@ -62,9 +62,15 @@ def count_upto(connection: Connection, repository_id: int, prefix: str, limit: i
     return connection.scalar(select(func.count()).select_from(found.subquery())) or 0
 
 
+def end_of(prefix: str) -> str:
+    """Return what comes after all tags that begin with *prefix*; empty: nothing does."""
+    # Tags are ASCII, so the successor of the last character ends the range.
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else ""
+
+
 def _by_name(repository_id: int, order: TagOrder, prefix: str, after: TagPlace | None) -> Select[str]:
     """Return the query of tags by name, between two bounds: of three, SQLite searches by two."""
-    query, end = select(Tags.name).where(Tags.repository_id == repository_id), _end(prefix)
+    query, end = select(Tags.name).where(Tags.repository_id == repository_id), end_of(prefix)
     lower: ColumnElement[bool] | None = Tags.name >= prefix if prefix else None
     upper: ColumnElement[bool] | None = Tags.name < end if end else None
     if after and order.is_descending and (not end or after.name < end):
@@ -79,13 +85,7 @@ def _by_name(repository_id: int, order: TagOrder, prefix: str, after: TagPlace |
 def _beginning(repository_id: int, prefix: str) -> ColumnElement[bool]:
     """Return the condition that a tag is in a repository, and begins with *prefix*."""
     own = Tags.repository_id == repository_id
-    return own & (Tags.name >= prefix) & (Tags.name < _end(prefix)) if prefix else own
-
-
-def _end(prefix: str) -> str:
-    """Return what comes after all tags that begin with *prefix*; empty: nothing does."""
-    # Tags are ASCII, so the successor of the last character ends the range.
-    return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else ""
+    return own & (Tags.name >= prefix) & (Tags.name < end_of(prefix)) if prefix else own
 
 
 def _by_size(

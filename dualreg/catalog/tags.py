@@ -29,7 +29,7 @@ from dualreg.catalog.orders import OrderedTags, TagOrder, TagPlace
 from dualreg.catalog.rows import ORIGINS, Origin, PlacedTag, TagRow
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, ManifestViews, Repositories, Tags
 from dualreg.catalog.tag_details import Named, named
-from dualreg.catalog.tag_orders import count_upto, places
+from dualreg.catalog.tag_orders import count_upto, end_of, places
 from dualreg.catalog.views import V1
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
@@ -171,8 +171,7 @@ class TagQueries:
             # A single lower bound: with two, SQLite searches by one and scans up to the other.
             passed = after is not None and after[1] >= prefix
             query = query.where(Tags.name > after[1] if after and passed else Tags.name >= prefix)
-            # Tags are ASCII, so the successor of the last character ends the range.
-            query = query.where(Tags.name < prefix[:-1] + chr(ord(prefix[-1]) + 1)) if prefix else query
+            query = query.where(Tags.name < end_of(prefix)) if prefix else query
             query = query.order_by(Tags.name)
         return tuple(_tag_row(row) for row in self.connection.execute(query))
 
