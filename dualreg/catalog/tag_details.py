@@ -9,16 +9,13 @@ from sqlalchemy.orm import aliased
 from dualreg.catalog.tables import Manifests, Tags
 from dualreg.image.digest import Digest
 from dualreg.image.names import Tag
+from dualreg.image.signatures import bundle, notation
 
 #: Tags of a manifest that are listed, and referrers of it that are looked at.
 ALIASES_LIMIT, _REFERRERS_LIMIT = 12, 200
 #: Types of referrers that are signatures, and those that are if their annotations say so.
-#: Source: Notary Project, signature-specification; cosign, specs/SIGNATURE_SPEC.md and specs/BUNDLE_SPEC.md.
-_SIGNATURES = (
-    "application/vnd.cncf.notary.signature",
-    "application/vnd.dev.cosign.artifact.sig.v1+json",
-)
-_BUNDLES = ("application/vnd.dev.sigstore.bundle.v0.3+json",)
+#: Source: cosign, specs/SIGNATURE_SPEC.md and specs/BUNDLE_SPEC.md.
+_SIGNATURES = (notation.ARTIFACT, "application/vnd.dev.cosign.artifact.sig.v1+json")
 _IN_BUNDLES = ("sigstore.dev/cosign/sign/", "message-signature")
 
 
@@ -50,7 +47,7 @@ def named(connection: Connection, repository_id: int, manifests: Collection[Dige
     signing = select(about.artifact_type, cast(about.annotations, String).label("annotations")).where(
         about.repository_id == repository_id,
         about.subject == Manifests.digest,
-        about.artifact_type.in_((*_SIGNATURES, *_BUNDLES)),
+        about.artifact_type.in_((*_SIGNATURES, bundle.ARTIFACT)),
     )
     found = signing.limit(_REFERRERS_LIMIT).correlate(Manifests).subquery()
     says_so = or_(*(found.c.annotations.contains(text, autoescape=True) for text in _IN_BUNDLES))

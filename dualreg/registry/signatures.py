@@ -43,7 +43,7 @@ _REFERRERS_LIMIT, _VOUCHERS_LIMIT = 200, 20
 #: Types of referrers that may be signatures; GitHub's have that of their empty config.
 _TYPES = (
     notation.ARTIFACT,
-    f"{bundle.PREFIX}.v0.3+json",
+    bundle.ARTIFACT,
     "application/vnd.oci.empty.v1+json",
 )
 #: Layers of what cosign attaches by a tag, which has the config of an image.

@@ -15,6 +15,8 @@ from dualreg.image.signatures.verdict import Checked, Malformed, Target, Validit
 
 #: What the media types of all versions begin with.
 PREFIX = "application/vnd.dev.sigstore.bundle"
+#: The type of the manifests of bundles that cosign attaches as referrers.
+ARTIFACT = f"{PREFIX}.v0.3+json"
 #: The annotation in which the manifest of a bundle repeats what is stated.
 PREDICATE_TYPE = "dev.sigstore.bundle.predicateType"
 
