@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from dualreg.image.layer import inflated
-from dualreg.image.tar import Member, TarParser
+from dualreg.image.tar import Member, members
 
-_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
+#: Prefix of the names of whiteouts, and the name of those of all that is in a folder.
+WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 #: Prefix of the names that AUFS uses internally, and of ``_OPAQUE``.
 _AUFS = ".wh..wh."
 #: What numbers in answers may be: headers may have any.
@@ -109,18 +109,19 @@ def entries(layer: Iterable[bytes], check: Callable[[int], None] = lambda _: Non
     """Yield the entries of a layer of any compression, in their order, without those of AUFS itself.
 
     Args:
-        check: Called with the size of each piece that is uncompressed; what it raises is passed on.
+        check: As for ``tar.members``.
 
     Raises:
         ImageInvalid: the layer does not uncompress, or is not a tar, from there on.
     """
-    parser = TarParser()
-    for piece in inflated(layer, zstd=True):
-        check(len(piece))
-        for part in parser.feed(piece):
-            if isinstance(part, Member) and (found := _entry(part.header)):
-                yield found
-    parser.finish(marked_end=False)
+    for part in members(layer, check, zstd=True):
+        if isinstance(part, Member) and (found := _entry(part.header)):
+            yield found
+
+
+def is_internal(path: str) -> bool:
+    """Return whether a path is one that AUFS uses itself, or is below one."""
+    return _AUFS in path and any(part.startswith(_AUFS) for part in path.split("/"))
 
 
 def shown(name: str) -> str:
@@ -175,10 +176,10 @@ def _entry(header: tarfile.TarInfo) -> Entry | None:
     folder, _, base = path.rpartition("/")
     if base == _OPAQUE:
         return Entry(folder, Kind.OPAQUE)
-    if _AUFS in path and any(part.startswith(_AUFS) for part in path.split("/")):
+    if is_internal(path):
         return None
-    if base.startswith(_WHITEOUT):
-        return Entry(_path(f"{folder}/{base.removeprefix(_WHITEOUT)}"), Kind.WHITEOUT)
+    if base.startswith(WHITEOUT):
+        return Entry(_path(f"{folder}/{base.removeprefix(WHITEOUT)}"), Kind.WHITEOUT)
     kind = _KINDS.get(header.type, Kind.OTHER)
     size = header.size if kind in (Kind.FILE, Kind.OTHER) else 0
     return Entry(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from dualreg.errors import ImageInvalid
+from dualreg.image.entries import WHITEOUT, is_internal
 from dualreg.image.tar import Member, members
 
 _KINDS = {
@@ -25,9 +26,6 @@ _KINDS = {
     tarfile.CONTTYPE: "t",
     tarfile.GNUTYPE_SPARSE: "S",
 }
-_WHITEOUT = ".wh."
-#: Prefix of the names that AUFS uses internally.
-_AUFS = ".wh..wh."
 #: Layers with more files are not listed.
 _FILES_LIMIT = 500_000
 #: Nor are those whose list is longer, in bytes of JSON, which may write one character of a name as twelve.
@@ -64,13 +62,13 @@ def files(layer: Iterable[bytes], check: Callable[[], None] = lambda: None) -> I
     """Yield the files of a layer of any compression.
 
     Args:
-        check: As for ``tar.members``.
+        check: Called for each piece that is uncompressed; what it raises is passed on.
 
     Raises:
         ImageInvalid: it is not a tar, or has more files, or longer names, than are listed.
     """
     count = text = 0
-    for part in members(layer, check, zstd=True):
+    for part in members(layer, lambda _: check(), zstd=True):
         if isinstance(part, Member) and (file := _file(part.header)):
             count, text = count + 1, text + len(json.dumps(file))
             if count > _FILES_LIMIT or text > TEXT_LIMIT:
@@ -154,11 +152,11 @@ def _file(header: tarfile.TarInfo) -> File | None:
         else header.name
     )
     folder, slash, base = name.rpartition("/")
-    if any(part.startswith(_AUFS) for part in name.split("/")):
+    if is_internal(name):
         return None
-    deleted = base.startswith(_WHITEOUT)
+    deleted = base.startswith(WHITEOUT)
     if deleted:
-        name = folder + slash + base.removeprefix(_WHITEOUT)
+        name = folder + slash + base.removeprefix(WHITEOUT)
     kind = _KINDS.get(header.type, "u")
     numbers = (header.size, int(header.mtime), header.mode, header.uid, header.gid)
     return File(name, kind, deleted, *numbers)

@@ -40,7 +40,7 @@ class Member:
 
 def members(
     layer: Iterable[bytes],
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[int], None] = lambda _: None,
     *,
     marked_end: bool = False,
     zstd: bool = False,
@@ -48,7 +48,7 @@ def members(
     """Yield every member of a layer of any compression, each followed by the pieces of its content.
 
     Args:
-        check: Called for each piece that is uncompressed; what it raises is passed on.
+        check: Called with the size of each piece that is uncompressed; what it raises is passed on.
         marked_end: Whether the blocks of zeros at the end are required.
         zstd: Whether the layer may be compressed with zstd.
 
@@ -57,7 +57,7 @@ def members(
     """
     parser = TarParser()
     for piece in inflated(layer, zstd=zstd):
-        check()
+        check(len(piece))
         yield from parser.feed(piece)
     parser.finish(marked_end=marked_end)
 
