@@ -217,12 +217,7 @@ class BlobQueries:
 
     def sizes(self, digests: Collection[Digest]) -> dict[Digest, int]:
         """Return the size in bytes of each of *digests* that any repository has."""
-        query = select(Blobs.digest, Blobs.size)
-        return {
-            row.digest: row.size
-            for batch in batches(digests)
-            for row in self.connection.execute(query.where(Blobs.digest.in_(batch)))
-        }
+        return blob_sizes(self.connection, digests)
 
     def held(self, after: Digest | None, limit: int) -> list[BlobRow]:
         """Return blobs that a repository may read, and that are not known to be damaged, in order.
@@ -263,6 +258,16 @@ class BlobQueries:
             for row in self.connection.scalars(query.limit(REFERRERS_LIMIT))
         ]
         return tuple(dict.fromkeys(map(str, found)))
+
+
+def blob_sizes(connection: Connection, digests: Collection[Digest]) -> dict[Digest, int]:
+    """Return the size in bytes of each of *digests* that any repository has."""
+    query = select(Blobs.digest, Blobs.size)
+    return {
+        digest: size
+        for batch in batches(digests)
+        for digest, size in connection.execute(query.where(Blobs.digest.in_(batch)))
+    }
 
 
 @cache

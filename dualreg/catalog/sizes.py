@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
+from dualreg.catalog.blobs import blob_sizes
 from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import Origin
 from dualreg.catalog.tables import (
@@ -112,10 +113,7 @@ def bytes_of(
     below = _below(connection, repository_id, manifests, limit)
     if below is None:
         return None
-    sizes, found, left = dict[Digest, int](), dict[Digest, int](), limit
-    for batch in batches(below):
-        rows = connection.execute(select(Blobs.digest, Blobs.size).where(Blobs.digest.in_(batch)))
-        sizes.update((digest, size) for digest, size in rows)
+    sizes, found, left = blob_sizes(connection, below), dict[Digest, int](), limit
     for manifest in manifests:
         needed, pending = {manifest}, [manifest]
         while pending:

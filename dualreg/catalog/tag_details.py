@@ -32,7 +32,7 @@ class Named(NamedTuple):
 
 
 #: What is known of a manifest that was just deleted.
-UNKNOWN = Named((), is_signed=False)
+_UNKNOWN = Named((), is_signed=False)
 
 
 def named(connection: Connection, repository_id: int, manifests: Collection[Digest]) -> dict[Digest, Named]:
@@ -57,7 +57,8 @@ def named(connection: Connection, repository_id: int, manifests: Collection[Dige
     query = select(Manifests.digest, listed, is_signed).where(
         Manifests.repository_id == repository_id, Manifests.digest.in_(manifests)
     )
-    return {
+    known = {
         digest: Named(tuple(sorted(map(Tag, names.split(",")))) if names else (), bool(signed))
         for digest, names, signed in connection.execute(query)
     }
+    return {digest: known.get(digest, _UNKNOWN) for digest in manifests}

@@ -11,7 +11,7 @@ from time import monotonic
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import TagRow
-from dualreg.catalog.tag_details import ALIASES_LIMIT, UNKNOWN
+from dualreg.catalog.tag_details import ALIASES_LIMIT
 from dualreg.errors import BlobDamaged, BlobMissing, ManifestInvalid
 from dualreg.image import media_types
 from dualreg.image.description import v1_documents
@@ -86,9 +86,9 @@ class TagDetails:
         return {
             row.name: TagDetail(
                 platforms[row.digest],
-                named.get(row.digest, UNKNOWN).is_signed or row.digest in signed,
-                _others(named.get(row.digest, UNKNOWN).tags, row.name),
-                len(named.get(row.digest, UNKNOWN).tags) > ALIASES_LIMIT,
+                named[row.digest].is_signed or row.digest in signed,
+                _others(named[row.digest].tags, row.name),
+                len(named[row.digest].tags) > ALIASES_LIMIT,
             )
             for row in rows
         }
