@@ -207,6 +207,14 @@ def clear_tags(state: State, name: RepositoryName) -> None:
                 tx.undelete.end_repository(name)
 
 
+def remove_tags(state: State, tx: Transaction, repository: RepositoryRow, tags: Collection[Tag]) -> None:
+    """Delete tags, if any, of a repository that is locked, with their link files; manifests stay."""
+    if tags:
+        tx.tags.remove(repository.id, *tags)
+        state.upstream.mark_deleted(tx, repository.name, tags)
+        state.links.remove_tags(repository.name, *tags)
+
+
 def delete_unchanged(
     state: State, name: RepositoryName, tags: Sequence[DatedTag], required: Collection[Tag]
 ) -> frozenset[Tag]:
@@ -222,10 +230,7 @@ def delete_unchanged(
         found, staying = frozenset(tx.retention.lock(row.id, names)), tx.retention.about(row.id, names)
         bound = state.policies.of(tx, row).bound(name, names)
         going = [tag.name for tag in tags if tag in found and tag.name not in {*staying, *bound}]
-        if going:
-            tx.tags.remove(row.id, *going)
-            state.upstream.mark_deleted(tx, name, going)
-            state.links.remove_tags(name, *going)
+        remove_tags(state, tx, row, going)
     return frozenset(going)
 
 

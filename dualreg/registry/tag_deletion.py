@@ -8,7 +8,7 @@ from dualreg.catalog.rows import RepositoryRow
 from dualreg.errors import RegistryError, RepositoryUnknown, TagImmutable, TagUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.registry.deletion import STEP
+from dualreg.registry.deletion import STEP, remove_tags
 from dualreg.registry.policies import PolicySet
 from dualreg.registry.state import State
 
@@ -53,10 +53,7 @@ def delete_tags(state: State, name: RepositoryName, tags: Collection[Tag]) -> De
         if row is None:
             raise RepositoryUnknown(name=name)
         found = _sorted_out(tx, row, tags, state.policies.of(tx, row))
-        if found.going:
-            tx.tags.remove(row.id, *found.going)
-            state.upstream.mark_deleted(tx, name, [*found.going])
-            state.links.remove_tags(name, *found.going)
+        remove_tags(state, tx, row, found.going)
     return found
 
 
