@@ -246,7 +246,8 @@ class BlobQueries:
 
         At most REFERRERS_LIMIT of either.
         """
-        manifests = select(ManifestChildren.manifest).where(
+        # As ``ManifestQueries.parents``.
+        manifests = select(ManifestChildren.manifest, ManifestChildren.position).where(
             ManifestChildren.repository_id == repository_id, ManifestChildren.child == digest
         )
         images = select(V1Images.image_id).where(

@@ -223,7 +223,8 @@ class ManifestQueries:
 
     def parents(self, repository_id: int, digest: Digest) -> tuple[Digest, ...]:
         """Return the manifests of the repository that name the manifest *digest*; not all if many."""
-        query = select(ManifestChildren.manifest).where(
+        # With a column that is not in the primary key, SQLite finds them by child, not among all there are.
+        query = select(ManifestChildren.manifest, ManifestChildren.position).where(
             ManifestChildren.repository_id == repository_id, ManifestChildren.child == digest
         )
         return tuple(dict.fromkeys(self.connection.scalars(query.limit(REFERRERS_LIMIT))))

@@ -267,7 +267,8 @@ class TagQueries:
     def leading_to(self, repository_id: int, manifests: Collection[str]) -> tuple[Tag, ...]:
         """Return the tags of *manifests* (in wire form) and of indexes that name these; not all if many."""
         digests = [Digest.parse(each) for each in manifests]
-        indexes = select(ManifestChildren.manifest).where(
+        # As ``ManifestQueries.parents``.
+        indexes = select(ManifestChildren.manifest, ManifestChildren.position).where(
             ManifestChildren.repository_id == repository_id, ManifestChildren.child.in_(digests)
         )
         digests += self.connection.scalars(indexes.limit(REFERRERS_LIMIT))

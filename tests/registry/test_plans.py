@@ -108,6 +108,19 @@ def test_what_was_made_of_a_manifest_is_found_by_its_digest(
     assert {step.partition("(")[2] for step in steps} == ends
 
 
+def test_what_names_a_manifest_or_blob_is_found_by_its_digest(
+    world: tuple[Catalog, World], issued: list[tuple[str, Any]]
+) -> None:
+    """Not among all that the manifests of the repository name."""
+    catalog, digest = world[0], Digest.of(b"named")
+    with catalog.read() as tx:
+        assert not tx.manifests.parents(1, digest)
+        assert not tx.blobs.referrers(1, digest)
+        assert not tx.tags.leading_to(1, [str(digest)])
+    steps = [step for each in issued for step in plan(catalog, *each) if "manifest_children" in step]
+    assert [step.partition("(")[2] for step in steps] == ["repository_id=? AND child=?)"] * 3
+
+
 def plan(catalog: Catalog, statement: str, parameters: Any) -> list[str]:
     """Return what SQLite would do for the statement, step by step."""
     with catalog.engine.connect() as connection:
