@@ -83,7 +83,7 @@ class UseQueries:
             digests = [Digest.parse(node) for node in batch if ":" in node]
             images = [node for node in batch if ":" not in node]
             for query in (*_above_blobs(repository_id, digests), *_above_images(repository_id, images)):
-                for below, kind, above in self.connection.execute(query):
+                for below, kind, above, *_ in self.connection.execute(query):
                     yield Use(str(below), str(kind), str(above))
 
     def vouching(self, repository_id: int, digests: Sequence[Digest], limit: int) -> Sequence[Digest]:
@@ -139,7 +139,8 @@ def _above_blobs(repository_id: int, digests: Collection[Digest]) -> Iterator[Se
     if not digests:
         return
     children, subject = ManifestChildren, aliased(Manifests)
-    yield select(children.child, children.role, children.manifest).where(
+    # As ``ManifestQueries.parents``.
+    yield select(children.child, children.role, children.manifest, children.position).where(
         children.repository_id == repository_id, children.child.in_(digests)
     )
     yield (

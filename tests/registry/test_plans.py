@@ -117,8 +117,9 @@ def test_what_names_a_manifest_or_blob_is_found_by_its_digest(
         assert not tx.manifests.parents(1, digest)
         assert not tx.blobs.referrers(1, digest)
         assert not tx.tags.leading_to(1, [str(digest)])
+        assert not [*tx.uses.above(1, [str(digest)])]
     steps = [step for each in issued for step in plan(catalog, *each) if "manifest_children" in step]
-    assert [step.partition("(")[2] for step in steps] == ["repository_id=? AND child=?)"] * 3
+    assert [step.partition("(")[2] for step in steps] == ["repository_id=? AND child=?)"] * 4
 
 
 def plan(catalog: Catalog, statement: str, parameters: Any) -> list[str]:
