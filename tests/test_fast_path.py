@@ -306,18 +306,22 @@ def test_one_connection_does_not_take_all_turns(running: Running) -> None:
         assert order.index("other") < len(order) - 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("workers", "waits"), [(1, False), (2, True)])
-def test_the_next_connection_is_left_to_another_process(
-    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, workers: int, *, waits: bool
+@pytest.mark.parametrize("others", [0, 1, None])
+def test_a_connection_is_left_to_a_worker_with_fewer(
+    running: Running, monkeypatch: pytest.MonkeyPatch, others: int | None
 ) -> None:
-    """For a moment, if there is another one: a process that is quick would have all of them."""
-    monkeypatch.setattr("dualreg.cli.worker._TURN", 2)
-    running, plain = run(workers=workers), READS["GET a tag"][0]
-    running.warm(plain)
-    began = time.monotonic()
-    running.warm(plain)
-    assert (time.monotonic() - began > 1) is waits
+    """For a moment, if there is one that accepts connections; this one takes it if that one does not."""
+    monkeypatch.setattr("dualreg.cli.shares.PATIENCE", 1)
+    plain = READS["GET a tag"][0]
+    with closing(running.connect()) as first:
+        expected = running.warm(plain)
+        assert running.ask(first, plain) == [expected]
+        assert until(lambda: running.worker.nr_conns == 1)
+        shares, other = running.worker._shares, running.worker.age + 1
+        shares.remove(other) if others is None else shares.set(other, others)
+        began = time.monotonic()
+        assert running.warm(plain) == expected
+        assert (time.monotonic() - began >= 1) is (others == 0)
 
 
 def test_a_client_that_reads_slowly_gets_all(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -237,6 +237,28 @@ def test_the_version(command: list[str], tmp_path: Path) -> None:
         [*command, "--version"], capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path
     )
     assert done.stdout == f"dualreg, version {__version__}\n"
+
+
+def test_workers_share_connections(tmp_path: Path) -> None:
+    """All have about as many, also of clients that connect at once and stay."""
+
+    def sockets(worker: int) -> int:
+        found = 0
+        for each in Path(f"/proc/{worker}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed since
+                found += "socket:" in f"{each.readlink()}"
+        return found
+
+    def are_spread() -> bool:
+        with ExitStack() as stack:
+            for _ in range(18):
+                stack.enter_context(socket.create_connection((name, int(port))))
+            return until(lambda: min(map(sockets, workers)) >= 1 + 5, 3)  # one is the server's
+
+    with dualreg_process(tmp_path / "data", workers=3, fsck_rate=0) as serving:
+        name, _, port = serving.host.rpartition(":")
+        workers = children(serving.process.pid)[:3]
+        assert until(are_spread)
 
 
 @pytest.mark.parametrize("options", [[], ["-k", "gthread", "--threads", "4"]], ids=["own", "overridden"])

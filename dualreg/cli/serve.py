@@ -31,6 +31,7 @@ from dualreg.cli.notifying import notify_service_manager, notify_watchdog
 from dualreg.cli.options import Command, load_settings, settings_options, with_options
 from dualreg.cli.output import echo, print_as_log
 from dualreg.cli.server_log import LOG_FORMAT, JsonServerLog, ServerLog
+from dualreg.cli.shares import Shares
 from dualreg.cli.traces import check_tracing
 from dualreg.cli.worker import CONNECTIONS, Worker
 from dualreg.logs.lines import message_line
@@ -342,6 +343,13 @@ def _share(arbiter: Arbiter, settings: Settings) -> None:
     """Give workers what they find at their application's server."""
     arbiter.app.client_timeout = settings.client_timeout.total_seconds()
     arbiter.app.metrics_folder = make_metrics_folder(settings)
+    arbiter.app.shares = Shares()
+
+
+def _retire(arbiter: Arbiter, worker: Worker) -> None:
+    """Forget what a worker had that has ended, and keep what it has counted."""
+    arbiter.app.shares.remove(worker.age)
+    retire_metrics(arbiter, worker)
 
 
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:
@@ -362,7 +370,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "threads": settings.threads,
         "worker_class": Worker,
         "on_starting": lambda arbiter: _share(arbiter, settings),
-        "child_exit": retire_metrics,
+        "child_exit": _retire,
         "on_exit": remove_metrics,
         "timeout": 0,
         "graceful_timeout": 30,

@@ -24,6 +24,7 @@ from dualreg.cli.monitored import MonitoredWorker
 from dualreg.cli.pacing import PacedSocket
 from dualreg.cli.plain_requests import peer_of
 from dualreg.cli.refusals import refuse
+from dualreg.cli.shares import Shares
 from dualreg.logs.lines import unbind_request
 
 #: Seconds without progress after which a client is given up, unless the application says otherwise.
@@ -39,9 +40,6 @@ _MARGIN = 10
 _RETRY_AFTER = 5
 #: Seconds between two looks for connections that have waited too long, and for the main process.
 _INTERVAL = 1.0
-#: Seconds for which the next connection is left to another process, which needs them to wake up: one that
-#: answers at once would be first each time, and have all connections while others have none.
-_TURN = 0.0002
 #: Seconds for which a thread waits for the next request of its client, while another thread is free.
 _MOMENT = 0.01
 #: Errors for lack of what each connection takes.
@@ -65,7 +63,7 @@ class Worker(MonitoredWorker):
         self._handled: set[Connection] = set()
         self._busy = 0
         self._end_at = math.inf
-        self._turn = 0.0
+        self._shares: Shares = getattr(self.app, "shares", None) or Shares()
         self._look_at = 0.0
         self._fast_path: FastPath | None = None
 
@@ -88,11 +86,9 @@ class Worker(MonitoredWorker):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def accept(self, listener: socket) -> None:
-        """Accept a connection, which waits for its first request; the next one is another process's turn."""
-        now = time.monotonic()
-        if now < self._turn and self.alive:
+        """Accept a connection, which waits for its first request, unless it is left to another worker."""
+        if self.alive and self._shares.leaves(self.nr_conns):
             return
-        self._turn = now + (_TURN if self.cfg.workers > 1 else 0)
         if len(self._waiting) >= self._room:
             self._drop(next(iter(self._waiting)))
         try:
@@ -101,17 +97,23 @@ class Worker(MonitoredWorker):
             if error.errno in _EXHAUSTED and self._waiting:
                 self._drop(next(iter(self._waiting)))
             return  # or another process was faster
-        self.nr_conns += 1
+        self._count(1)
         try:
             connection = self._kind_of_connection(listener)(
                 self.cfg, client, address, listener.getsockname(), self._window
             )
         except OSError:
-            self.nr_conns -= 1
+            self._count(-1)
             client.close()
             return
         connection.late = self._is_stopping()
         self._await(connection)
+
+    def _count(self, change: int) -> None:
+        """Count connections that begin or end."""
+        self.nr_conns += change
+        if self._accepting:
+            self._shares.set(self.age, self.nr_conns)
 
     def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001 -- gunicorn's
         """Accept connections or not; while the server stops, they are accepted, and their requests refused.
@@ -119,6 +121,10 @@ class Worker(MonitoredWorker):
         While it reloads, they are left to the workers that follow.
         """
         super().set_accept_enabled(enabled or self._is_stopping())
+        if self._accepting:
+            self._count(0)
+        else:
+            self._shares.remove(self.age)
 
     def enqueue_req(self, conn: Connection) -> None:
         """Let a thread handle the request that has arrived."""
@@ -361,7 +367,7 @@ class Worker(MonitoredWorker):
         self.poller.unregister(connection.sock)
 
     def _close(self, connection: Connection) -> None:
-        self.nr_conns -= 1
+        self._count(-1)
         connection.close()
 
 
