@@ -26,12 +26,22 @@ from dualreg.catalog.blobs import BlobQueries
 from dualreg.catalog.dialects import batches, insert_for, within
 from dualreg.catalog.policies import policy_version
 from dualreg.catalog.rows import RepositoryRow
-from dualreg.catalog.tables import Deletions, Manifests, Repositories, RepositoryBlobs, Uploads, V1Images
+from dualreg.catalog.tables import (
+    Deletions,
+    Manifests,
+    Repositories,
+    RepositoryBlobs,
+    Tags,
+    Uploads,
+    V1Images,
+)
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.patterns import EVERYWHERE, Reach
 
-#: Number of rows to fetch at a time: readers stop early.
+#: Number of rows to fetch at a time, at most: readers stop early.
 _BATCH = 128
+#: As well, at least: what they skip are repositories without an image.
+_LEAST = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +134,18 @@ class RepositoryQueries:
         return [(UploadId(staged), layout) for staged, layout in uploads]
 
     def walk(
-        self, *, last: str, limit: int, reach: Reach = EVERYWHERE
+        self, *, last: str, limit: int, reach: Reach = EVERYWHERE, enough: int = _BATCH
     ) -> Generator[tuple[RepositoryName, bool], None, None]:
-        """Yield up to *limit* names in *reach* after *last*, in byte order, and whether each has an image."""
+        """Yield up to *limit* names in *reach* after *last*, in byte order, and whether each has an image.
+
+        Args:
+            enough: After how many the caller is likely to stop.
+        """
         query = select(Repositories.name, _shows_an_image()).where(Repositories.name > last)
         query = query.where(within(Repositories.name, reach))
         query = query.order_by(Repositories.name).limit(limit)
-        with self.connection.execute(query, execution_options={"yield_per": _BATCH}) as rows:
+        batch = min(max(enough, _LEAST), _BATCH)
+        with self.connection.execute(query, execution_options={"yield_per": batch}) as rows:
             for name, shown in rows:
                 yield RepositoryName(name), bool(shown)
 
@@ -195,8 +210,13 @@ def _holds_an_image() -> ColumnElement[bool]:
 def _shows_an_image() -> ColumnElement[bool]:
     """Return the same condition for use as a column.
 
-    With EXISTS, PostgreSQL may scan all manifests to answer for a hundred repositories.
+    With EXISTS, PostgreSQL may scan all manifests to answer for a hundred repositories. Of three looks, the
+    first one that finds something is the last. A tag points at a manifest, and the index by the names of
+    tags, which the order asks for, is the smallest: in a large catalog each look reads another page of it.
     """
-    manifest = select(literal(1)).where(Manifests.repository_id == Repositories.id).limit(1)
-    image = select(literal(1)).where(V1Images.repository_id == Repositories.id, V1Images.complete).limit(1)
-    return or_(manifest.scalar_subquery().is_not(None), image.scalar_subquery().is_not(None))
+    looks = (
+        select(literal(1)).where(Tags.repository_id == Repositories.id).order_by(Tags.name),
+        select(literal(1)).where(Manifests.repository_id == Repositories.id),
+        select(literal(1)).where(V1Images.repository_id == Repositories.id, V1Images.complete),
+    )
+    return func.coalesce(*(look.limit(1).scalar_subquery() for look in looks)).is_not(None)

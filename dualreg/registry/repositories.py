@@ -97,7 +97,9 @@ class Repositories:
         scanned_to: RepositoryName | None = None
         with (
             self.state.catalog.read() as tx,
-            closing(tx.repositories.walk(last=last, limit=SCAN_LIMIT + 1, reach=reach)) as walk,
+            closing(
+                tx.repositories.walk(last=last, limit=SCAN_LIMIT + 1, reach=reach, enough=limit + 1)
+            ) as walk,
         ):
             for count, (name, holds_an_image) in enumerate(walk):
                 if count == SCAN_LIMIT:

@@ -122,6 +122,20 @@ def test_what_names_a_manifest_or_blob_is_found_by_its_digest(
     assert [step.partition("(")[2] for step in steps] == ["repository_id=? AND child=?)"] * 4
 
 
+def test_repositories_with_tags_are_listed_by_the_smallest_indexes(
+    world: tuple[Catalog, World], issued: list[tuple[str, Any]]
+) -> None:
+    """Each look reads a page of its own in a large catalog; the others follow only where there is no tag."""
+    catalog, _ = world
+    with catalog.read() as tx:
+        assert [*tx.repositories.walk(last="", limit=1)]
+    steps = [step for each in issued for step in plan(catalog, *each)]
+    looks = [step for step in steps if "repository_id=?" in step]
+    assert [step.split()[1] for step in looks] == ["tags", "manifests", "v1_images"]
+    assert "COVERING INDEX sqlite_autoindex_tags_1 (" in looks[0]
+    assert all("coalesce(" in statement for statement, _ in issued)
+
+
 def plan(catalog: Catalog, statement: str, parameters: Any) -> list[str]:
     """Return what SQLite would do for the statement, step by step."""
     with catalog.engine.connect() as connection:

@@ -65,14 +65,15 @@ class RepositoriesContract:
         """Pages follow each other by bytes, whatever the language; empty repositories are hidden."""
         names = [RepositoryName(text) for text in sorted({"z", "a-b", "a.b", "a/b", "a0", "a_b", "ab", "a"})]
         with catalog.begin() as tx:
-            for name in reversed(names):
-                push(tx, name)
+            for number, name in enumerate(reversed(names)):
+                push(tx, name, *["latest"][: number % 2])  # with a tag, or a manifest alone
             tx.repositories.ensure(RepositoryName("empty"))
         with catalog.read() as tx:
             walked = [*tx.repositories.walk(last="", limit=100)]
             assert [name for name, holds_an_image in walked if holds_an_image] == names
             assert [name for name, holds_an_image in walked if not holds_an_image] == ["empty"]
             assert [*tx.repositories.walk(last="", limit=3)] == walked[:3]
+            assert [*tx.repositories.walk(last="", limit=100, enough=1)] == walked
             for position, (name, _) in enumerate(walked):
                 assert [*tx.repositories.walk(last=name, limit=2)] == walked[position + 1 : position + 3]
             assert [*tx.repositories.walk(last="a.", limit=1)] == [("a.b", True)]
