@@ -14,7 +14,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, exists, func, select, text, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    ScalarSelect,
+    Select,
+    delete,
+    exists,
+    func,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.orm import InstrumentedAttribute
 
 from dualreg.catalog.dialects import batches, insert
@@ -232,37 +244,28 @@ class OutboxQueries:
                 found |= {row[0]: HistoryRow.of(row) for row in self.connection.execute(query)}
         return [found[each] for each in sorted(found)]
 
-    def backlogs(self, limit: int | None) -> Mapping[str, Backlog]:
-        """Return what each webhook has not got, by name.
+    def backlogs(self, limit: int | None, webhook: str | None = None) -> Mapping[str, Backlog]:
+        """Return what each webhook has not got, by name, in one query.
 
         Args:
             limit: Up to which number events are counted, of each kind; None: all of them, however many.
+            webhook: Only this one.
         """
-        states = select(WebhookStates.webhook, WebhookStates.position)
-        return {name: self.backlog(name, at, limit) for name, at in self.connection.execute(states)}
-
-    def backlog(self, webhook: str, position: int, limit: int | None) -> Backlog:
-        """Return what a webhook has not got that is at *position*; *limit* as ``backlogs``."""
-        events, unread = WebhookEvents, TagHistory.id > position
-        waiting, dead = _waiting(webhook), _given_up(webhook)
-        firsts = (
-            select(events.at).where(waiting).order_by(*_IN_ORDER),
-            select(TagHistory.at).where(unread).order_by(TagHistory.id),
+        name, events, unread = WebhookStates.webhook, WebhookEvents, TagHistory.id > WebhookStates.position
+        waits, given_up = _waiting(name), _given_up(name)
+        query = select(
+            name,
+            _count(select(events.id).where(waits), _IN_ORDER, limit),
+            _count(select(events.id).where(given_up), _IN_ORDER, limit),
+            _count(select(TagHistory.id).where(unread), (TagHistory.id,), limit),
+            _first(select(events.at).where(waits), _IN_ORDER),
+            _first(select(TagHistory.at).where(unread), (TagHistory.id,)),
         )
-        oldest = [self.connection.scalar(each.limit(1)) for each in firsts]
-        return Backlog(
-            self._count(select(events.id).where(waiting), _IN_ORDER, limit),
-            self._count(select(events.id).where(dead), _IN_ORDER, limit),
-            self._count(select(TagHistory.id).where(unread), (TagHistory.id,), limit),
-            min((at for at in oldest if at), default=None),
-        )
-
-    def _count(
-        self, rows: Select[int], order: Collection[InstrumentedAttribute[Any]], limit: int | None
-    ) -> int:
-        if limit is not None:  # in order: otherwise PostgreSQL would read the table until it has as many
-            rows = rows.order_by(*order).limit(limit)
-        return int(self.connection.scalar(select(func.count()).select_from(rows.subquery())) or 0)
+        query = query if webhook is None else query.where(name == webhook)
+        return {
+            found: Backlog(pending, dead, unread, min(filter(None, firsts), default=None))
+            for found, pending, dead, unread, *firsts in self.connection.execute(query)
+        }
 
     def trim(self, webhook: str, before: datetime, limit: int) -> int:
         """Delete up to *limit* events that were given up at *before* or earlier; return how many."""
@@ -279,11 +282,25 @@ class OutboxQueries:
         return len(gone)
 
 
-def _waiting(webhook: str) -> ColumnElement[bool]:
+def _count(
+    rows: Select[int], order: Collection[InstrumentedAttribute[Any]], limit: int | None
+) -> ScalarSelect[int]:
+    """Return the number of rows of each webhook, up to *limit*."""
+    if limit is not None:  # in order: otherwise PostgreSQL would read the table until it has as many
+        rows = rows.order_by(*order).limit(limit)
+    return select(func.count()).select_from(rows.correlate(WebhookStates).subquery()).scalar_subquery()
+
+
+def _first(times: Select[datetime], order: Collection[InstrumentedAttribute[Any]]) -> ScalarSelect[datetime]:
+    """Return the first of the times of each webhook."""
+    return times.order_by(*order).limit(1).correlate(WebhookStates).scalar_subquery()
+
+
+def _waiting(webhook: str | InstrumentedAttribute[str]) -> ColumnElement[bool]:
     return (WebhookEvents.webhook == webhook) & WebhookEvents.dead_at.is_(None)
 
 
-def _given_up(webhook: str) -> ColumnElement[bool]:
+def _given_up(webhook: str | InstrumentedAttribute[str]) -> ColumnElement[bool]:
     return (WebhookEvents.webhook == webhook) & WebhookEvents.dead_at.is_not(None)
 
 

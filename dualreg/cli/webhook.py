@@ -129,12 +129,13 @@ def _events(count: int) -> str:
 
 
 @webhook.command("list")
+@click.argument("name", required=False)
 @json_option
 @settings_options
-def list_webhooks(data: Path | None, config: Path | None, *, as_json: bool) -> None:
-    """List the webhooks: whether they work, what waits for them, and what was given up."""
+def list_webhooks(name: str | None, data: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """List the webhooks, or only NAME: whether they work, what waits for them, and what was given up."""
     with administration(data, config, alone=True) as admin:
-        found = admin.webhooks.list()
+        found = admin.webhooks.list(name)
     if as_json:
         records(found)
         return

@@ -165,9 +165,16 @@ class AnsweredPing:
 class WebhookChanges(Group):
     """Webhooks."""
 
-    def list(self) -> Sequence[ShownWebhook]:
-        """List the webhooks: whether they work, what waits for them, and what was given up."""
-        return [*map(_webhook, self.session.registry.webhooks.list())]
+    def list(self, name: str | None = None) -> Sequence[ShownWebhook]:
+        """List the webhooks: whether they work, what waits for them, and what was given up.
+
+        Args:
+            name: Only the webhook of this name.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        return [*map(_webhook, self.session.registry.webhooks.list(name))]
 
     def add(
         self,

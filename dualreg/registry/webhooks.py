@@ -85,11 +85,19 @@ class Webhooks:
 
     catalog: Catalog
 
-    def list(self) -> Sequence[ListedWebhook]:
-        """Return all webhooks, by name."""
+    def list(self, name: str | None = None) -> Sequence[ListedWebhook]:
+        """Return all webhooks, by name.
+
+        Args:
+            name: Only the one of this name.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
         with self.catalog.read() as tx:
-            states, backlogs = tx.webhooks.states(), tx.webhooks.outbox.backlogs(COUNTED)
-            rows, old = tx.webhooks.list(), tx.now - _GRACE
+            rows = tx.webhooks.list() if name is None else [_found(tx, name)]
+            states, backlogs = tx.webhooks.states(), tx.webhooks.outbox.backlogs(COUNTED, name)
+            old = tx.now - _GRACE
         waiting = {name for name, each in backlogs.items() if each.oldest and each.oldest <= old}
         stopped = _NOBODY if waiting and not is_held(self.catalog, Duty.WEBHOOKS) else ""
         return [
@@ -132,8 +140,7 @@ class Webhooks:
         """
         with self.catalog.read() as tx:
             _found(tx, name)
-            state = tx.webhooks.states().get(name)
-            return tx.webhooks.outbox.backlog(name, state.position, COUNTED) if state else Backlog()
+            return tx.webhooks.outbox.backlogs(COUNTED, name).get(name, Backlog())
 
     def remove(self, name: str) -> Backlog:
         """Remove a webhook; return what it has not got, which is forgotten.

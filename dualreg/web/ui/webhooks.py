@@ -96,9 +96,7 @@ def _webhook_page(name: str, ping: object = None) -> Response:
     operations, after = administration(), request.args.get("after", "")
     dead = "dead" in request.args
     events = operations.webhooks.events(name, dead=dead, n=_ROWS, after=after or None)
-    found = next((each for each in operations.webhooks.list() if each.name == name), None)
-    if found is None:
-        raise RequestInvalid(reason=f"the webhook {name} has just been removed")
+    (found,) = operations.webhooks.list(name)
     return page(
         "webhook",
         name,

@@ -4,11 +4,12 @@ import random
 import time
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, event
 
 from dualreg.acting import Api, acting
 from dualreg.catalog.database import Catalog, Transaction
@@ -151,6 +152,36 @@ class WebhooksContract:
             assert of.trim("all", tx.now - timedelta(seconds=1), 9) == 0
             assert [of.trim("all", tx.now, 1) for _ in range(3)] == [1, 1, 0]
             assert of.find("all", [each.id for each in moves] + [10**9]) == moves
+
+    def test_backlogs_are_one_query(self, catalog: Catalog) -> None:
+        """However many webhooks there are; each has its own numbers, up to a limit, and so has one alone."""
+        hooks = [replace(ALL, name=f"hook{number}") for number in range(9)]
+        with catalog.begin() as tx:
+            push(tx, NAME, "a")
+            for hook in hooks:
+                tx.webhooks.add(hook)
+            push(tx, NAME, *"bcdefghi")
+            moves = outbox(tx).moves(0, outbox(tx).last(), 99)
+            for number, hook in enumerate(hooks):
+                outbox(tx).queue(hook.name, moves[1 : 1 + number])
+                if number % 2:
+                    outbox(tx).give_up(hook.name, None, tx.now, "no")
+                tx.webhooks.advance(hook.name, moves[number].id)
+        expected = {
+            hook.name: Backlog(*((0, number) if number % 2 else (number, 0)), 8 - number, moves[1].at)
+            for number, hook in enumerate(hooks)
+        }
+        seen = list[str]()
+        with catalog.read() as tx:
+            event.listen(tx.connection, "before_cursor_execute", lambda *given: seen.append(given[2]))
+            assert outbox(tx).backlogs(None) == expected
+            assert outbox(tx).backlogs(3) == {
+                name: Backlog(*(min(count, 3) for count in each[:3]), each.oldest)
+                for name, each in expected.items()
+            }
+            assert outbox(tx).backlogs(None, "hook4") == {"hook4": expected["hook4"]}
+            assert outbox(tx).backlogs(None, "none") == {}
+            assert len(seen) == 4
 
     @pytest.mark.parametrize("is_down", [True, False])
     def test_time_without_a_server_is_no_failure(
