@@ -1,6 +1,8 @@
 """SQL of what repositories hold, and of how many bytes their tags need.
 
-Every query looks at the tags of what it is asked about, and at what these need, by indexes.
+Every query looks at the tags of what it is asked about, and at what these need, by indexes. Clients choose
+how much one manifest needs, such as an index of thousands of images: what needs too much for a page is not
+added up.
 """
 
 from collections.abc import Collection, Sequence
@@ -41,6 +43,10 @@ from dualreg.catalog.tables import (
 from dualreg.catalog.views import V1
 from dualreg.image.digest import Digest
 from dualreg.image.names import Tag
+
+#: How many manifests and blobs may be looked at: for one tag; for all tags of a page, which takes about a
+#: second; and for tags that are measured together.
+ENOUGH, _ENOUGH_OF_PAGE, _ENOUGH_TOGETHER = 2_000, 200_000, 100_000
 
 
 class TagSize(NamedTuple):
@@ -90,16 +96,26 @@ def tags_of(connection: Connection, names: Sequence[str]) -> dict[str, Repositor
 def sizes_of(
     connection: Connection, repository_id: int, manifests: Collection[Digest]
 ) -> dict[Digest, TagSize]:
-    """Return how many bytes a tag needs that points at one of *manifests*, by digest, in one query."""
-    rows = connection.execute(_sizes(), {"repository": repository_id, "manifests": [*{*manifests}]})
-    found = {row[0]: TagSize(*map(int, row[1:])) for row in rows}  # PostgreSQL's sums are decimals
-    return {manifest: found.get(manifest, TagSize(0, 0)) for manifest in manifests}
+    """Return how many bytes a tag needs that points at one of *manifests*, by digest, in one query.
+
+    Those that need more than ENOUGH are left out, or less than that if there are many; so are those that were
+    deleted.
+    """
+    wanted = [*{*manifests}]
+    enough = min(ENOUGH, _ENOUGH_OF_PAGE // max(len(wanted), 1))
+    given = {"repository": repository_id, "manifests": wanted, "enough": enough}
+    rows = connection.execute(_sizes(), given)
+    return {row[0]: TagSize(*map(int, row[1:])) for row in rows}  # PostgreSQL's sums are decimals
 
 
-def size_together(connection: Connection, repository_id: int, tags: Collection[Tag]) -> TagSize:
-    """Return how many bytes tags need together, each once, and how many of these nothing else needs."""
-    row = connection.execute(_together(), {"repository": repository_id, "tags": [*tags]}).one_or_none()
-    return TagSize(*map(int, row[1:])) if row else TagSize(0, 0)
+def size_together(connection: Connection, repository_id: int, tags: Collection[Tag]) -> TagSize | None:
+    """Return how many bytes tags need together, each once, and how many of these nothing else needs.
+
+    None: they need too much, or were deleted.
+    """
+    given = {"repository": repository_id, "tags": [*tags], "enough": _ENOUGH_TOGETHER}
+    row = connection.execute(_together(), given).one_or_none()
+    return TagSize(*map(int, row[1:])) if row else None
 
 
 def bytes_of(
@@ -155,7 +171,9 @@ def _sizes() -> Select[*tuple[Any, ...]]:
     here: BindParameter[int] = bindparam("repository")
     first, others = Manifests.digest, aliased(Tags)
     start = select(first.label("root"), first).where(
-        Manifests.repository_id == here, first.in_(bindparam("manifests", expanding=True))
+        Manifests.repository_id == here,
+        first.in_(bindparam("manifests", expanding=True)),
+        _is_enough(select(first.label("digest")).correlate(Manifests), here),
     )
     needed = _needed(start, here)
     tags = select(others.name).where(others.repository_id == here, others.manifest == needed.c.digest)
@@ -169,9 +187,13 @@ def _together() -> Select[*tuple[Any, ...]]:
     """Return the query of the bytes that tags need together, and of those that nothing else does."""
     here: BindParameter[int] = bindparam("repository")
     going: BindParameter[Any] = bindparam("tags", expanding=True)
-    root, others = literal_column("0", Integer), aliased(Tags)
+    root, others, chosen = literal_column("0", Integer), aliased(Tags), aliased(Tags)
+    first = select(chosen.manifest.label("digest")).where(
+        chosen.repository_id == here, chosen.name.in_(going)
+    )
     start = select(root.label("root"), Tags.manifest.label("digest"))
-    needed = _needed(start.where(Tags.repository_id == here, Tags.name.in_(going)), here)
+    start = start.where(Tags.repository_id == here, Tags.name.in_(going), _is_enough(first, here))
+    needed = _needed(start, here)
     staying = exists().where(
         others.repository_id == here, others.manifest == needed.c.digest, others.name.not_in(going)
     )
@@ -190,6 +212,15 @@ def _sums(needed: CTE, is_tagged: ColumnElement[bool], here: BindParameter[int])
     sums = (Blobs.size, case((or_(is_held, elsewhere), 0), else_=Blobs.size))
     query = select(needed.c.root, *(func.coalesce(func.sum(each), 0) for each in sums))
     return query.join(Blobs, Blobs.digest == needed.c.digest).group_by(needed.c.root)
+
+
+def _is_enough(first: Select[Digest], here: BindParameter[int]) -> ColumnElement[bool]:
+    """Return whether what *first* says, and all below that, is no more than ``enough``; no more is read."""
+    child, reached = ManifestChildren, first.cte("reached", recursive=True, nesting=True)
+    below = select(child.child).where(child.repository_id == here, child.manifest == reached.c.digest)
+    enough: BindParameter[int] = bindparam("enough")
+    some = select(reached.union(below).c.digest).limit(enough + 1).subquery()
+    return select(func.count()).select_from(some).scalar_subquery() <= enough
 
 
 def _needed(start: Select[Any, Digest], here: BindParameter[int]) -> CTE:

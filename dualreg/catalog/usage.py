@@ -85,7 +85,7 @@ class UsageQueries:
         """Return how many bytes a tag needs that points at one of *manifests*, by digest."""
         return sizes_of(self.connection, repository_id, manifests)
 
-    def together(self, repository_id: int, tags: Collection[Tag]) -> TagSize:
+    def together(self, repository_id: int, tags: Collection[Tag]) -> TagSize | None:
         """Return how many bytes tags need together, each once, and how many of these nothing else needs."""
         return size_together(self.connection, repository_id, tags)
 

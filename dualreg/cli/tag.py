@@ -47,7 +47,8 @@ def list_tags(  # noqa: PLR0913 -- options
     """List the tags of REPOSITORY with digest, origin, times, and sizes.
 
     The origin is the API over which the tag was pushed. BYTES is the size of all that a tag needs; OWN is the
-    part that nothing else needs, and the rest is SHARED. With --json, each tag is one line.
+    part that nothing else needs, and the rest is SHARED; they are left out of a tag that needs thousands of
+    manifests and blobs. With --json, each tag is one line.
     """
     columns = Columns("TAG", "DIGEST", "ORIGIN", "PUSHED", "PULLED", "BYTES", "OWN", "SHARED")
     with administration(data, config, alone=True) as admin:
@@ -61,13 +62,18 @@ def list_tags(  # noqa: PLR0913 -- options
 
 def _tag_cells(row: SizedTag) -> Sequence[str]:
     pulled = second(row.pulled_at) if row.pulled_at else "never"
-    sizes = map(str, (row.bytes, row.own, row.bytes - row.own))
+    sizes = ("-" if each is None else str(each) for each in (row.bytes, row.own, _shared(row)))
     return row.name, str(row.digest), row.origin, second(row.pushed_at), pulled, *sizes
 
 
 def _tag_members(row: SizedTag) -> dict[str, object]:
     names = ("name", "digest", "media_type", "size", "pushed_at", "pulled_at", "origin", "bytes", "own")
-    return {name: getattr(row, name) for name in names} | {"shared": row.bytes - row.own}
+    return {name: getattr(row, name) for name in names} | {"shared": _shared(row)}
+
+
+def _shared(row: SizedTag) -> int | None:
+    """Return the bytes that something else needs, too; None: that was not measured."""
+    return None if row.bytes is None or row.own is None else row.bytes - row.own
 
 
 @tag.command()
@@ -224,7 +230,8 @@ def _print_several(found: DeletedTags, dry_run: bool, as_json: bool) -> None:  #
     for kept in found.kept:
         echo(f"{'Would keep' if dry_run else 'Kept'} {found.repository}:{kept.tag}: {kept.reason}", err=True)
     if found.deleted:
-        alone = f"alone {'need' if dry_run else 'needed'} {sized(found.own)}"
+        amount = "too much to add it up" if found.own is None else sized(found.own)
+        alone = f"alone {'need' if dry_run else 'needed'} {amount}"
         echo(f"{counted(len(found.deleted), 'tag')} of {found.repository}, which {alone}.")
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from dualreg.auth.access import Action
 from dualreg.catalog.moves import HistoryPlace, HistoryRow
 from dualreg.catalog.orders import TagOrder, TagPlace
-from dualreg.catalog.rows import Origin
+from dualreg.catalog.rows import Origin, TagRow
 from dualreg.catalog.sizes import TagSize
 from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
@@ -40,8 +40,8 @@ class SizedTag:
         pushed_at: When the tag was last pushed.
         pulled_at: When it was last pulled, which is recorded with some delay; null: never.
         origin: The generation of the client that pushed it.
-        bytes: Of all that it needs; 0 if that was not measured.
-        own: Of those, what nothing else needs.
+        bytes: Of all that it needs; null: that was not asked for, or is too much to be added up.
+        own: Of those, what nothing else needs; null as *bytes*.
         details: Null: they were not asked for.
     """
 
@@ -52,8 +52,8 @@ class SizedTag:
     pushed_at: datetime
     pulled_at: datetime | None
     origin: Origin
-    bytes: int
-    own: int
+    bytes: int | None
+    own: int | None
     details: TagDetail | None = None
 
 
@@ -79,15 +79,17 @@ class DeletedTags:
     """Tags that were deleted, and those that were not.
 
     Attributes:
-        bytes: Of all that those need together that were deleted; what several need counts once.
-        own: Of those, what nothing else needs. It is freed when their manifests are collected.
+        bytes: Of all that those need together that were deleted; what several need counts once. Null: that is
+            too much to be added up.
+        own: Of those, what nothing else needs; null as *bytes*. It is freed when their manifests are
+            collected.
     """
 
     repository: RepositoryName
     deleted: Sequence[DeletedTag]
     kept: Sequence[KeptTag]
-    bytes: int
-    own: int
+    bytes: int | None
+    own: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +137,7 @@ class TagChanges(Group):
         )
         found = registry.usage.sizes(repository, page.rows) if sizes else {}
         known = registry.tag_details.of(repository, page.rows) if details else {}
-        rows = [
-            SizedTag(
-                row.name, row.digest, row.media_type, row.size, row.pushed_at, row.pulled_at, row.origin,
-                *found.get(row.digest, TagSize(0, 0)), known.get(row.name),
-            )
-            for row in page.rows
-        ]  # fmt: skip
+        rows = [_sized(row, found.get(row.digest), known.get(row.name)) for row in page.rows]
         return Listing(rows, format_number_place(end.value, end.name) if end and page.more else None)
 
     def history(
@@ -277,8 +273,8 @@ class TagChanges(Group):
             repository,
             [DeletedTag(repository, tag, digest) for tag, digest in found.going.items()],
             _kept(found.kept),
-            size.bytes,
-            size.own,
+            size and size.bytes,
+            size and size.own,
         )
 
     def restore_several(self, repository: RepositoryName, targets: Mapping[str, Digest]) -> RestoredTags:
@@ -351,6 +347,13 @@ class TagChanges(Group):
             before=planned.old and str(planned.old),
         )
         return planned
+
+
+def _sized(row: TagRow, size: TagSize | None, details: TagDetail | None) -> SizedTag:
+    return SizedTag(
+        row.name, row.digest, row.media_type, row.size, row.pushed_at, row.pulled_at, row.origin,
+        size and size.bytes, size and size.own, details,
+    )  # fmt: skip
 
 
 def _kept(reasons: Mapping[Tag, RegistryError]) -> Sequence[KeptTag]:

@@ -120,19 +120,22 @@ class Usage:
 
         That is the manifest and all that it names in the repository. No other tag or manifest needs those
         that are their own, and no other repository has them. What was made of the manifest is no other.
+        Manifests that need very much are left out; so are those that were deleted.
         """
         with self.state.catalog.read() as tx:
             row = tx.repositories.find(repository)
             return tx.usage.sizes(row.id, [tag.digest for tag in tags]) if row else {}
 
-    def together(self, repository: RepositoryName, tags: Collection[Tag]) -> TagSize:
+    def together(self, repository: RepositoryName, tags: Collection[Tag]) -> TagSize | None:
         """Return how many bytes tags of a repository need together, as ``sizes`` does of each.
 
-        So what only these tags share is their own.
+        So what only these tags share is their own. None: they need too much to add it up, or were deleted.
         """
+        if not tags:
+            return TagSize(0, 0)
         with self.state.catalog.read() as tx:
             row = tx.repositories.find(repository)
-            return tx.usage.together(row.id, tags) if row and tags else TagSize(0, 0)
+            return tx.usage.together(row.id, tags) if row else None
 
     def namespaces(
         self,

@@ -3,15 +3,18 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event
+from sqlalchemy import event, insert
 
+from dualreg.catalog import sizes as sizes_module
 from dualreg.catalog.rows import Origin
 from dualreg.catalog.sizes import TagSize
+from dualreg.catalog.tables import Blobs, ManifestChildren, RepositoryBlobs
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.editions import Edition
@@ -20,6 +23,7 @@ from dualreg.patterns import Reach
 from dualreg.registry import Registry
 from tests import builders
 from tests.properties.registries import fresh_registry, push_v1, push_v2
+from tests.registry.test_plans import Work
 
 NAMES = [RepositoryName(name) for name in ("a", "b")]
 TAGS = [Tag(name) for name in "xyz"]
@@ -135,7 +139,7 @@ def test_sizes_are_what_a_walk_finds(given_: Sequence[Pushed]) -> None:
             for going in itertools.chain(*(itertools.combinations(TAGS, count) for count in range(4))):
                 there = [tag for tag in going if tag in tags[name]]
                 together = of_several(tags[name], there, held[name], below(graph, other), (graph, sizes))
-                assert registry.usage.together(name, going) == together
+                assert registry.usage.together(name, going) == (together if there or not going else None)
             assert (each.tags.tags, each.tags.v1) == (len(rows), 0)
             assert each.tags.pushed_at == max((row.pushed_at for row in rows), default=None)
 
@@ -168,7 +172,7 @@ def test_sizes_of_a_page_take_one_query(registry: Registry) -> None:
     event.listen(engine, "before_cursor_execute", note)
     found = registry.usage.sizes(NAMES[0], [*rows, gone])
     event.remove(engine, "before_cursor_execute", note)
-    assert (len(found), found[gone.digest]) == (21, TagSize(0, 0))
+    assert (len(found), found.get(gone.digest)) == (20, None)
     assert all(found[row.digest].own for row in rows)
     assert sum("needed" in statement for statement in seen) == 1
     assert len(seen) <= 4
@@ -193,3 +197,48 @@ def test_repositories_are_listed(registry: Registry) -> None:
     assert one.tags.pushed_at == max(
         row.pushed_at, registry.tags.describe(NAMES[0], limit=1).rows[0].pushed_at
     )
+
+
+def test_what_needs_too_much_is_not_added_up(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exactly as much as allowed is, also together; other tags of the page have their sizes."""
+    name, images = NAMES[0], [IMAGES[0], IMAGES[4]]  # of 3 and of 6 documents and layers
+    for tag, image in zip(TAGS, images, strict=False):
+        push_v2(registry, name, tag, image)
+    rows = registry.tags.describe(name, limit=9).rows
+    whole, both = registry.usage.sizes(name, rows), registry.usage.together(name, TAGS)
+    for enough, known in ((2, set()), (5, {images[0].digest}), (6, {each.digest for each in images})):
+        monkeypatch.setattr(sizes_module, "ENOUGH", enough)
+        assert registry.usage.sizes(name, rows) == {each: whole[each] for each in known}
+    monkeypatch.setattr(sizes_module, "_ENOUGH_OF_PAGE", 11)
+    assert registry.usage.sizes(name, rows) == {images[0].digest: whole[images[0].digest]}
+    for enough, found in ((7, None), (8, both)):  # they share a layer
+        monkeypatch.setattr(sizes_module, "_ENOUGH_TOGETHER", enough)
+        assert registry.usage.together(name, TAGS) == found
+
+
+@pytest.mark.slow
+@pytest.mark.sqlite
+def test_what_needs_too_much_costs_little(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest that names very much is not read through."""
+    name, image = NAMES[0], IMAGES[0]
+    push_v2(registry, name, TAGS[0], image)
+    rows, catalog = registry.tags.describe(name, limit=9).rows, registry.state.catalog
+    named = [Digest("sha256", f"{number:064x}") for number in range(20_000)]
+    with catalog.begin() as tx:
+        known = tx.repositories.find(name)
+        assert known
+        blobs = [{"digest": each, "size": 1, "created_at": tx.now, "verified_at": tx.now} for each in named]
+        links = [{"repository_id": known.id, "digest": each, "linked_at": tx.now} for each in named]
+        child = {"repository_id": known.id, "manifest": image.digest, "role": "layer", "position": 9}
+        tx.connection.execute(insert(Blobs), blobs)
+        tx.connection.execute(insert(RepositoryBlobs), links)
+        tx.connection.execute(insert(ManifestChildren), [child | {"child": each} for each in named])
+    calls = (partial(registry.usage.sizes, name, rows), partial(registry.usage.together, name, TAGS))
+    work, costs = Work(catalog), dict[int, list[int]]()
+    for enough in (2_000, 200_000):
+        for limit in ("ENOUGH", "_ENOUGH_OF_PAGE", "_ENOUGH_TOGETHER"):
+            monkeypatch.setattr(sizes_module, limit, enough)
+        assert [bool(call()) for call in calls] == [enough > 2_000] * 2
+        costs[enough] = [work.of_call(call) for call in calls]
+    for little, all_ in zip(*costs.values(), strict=True):
+        assert 0 < 5 * little < all_

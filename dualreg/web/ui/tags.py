@@ -67,7 +67,8 @@ def get_delete() -> Response:
         f"Delete {name}:{tag}",
         [*crumbs_of(name), Crumb(tag, url("get_image", repository=name, reference=tag)), Crumb("Delete")],
         planned=planned,
-        own=found.own if found else 0,
+        bytes=found.bytes if found else None,
+        own=found.own if found else None,
         change=deletable(name),
     )
 
