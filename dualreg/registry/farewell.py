@@ -35,6 +35,7 @@ class Farewell:
 
     Attributes:
         v1: How much of the V1 API is served: on, readonly or off.
+        mode: The setting and the switch that this comes from.
         clients: How many addresses used V1 of late.
         last_seen: When a V1 client was last seen; null: never.
         last_push: When a tag was last pushed over V1, as far as is looked back; null: never.
@@ -48,6 +49,7 @@ class Farewell:
     """
 
     v1: str
+    mode: V1State
     clients: int
     last_seen: datetime | None
     last_push: datetime | None
@@ -104,6 +106,7 @@ class Farewells:
         safe, evidence = (not clients, (used, pushes[1])) if v1 != "on" else (pushes[0], (pushes[1], used))
         return Farewell(
             v1=v1,
+            mode=state,
             clients=clients,
             last_seen=last_seen,
             last_push=moves.last,

@@ -211,6 +211,10 @@ class Seen:
         self.prints(f"migrate verify {source}")
         self.prints("migrate report")
         self.prints("migrate report --list")
+        self.prints("migrate runs --limit 1")
+        run = json.loads(self.invoke("migrate runs --limit 1 --json"))["run"]
+        state = json.loads(self.invoke(f"migrate status {run} --json"))
+        self.output.setdefault("migrate status", set()).update(keys(state))
         for kind in ("csv", "csv-images"):
             text = self.invoke(f"migrate report --all --{kind}")
             self.columns[f"migrate report --{kind}"] = next(csv.reader(io.StringIO(text)))

@@ -6,7 +6,9 @@ import pytest
 from sqlalchemy import event
 
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.webhooks import WebhookRow
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry import v1_mode
 from tests.auth.conftest import Guarded
 from tests.properties.registries import push_v2
 from tests.ui.conftest import APP, HOOK, IMAGES, Browser
@@ -59,11 +61,12 @@ def counted(catalog: Catalog, browser: Browser, path: str) -> int:
 
 
 @pytest.mark.slow
-def test_statements_of_pages(own: Guarded, catalog: Catalog) -> None:
-    """As many with thirty more repositories, tags, moves, accounts, groups and keys."""
+def test_statements_of_pages(own: Guarded, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many with thirty more repositories, tags, moves, accounts, groups, keys and webhooks."""
     own.accounts.join("dev", "reader")
     own.accounts.add_key("reader", limits="", note="")
     browser = Browser.of(own, "root")
+    monkeypatch.setattr(v1_mode, "FRESH", 0.0)  # every page looks
     before = {path: counted(catalog, browser, path) for path in PAGES}
     for number in range(30):
         push_v2(own.registry, RepositoryName(f"team/more/{number}"), Tag("v1"), IMAGES[0])
@@ -72,6 +75,7 @@ def test_statements_of_pages(own: Guarded, catalog: Catalog) -> None:
         own.account(account := f"more{number}", ("more/*", "pull"))
         own.accounts.join(f"group{number}", account)
         own.accounts.add_key(account, limits="", note="")
+        own.registry.webhooks.add(WebhookRow(account, "https://a.example", "docker", ("*",), ("push",)))
     after = {path: counted(catalog, browser, path) for path in PAGES}
     assert after == before
     assert {path: count for path, count in before.items() if count > PAGES[path]} == {}

@@ -27,8 +27,7 @@ def register(blueprint: Blueprint) -> None:
 
 def get_farewell() -> Response:
     """Return how far the move away from V1 has come."""
-    operations = administration()
-    found, state = operations.service.farewell(), operations.v1.show()
+    found = administration().service.farewell()
     groups = (
         ("Version", "versions", found.versions),
         ("Address", "addresses", found.addresses),
@@ -39,8 +38,8 @@ def get_farewell() -> Response:
         "farewell",
         "Farewell to V1",
         found=found,
-        state=state,
-        buttons=[(each, _TITLES[each]) for each in state.others],
+        state=found.mode,
+        buttons=[(each, _TITLES[each]) for each in found.mode.others],
         change=may_change(),
         groups=groups,
         plot=plot,

@@ -129,8 +129,8 @@ def pages(endpoint: str, after: str | None, following: str | None, **chosen: obj
 
 
 def v1_mode() -> V1Mode:
-    """Return how much of the V1 API is served now."""
-    return registry().v1_switch.look(settings().v1).v1
+    """Return how much of the V1 API is served; what was switched longer ago than a second counts."""
+    return registry().v1_switch.mode(settings().v1)
 
 
 def may_change() -> bool:
