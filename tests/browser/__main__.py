@@ -1,6 +1,7 @@
 """``python -m tests.browser FOLDER``: take a picture of every page at three widths, light and dark.
 
-With ``--readme``, take only those that the README shows, which are in docs/images.
+Sheets, with several of them beside each other, are in FOLDER/sheets. With ``--readme``, take only those
+that the README shows, which are in docs/images.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from playwright.sync_api import Browser
 
 from tests.browser.chromium import Visit, chromium
 from tests.browser.examination import HEIGHT, WIDTHS
+from tests.browser.sheets import write_sheets
 from tests.browser.world import BILLING, SHOP, World, served
 
 #: Bytes that the layers of images are multiples of.
@@ -50,6 +52,7 @@ def main() -> None:
             for scheme in ("light", "dark"):
                 files = {f"{name}-{width}-{scheme}": path for name, path in named.items()}
                 _take(browser, world, options.folder, files, (width, scheme), whole=True)
+                write_sheets(browser, options.folder, (width, scheme), [*files])
 
 
 def _take(

@@ -36,8 +36,12 @@ def begin(world: World, browser: Browser) -> Iterator[Begin]:
     visits = list[Visit]()
     with ExitStack() as stack:
 
-        def make(account: str = "", *, scripts: bool = True, url: str = world.url) -> Visit:
-            context = stack.enter_context(closing(browser.new_context(java_script_enabled=scripts)))
+        def make(
+            account: str = "", *, scripts: bool = True, url: str = world.url, zone: str = "UTC"
+        ) -> Visit:
+            context = stack.enter_context(
+                closing(browser.new_context(java_script_enabled=scripts, timezone_id=zone))
+            )
             context.grant_permissions(["clipboard-read", "clipboard-write"])
             visits.append(Visit.begin(context, url))
             if account:

@@ -3,7 +3,7 @@
 import shlex
 import urllib.request
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -17,7 +17,7 @@ from dualreg.settings import Settings
 from tests.auth.conftest import PASSWORD
 from tests.browser.conftest import Begin
 from tests.browser.examination import examine
-from tests.browser.world import CHANGED, World, accounts_of, tag_line
+from tests.browser.world import CHANGED, SHOP, World, accounts_of, tag_line
 from tests.clients.tools import Tools, layout_manifest
 from tests.programs import dualreg_server, require, until
 from tests.ui.conftest import APP, HOOK, IMAGES
@@ -65,6 +65,20 @@ def test_a_search_while_one_types(begin: Begin) -> None:
     expect(page.locator("tbody th")).to_have_text(["shop/frontend"])
     page.wait_for_url("**/ui/repositories?search=rontend")
     assert page.evaluate("window.untouched")
+
+
+@scripts_or_not
+def test_times(begin: Begin, *, scripts: bool) -> None:
+    """They are local with scripts, and in UTC when one points at them; without, they are in UTC."""
+    page = (visit := begin("root", scripts=scripts, zone="Asia/Kolkata")).page
+    visit.open(f"/ui/history?repository={SHOP}&tag=latest")
+    first = page.locator("time").first
+    at = datetime.fromisoformat(first.get_attribute("datetime") or "")
+    shown = at + timedelta(hours=5, minutes=30) if scripts else at
+    expect(first).to_have_text(f"{shown:%Y-%m-%d %H:%M}")
+    if scripts:
+        expect(first).to_have_attribute("title", f"{at:%Y-%m-%d %H:%M:%S} UTC")
+    expect(page.get_by_role("contentinfo")).to_contain_text("local" if scripts else "Times are in UTC")
 
 
 def test_a_command_is_copied_and_run(begin: Begin, tmp_path: Path) -> None:
@@ -159,7 +173,7 @@ def test_an_event_is_sent_again(begin: Begin, world: World, *, scripts: bool) ->
     expect(rows.first).to_contain_text("503")
     count, number = rows.count(), page.locator("tbody th").first.inner_text().strip()
     page.get_by_role("checkbox", name=number, exact=True).check()
-    page.get_by_role("button", name="Send those that are ticked").click()
+    page.get_by_role("button", name="Send the ticked events").click()
     assert until(lambda: len(world.receiver.taken) > before, 120)
     visit.follow("Given up")
     expect(rows).to_have_count(count - 1)

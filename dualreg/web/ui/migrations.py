@@ -5,6 +5,7 @@ from flask import Blueprint, Response, request
 from dualreg.web.administration import administration
 from dualreg.web.ui.commands import migration
 from dualreg.web.ui.page import Crumb, page, pages, url
+from dualreg.web.ui.texts import instant
 
 _ROWS = 20
 
@@ -36,6 +37,7 @@ def get_run() -> Response:
         f"Run {run}",
         [Crumb("Moving in", url("get_migrations")), Crumb(run)],
         found=found,
+        started=instant(found.run.at),
         address=url("get_run", run=run),
         trigger="every 5s" if found.is_running else "",
         commands=migration(run, found.run.source),

@@ -20,6 +20,7 @@ class Plot(NamedTuple):
     """A plot.
 
     Attributes:
+        bars: Empty if all numbers are 0.
         first, last: The names of the first and the last bar.
         top: The largest number, as people read it.
     """
@@ -39,11 +40,8 @@ def bars(points: Sequence[tuple[str, float, str]]) -> Plot:
         points: At least one: the name, the number, and this as people read it.
     """
     most = max(number for _, number, _ in points)
-    step = _WIDTH / len(points)
-    drawn = [
-        _bar(place * step, step, number / most if most > 0 else 0)
-        for place, (_, number, _) in enumerate(points)
-    ]
+    step, shown = _WIDTH / len(points), points if most > 0 else ()
+    drawn = [_bar(place * step, step, number / most) for place, (_, number, _) in enumerate(shown)]
     top = next(text for _, number, text in points if number == most)
     return Plot(_WIDTH, _HEIGHT, drawn, points[0][0], points[-1][0], top)
 

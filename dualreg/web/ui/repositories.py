@@ -78,7 +78,8 @@ def get_repositories() -> Response:
     under, search = request.args.get("under", ""), request.args.get("search", "").strip().lower()
     after, own = request.args.get("after", ""), "own" in request.args
     rows, end = _found(search, after, own=own) if search or own else _under(under, after)
-    crumbs = [] if search or own else _crumbs(under)
+    *way, last = _crumbs("" if search or own else under)
+    crumbs = [*way, Crumb(last.title)] if way else []
     title = under or ("My repositories" if own else "Repositories")
     caption = f"Names that contain {search}" if search else "Repositories and namespaces, by name"
     return page(

@@ -34,6 +34,14 @@ def minute(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
 
 
+def instant(text: str) -> datetime | None:
+    """Return the time that a text of ISO 8601 says; None: it says none."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
 def short(digest: object) -> str:
     """Return the beginning of a digest, without its algorithm."""
     return str(digest).rpartition(":")[2][:_SHORT]

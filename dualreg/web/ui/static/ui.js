@@ -1,4 +1,4 @@
-/* What pages do with scripts besides htmx: copy commands, move by keys, say local times, let keys scroll tables. They work without. */
+/* What pages do with scripts besides htmx: copy commands, move by keys, show local times, let keys scroll tables. They work without. */
 "use strict";
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -12,6 +12,9 @@
     setTimeout(() => { button.classList.remove("done"); said.textContent = ""; }, 2000);
   };
 
+  const two = (number) => String(number).padStart(2, "0");
+  const local = (at) => `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}`;
+
   const scrolls = new ResizeObserver((entries) => entries.forEach(({ target }) => {
     if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
     else target.removeAttribute("tabindex");
@@ -19,7 +22,10 @@
   const improve = (root) => {
     all(".scroll", root).forEach((each) => scrolls.observe(each));
     all("[data-copy]", root).forEach((button) => { button.hidden = !navigator.clipboard; });
-    all("time", root).forEach((time) => { time.title = new Date(time.dateTime).toLocaleString(); });
+    all("time", root).forEach((time) => {
+      time.title = time.dateTime.replace("T", " ").replace("Z", " UTC");
+      time.textContent = local(new Date(time.dateTime));
+    });
   };
 
   const rows = () => all("table[data-rows] tbody tr").map((row) => row.querySelector("a") || row.querySelector("input")).filter(Boolean);
@@ -40,6 +46,7 @@
 
   usesKeys.checked = localStorage.getItem("keys") !== "off";
   usesKeys.addEventListener("change", () => localStorage.setItem("keys", usesKeys.checked ? "on" : "off"));
+  all("[data-zone]").forEach((each) => { each.textContent = "Times are local; point at one to see it in UTC."; });
   all("[data-help]").forEach((button) => { button.hidden = false; button.addEventListener("click", keys["?"]); });
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-copy]");
