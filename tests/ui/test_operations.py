@@ -89,7 +89,7 @@ def test_events_of_a_webhook(own: Guarded, catalog: Catalog, clock: Clock) -> No
 
     def listed(**query: str) -> list[str]:
         text = browser.get("/ui/webhook", name=HOOK, **query).text
-        return re.findall(r"<td>([a-z/]+:[a-z0-9]+)</td>", text)
+        return re.findall(r'<td class="text">([a-z/]+:[a-z0-9]+)</td>', text)
 
     assert "team/app:v1" in listed()
     assert (len(listed()), listed(dead="1")) == (count, [])

@@ -43,8 +43,8 @@ def test_tick_delete_and_undo(guard: Callable[..., Guarded], tmp_path: Path) -> 
     apart = own.registry.usage.sizes(APP, own.registry.tags.describe(APP, limit=9).rows)
     assert apart[IMAGES[2].digest].own == 0  # both tags need it, and nothing else does
     assert size.own == sum(map(len, [IMAGES[2].manifest, *IMAGES[2].blobs.values()]))
-    assert f'need <data value="{size.bytes}">' in question
-    assert f'needs <data value="{size.own}">' in question
+    assert f'have <data value="{size.bytes}">' in question
+    assert f'of which <data value="{size.own}">' in question
     assert "Delete 3 tags" in question
     assert pointing(own) == before
     answer = browser.post("/ui/tags/delete", repository=APP, tag=chosen)
