@@ -24,6 +24,7 @@ from dualreg.messages import counted
 from dualreg.operations.layers import LayerEntry, LayerPage
 from dualreg.operations.session import Listing
 from dualreg.registry.attachments import Attachment
+from dualreg.registry.differences import ComparedLayer, ComparedSetting, Side
 from dualreg.registry.faces import FacePair
 from dualreg.registry.inspection import Entry, Image, Inspected, LayerSharing
 
@@ -58,6 +59,41 @@ def show(
         echo_json(found)
     else:
         _print(found, platform)
+
+
+@image.command()
+@click.argument("reference", metavar="REPOSITORY[:TAG|@DIGEST]")
+@click.argument("other", metavar="TAG|DIGEST")
+@platform_option()
+@json_option
+@settings_options
+def compare(
+    reference: str, other: str, data: Path | None, config: Path | None, *, platform: Platform, as_json: bool
+) -> None:
+    """Compare an image with another one of its repository: their layers, and what their configs say.
+
+    Of an index, the image for --platform is compared. `dualreg image diff` lists what a layer changes.
+    """
+    with administration(data, config, alone=True) as admin:
+        repository, wanted = _parse(reference)
+        found = admin.images.compare(repository, str(wanted), other, platform=str(platform))
+    if as_json:
+        echo_json(found)
+        return
+    _facts("", [("first", str(found.first)), ("second", str(found.second))])
+    apart = [each for each in found.layers if each.side is not Side.BOTH]
+    shared = len(found.layers) - len(apart)
+    echo(
+        f"{counted(shared, 'layer')} in both ({sized(found.bytes)}); "
+        f"{sized(found.first_bytes)} only in the first, {sized(found.second_bytes)} only in the second."
+    )
+    for headings, rows in (
+        (("ONLY IN", "SIZE", "LAYER", "COMMAND"), [*map(_layer_row, apart)]),
+        (("CONFIG", "FIRST", "SECOND"), [*map(_setting_row, found.settings)]),
+    ):
+        if rows:
+            echo("")
+            table(headings, rows)
 
 
 @image.command()
@@ -178,6 +214,15 @@ def _file_row(entry: LayerEntry) -> Sequence[str]:
 
 def _change_row(entry: LayerEntry) -> Sequence[str]:
     return str(entry.change), *_file_row(entry)
+
+
+def _layer_row(each: ComparedLayer) -> tuple[str, ...]:
+    size = "?" if each.size is None else sized(each.size)
+    return str(each.side), size, _short(each.layer), _cut(each.created_by)
+
+
+def _setting_row(each: ComparedSetting) -> tuple[str, ...]:
+    return each.name, _cut(each.first) or "-", _cut(each.second) or "-"
 
 
 def _face_row(pair: FacePair) -> tuple[str, str, str, str]:

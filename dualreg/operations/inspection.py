@@ -13,6 +13,7 @@ from dualreg.maintenance.judging import DEFAULT_READERS, Judgement, is_artifact,
 from dualreg.migrate.names import selecting
 from dualreg.operations.session import Group, page_size
 from dualreg.patterns import fixed_start
+from dualreg.registry.differences import ComparedImages, differences
 from dualreg.registry.faces import Faces
 from dualreg.registry.inspection import Inspected
 from dualreg.registry.uses import Explanation
@@ -77,6 +78,26 @@ class Images(Group):
         inspection = self.session.registry.inspection
         reach = self.session.reach
         return inspection.inspect(repository, wanted, Platform.parse(platform), trust, reach)
+
+    def compare(
+        self, repository: RepositoryName, reference: str, other: str, *, platform: str = "linux/amd64"
+    ) -> ComparedImages:
+        """Compare two images of a repository: their layers, and what their configs say.
+
+        Args:
+            reference: A tag or a digest.
+            other: Another one.
+            platform: Of an index, the image for this platform counts: OS/ARCHITECTURE[/VARIANT].
+
+        Raises:
+            ManifestUnknown, TagInvalid, DigestInvalid.
+            ValueError: the platform is invalid.
+        """
+        inspection, wanted = self.session.registry.inspection, Platform.parse(platform)
+        first, second = (
+            inspection.described(repository, parse_reference(each), wanted) for each in (reference, other)
+        )
+        return differences(repository, first, second)
 
     def faces(self, repository: RepositoryName, tag: Tag) -> Faces:
         """Show a tag as V1 clients and as others see it: each V1 image opposite its layer, and who sees it.

@@ -42,6 +42,7 @@ OPERATIONS = (
     Operation("repository delete", "DELETE", "/repositories", RepositoryChanges.delete, Action.ADMIN),
     Operation("repository restore", "POST", "/repositories/restore", RepositoryChanges.restore, Action.PUSH),
     Operation("image show", "GET", "/images", Images.show, Action.PULL),
+    Operation("image compare", "GET", "/images/compare", Images.compare, Action.PULL),
     Operation("image faces", "GET", "/images/faces", Images.faces, Action.PULL),
     Operation("image files", "GET", "/images/files", Layers.files, Action.PULL),
     Operation("image diff", "GET", "/images/changes", Layers.changes, Action.PULL),

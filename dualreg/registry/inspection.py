@@ -199,17 +199,34 @@ class Inspection:
         Raises:
             ManifestUnknown: there is none, or its bytes are lost.
         """
+        row, manifest = self._load_image(repository, reference, platform)
+        view = self.bridge.view_of(row)
+        pushed = [each.layer for each in (self._pushed_steps(repository, view) if view else ()) if each.layer]
+        layers = pushed or [each.digest for each in manifest.described(Role.LAYER)]
+        return ImageLayers(str(reference), row.digest, tuple(layers))
+
+    def described(self, repository: RepositoryName, reference: Tag | Digest, platform: Platform) -> Image:
+        """Return an image, or the one of an index for a platform, without who else has its layers.
+
+        Raises:
+            ManifestUnknown: there is none, or its bytes are lost.
+        """
+        row, _ = self._load_image(repository, reference, platform)
+        image = self._image(repository, row, None)
+        if image is None:
+            raise ManifestUnknown(reference=str(reference), reason="what describes it is lost")
+        return image
+
+    def _load_image(
+        self, repository: RepositoryName, reference: Tag | Digest, platform: Platform
+    ) -> tuple[ManifestRow, Manifest]:
+        """Return an image, or the one of an index for a platform; raise ManifestUnknown if there is none."""
         found, manifest = self._load(repository, reference)
         row = self._image_row(repository, found, manifest, platform)
         if row is None:
             reason = f"the repository has no image of it for {platform}"
             raise ManifestUnknown(reference=str(reference), reason=reason)
-        if row != found:
-            _, manifest = self._load(repository, row.digest)
-        view = self.bridge.view_of(row)
-        pushed = [each.layer for each in (self._pushed_steps(repository, view) if view else ()) if each.layer]
-        layers = pushed or [each.digest for each in manifest.described(Role.LAYER)]
-        return ImageLayers(str(reference), row.digest, tuple(layers))
+        return (row, manifest) if row == found else self._load(repository, row.digest)
 
     def _load(self, repository: RepositoryName, reference: Tag | Digest) -> tuple[ManifestRow, Manifest]:
         """Return what a tag or digest names; raise ManifestUnknown if there is no such, or it is lost."""
@@ -254,7 +271,8 @@ class Inspection:
         chosen = choose(platform, ((entry.platform, entry.digest) for entry in entries))
         return self.bridge.manifests.peek(repository, chosen) if chosen else None
 
-    def _image(self, repository: RepositoryName, row: ManifestRow, reach: Reach) -> Image | None:
+    def _image(self, repository: RepositoryName, row: ManifestRow, reach: Reach | None) -> Image | None:
+        """Return an image; None: its documents are lost. *reach* as ``inspect``; None: nobody is counted."""
         try:
             manifest = self.bridge.manifests.load(row)
             description, steps = self._described(row, manifest)
@@ -271,7 +289,7 @@ class Inspection:
             steps=pushed or steps,
             v1_image=view,
             pushed_chain=bool(pushed),
-            sharing=self._sharing(row, pushed or steps, reach),
+            sharing=self._sharing(row, pushed or steps, reach) if reach is not None else (),
         )
 
     def _sharing(self, row: ManifestRow, steps: Sequence[Step], reach: Reach) -> tuple[LayerSharing, ...]:

@@ -251,6 +251,8 @@ class Seen:
         self.prints("images check team/old --for v1")
         self.prints("image show team/old:1")
         self.prints("image faces team/old:1")
+        arm = builders.image(LAYERS["a"], LAYERS["b"], architecture="arm64")
+        self.prints(f"image compare team/app:latest {arm.digest}")
         self.prints("image files team/old:1")
         self.prints("image diff team/old:1")
         self._retain()

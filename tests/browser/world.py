@@ -93,6 +93,7 @@ class World:
             f"/ui/repositories?under={SHOP.partition('/')[0]}/",
             f"/ui/repository?repository={SHOP}",
             f"/ui/image?repository={SHOP}&reference=1.4.2",
+            f"/ui/comparison?repository={SHOP}&reference=1.4.1&other=1.4.2",
             f"/ui/faces?repository={BILLING}&tag=2014.3",
             f"/ui/history?repository={SHOP}&tag=latest",
             f"/ui/tag/delete?repository={SHOP}&tag=latest",

@@ -76,6 +76,7 @@ LINES = [
     "image faces team/app:v1", "image faces team/app:v1 --json", "image faces team/app:none",
     "image show team/app:v1", "image show team/app:v1 --json", "image show team/app:none",
     f"image show team/app@{DIGESTS[2]} --platform linux/arm64", "image show Bad",
+    "image compare team/app:v1 v1", "image compare team/app:v1 v1 --json", "image compare team/app:v1 none",
     "image files team/app:v1", "image files team/app:v1 --json", "image files team/app:v1 /a",
     "image files team/app:v1 --layer ffff", "image files team/app:none", "image diff team/app:v1",
     "image diff team/app:v1 --json", "image diff team/app:v1 none", "image diff team/app:v1 --layer x",

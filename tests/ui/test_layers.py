@@ -100,3 +100,18 @@ def test_what_there_is_not(own: Guarded, query: dict[str, str], status: int) -> 
     given = {"repository": APP, "reference": "mine", **query}
     answer = Browser.of(own, "reader").get(LAYER, **given)
     assert (answer.status_code, "<h1>" in answer.text) == (status, True)
+
+
+def test_two_images_are_compared(own: Guarded) -> None:
+    """By the form on the page of an image, which keeps its platform; layers lead to what they change."""
+    for tag, image in (("old", builders.image(BASE)), ("new", IMAGE)):
+        push_v2(own.registry, APP, Tag(tag), image)
+    browser = Browser.of(own, "reader")
+    page = browser.get("/ui/image", repository=APP, reference="old", platform="linux/amd64").text
+    form = page.partition('action="/ui/comparison"')[2].partition("</form>")[0]
+    given = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form))
+    assert given == {"repository": APP, "reference": "old", "platform": "linux/amd64"}
+    text = browser.get("/ui/comparison", **given, other="new").text
+    assert re.findall(r'badge-(\w+)"', text) == ["both", "second"]
+    links = [html.unescape(each) for each in re.findall(r'href="(/ui/layer[^"]*)"', text)]
+    assert sorted(paths(browser.get(links[1]).text)) == sorted([*SHOWN, "/etc/passwd", "/etc/old"])

@@ -27,6 +27,7 @@ PAGES = {
     f"/ui/tags/delete?repository={APP}&tag=v1&tag=v2&tag=none": 22,
     f"/ui/history?repository={APP}&tag=v1": 12,
     f"/ui/image?repository={APP}&reference=v1": 30,
+    f"/ui/comparison?repository={APP}&reference=v1&other=latest": 30,
     f"/ui/layer?repository={APP}&reference=v1": 12,
     f"/ui/faces?repository={APP}&tag=v1": 40,
     "/ui/farewell": 22,

@@ -21,6 +21,7 @@ from dualreg.web.ui import (
     all_keys,
     assets,
     audit,
+    comparison,
     faces,
     farewell,
     formats,
@@ -52,6 +53,7 @@ def create_blueprint() -> Blueprint:
     for module in (home, login, repositories, images, tags, faces, farewell, formats, migrations, assets):
         module.register(blueprint)
     for module in (
+        comparison,
         ticked,
         layers,
         operations,

@@ -61,6 +61,7 @@ def get_image() -> Response:
     reference = request.args.get("reference", "latest")
     platform = request.args.get("platform", _DEFAULT_PLATFORM)
     found = administration().images.show(name, reference, platform=platform)
+    asked = {"reference": reference, "platform": request.args.get("platform")}
     tag = sized_tag(name, reference) if reference in found.tags else None
     return page(
         "image",
@@ -71,7 +72,8 @@ def get_image() -> Response:
         found=found,
         tag=tag,
         platforms=_platforms(found, reference),
-        lines=_steps(found, {"reference": reference, "platform": request.args.get("platform")}),
+        lines=_steps(found, asked),
+        asked={"repository": name, **{each: value for each, value in asked.items() if value}},
         commands=pulls(name, reference, found.digest, v1_mode()),
         labels=_labels(found),
         faces=url("get_faces", repository=name, tag=reference),
