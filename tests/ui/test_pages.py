@@ -206,6 +206,7 @@ def test_the_current_page(own: Guarded) -> None:
         ("/ui/operations", "Operations"),
         ("/ui/usage", "Operations"),
         (f"/ui/image?repository={APP}&reference=v1", "Repositories"),
+        (f"/ui/comparison?repository={APP}&reference=v1&other=v2", "Repositories"),
     ):
         nav = browser.get(path).text.partition('aria-label="Pages"')[2].partition("</nav>")[0]
         assert re.findall(r'aria-current="page">(\w+)<', nav) == [title]

@@ -70,6 +70,7 @@ SECTIONS: Mapping[str, Sequence[Entry]] = {
 }
 #: The group of pages that are below those of another one.
 _BELOW = {
+    "comparison": "repositories",
     "images": "repositories",
     "faces": "repositories",
     "layers": "repositories",
