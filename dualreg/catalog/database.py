@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from dualreg.catalog.access import NAMES, AccessQueries
 from dualreg.catalog.accounts import AccountQueries
+from dualreg.catalog.at_once import AtOnceQueries
 from dualreg.catalog.attempts import AttemptQueries
 from dualreg.catalog.blobs import BlobQueries
 from dualreg.catalog.checks import CheckQueries
@@ -144,6 +145,7 @@ class Transaction:
     manifests = _Noun(ManifestQueries)
     blobs = _Noun(BlobQueries)
     uploads = _Noun(UploadQueries)
+    at_once = _Noun(AtOnceQueries)
     v1_images = _Noun(V1ImageQueries)
     views = _Noun(ViewQueries)
     transcoded = _Noun(TranscodedQueries)

@@ -19,6 +19,8 @@ class Origin(StrEnum):
 
 #: All of them.
 ORIGINS = (Origin.V1, Origin.V2)
+#: What ``UploadRow.stalled`` is of bytes that came in one request, and that nobody may write to.
+WHOLE = "whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ class UploadRow:
         staged: The name of its bytes in the store.
         layout: What the store needs besides to go on with them, see ``BlobStore.layout``.
         stalled: The process that lost the lease, and may still write to these bytes; None: there is none.
+            WHOLE: nobody may.
         others: What else was in progress when the lease was taken.
     """
 

@@ -32,11 +32,11 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, UploadId
 
 #: A time before any upload.
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: The columns of an upload that no request holds the lease of.
 _FREE = {"lease": None, "lease_until": None, "process": "", "arriving": 0}
 #: Columns that change when bytes are durable, and the names of their parameters.
-_ADVANCED = {"offset": "new_offset", "layout": "new_layout", "digest_so_far": "so_far", "touched_at": "now"}
+ADVANCED = {"offset": "new_offset", "layout": "new_layout", "digest_so_far": "so_far", "touched_at": "now"}
 #: More uploads than a client can have.
 _NO_LIMIT = 1 << 62
 #: In RETURNING, the bytes of all other uploads, and of those of the same client. As expressions, they would
@@ -73,7 +73,7 @@ class UploadQueries:
         client: str = "",
         *,
         limit: int | None = None,
-        since: datetime = _EPOCH,
+        since: datetime = EPOCH,
     ) -> bool:
         """Add a new upload without bytes; return False if *client* has *limit* of them already.
 
@@ -108,7 +108,7 @@ class UploadQueries:
         )
 
     def find(
-        self, repository: RepositoryName, upload: UploadId, *, since: datetime = _EPOCH
+        self, repository: RepositoryName, upload: UploadId, *, since: datetime = EPOCH
     ) -> UploadRow | None:
         """Return the upload of the repository if it was touched at or after *since*; else None."""
         query = (
@@ -126,7 +126,7 @@ class UploadQueries:
         lease: Lease,
         *,
         duration: timedelta,
-        since: datetime = _EPOCH,
+        since: datetime = EPOCH,
         offset: int | None = None,
         over: str | None = None,
     ) -> UploadRow | None:
@@ -185,7 +185,7 @@ class UploadQueries:
         if durable:
             values |= {"offset": durable[0], "layout": durable[1], "digest_so_far": None}
         row = self.connection.execute(
-            update(Uploads).where(held).values(values).returning(*_others())
+            update(Uploads).where(held).values(values).returning(*others())
         ).one_or_none()
         return None if row is None else OtherUploads(*map(int, row))
 
@@ -200,28 +200,6 @@ class UploadQueries:
         values = {"upload": upload, "held": lease, "new_offset": offset, "new_layout": layout}
         values |= {"so_far": digest_so_far, "now": self.now}
         return prepared.change(self.connection, _advance(), values) > 0
-
-    def fill(
-        self,
-        repository: RepositoryName,
-        upload: UploadId,
-        staged: UploadId,
-        *,
-        offset: int,
-        layout: str,
-        digest_so_far: Digest,
-        since: datetime = _EPOCH,
-    ) -> OtherUploads | None:
-        """Record that an upload has the *offset* durable bytes called *staged*; return what else there is.
-
-        Return None, and change nothing, if there is no such upload, it was last touched before *since*, or
-        another request has ever written to it or holds its lease.
-        """
-        parameters = {"repository": repository, "upload": upload, "since": since, "now": self.now}
-        parameters |= {"new_staged": staged, "new_layout": layout, "new_offset": offset}
-        parameters |= {"so_far": digest_so_far}
-        row = prepared.row(self.connection, _fill(), parameters)
-        return None if row is None else OtherUploads(*map(int, row))
 
     def release(self, upload: UploadId, lease: str) -> None:
         """Release the lease, if it is held, and change nothing else."""
@@ -259,7 +237,7 @@ class UploadQueries:
 
 
 @cache
-def _others() -> tuple[ColumnElement[int], ColumnElement[int]]:
+def others() -> tuple[ColumnElement[int], ColumnElement[int]]:
     """Return the columns of ``OtherUploads``."""
     return literal_column(_OWN, BigInteger), literal_column(_TOTAL, BigInteger)
 
@@ -280,7 +258,7 @@ def _start() -> Executable:
 def _advance() -> Executable:
     """Return the statement of ``UploadQueries.advance``, which takes long to make."""
     columns = Uploads.__table__.c
-    new = {name: bindparam(key, type_=columns[name].type) for name, key in _ADVANCED.items()}
+    new = {name: bindparam(key, type_=columns[name].type) for name, key in ADVANCED.items()}
     held = (Uploads.id == bindparam("upload")) & (Uploads.lease == bindparam("held"))
     return update(Uploads).where(held).values({**new, **_FREE})
 
@@ -288,32 +266,20 @@ def _advance() -> Executable:
 @cache
 def _remove() -> Delete:
     """Return the statement of ``UploadQueries.remove``, which takes long to make."""
+    return removing(Uploads.lease == bindparam("held"))
+
+
+def removing(condition: ColumnElement[bool]) -> Delete:
+    """Return the statement that deletes an upload under a condition, and locks its repository first."""
     owner = select(Repositories.id).where(Repositories.id == Uploads.repository_id)
     locked = Uploads.repository_id == owner.with_for_update(read=True, key_share=True).scalar_subquery()
-    held = (Uploads.id == bindparam("upload")) & (Uploads.lease == bindparam("held"))
-    return delete(Uploads).where(held, locked)
+    return delete(Uploads).where(Uploads.id == bindparam("upload"), condition, locked)
 
 
 @cache
 def _finish() -> Executable:
     """Return the statement of ``UploadQueries.finish``, which takes long to make."""
     return _remove().returning(Uploads.repository_id, policy_version())
-
-
-@cache
-def _fill() -> Executable:
-    """Return the statement of ``UploadQueries.fill``, which takes long to make."""
-    columns = Uploads.__table__.c
-    owner = select(Repositories.id).where(Repositories.name == bindparam("repository")).scalar_subquery()
-    is_new = (Uploads.offset == 0) & Uploads.lease.is_(None) & Uploads.stalled.is_(None)
-    return (
-        update(Uploads)
-        .where(Uploads.id == bindparam("upload"), Uploads.repository_id == owner, is_new)
-        .where(Uploads.staged == Uploads.id, Uploads.touched_at >= bindparam("since"))
-        .values({name: bindparam(key, type_=columns[name].type) for name, key in _ADVANCED.items()})
-        .values(staged=bindparam("new_staged", type_=columns.staged.type))
-        .returning(*_others())
-    )
 
 
 @cache
@@ -348,7 +314,7 @@ def _lease(*, anywhere: bool) -> Executable:
             arriving=0,
             stalled=case((is_lost, Uploads.process), else_=Uploads.stalled),
         )
-        .returning(*_COLUMNS, *_others())
+        .returning(*_COLUMNS, *others())
     )
 
 

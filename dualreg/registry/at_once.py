@@ -2,6 +2,8 @@
 
 If all bytes of an upload come in one request, it needs no lease: they are written under a name of their own,
 which no other request knows, and one transaction gives them to the upload, unless another request was first.
+Nobody writes to them from then on: to add more, they are copied. So the request that ends the upload without
+more needs no lease either: whatever comes meanwhile, they have the digest that they had.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +14,8 @@ from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
-from dualreg.errors import BlobMissing, TooManyStagedBytes, UploadUnknown
+from dualreg.catalog.rows import BlobRow
+from dualreg.errors import BlobMissing, QuotaExceeded, TooManyStagedBytes, UploadUnknown
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.state import State
@@ -59,7 +62,7 @@ def _raising(error: Exception) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class AtOnce:
-    """Gives uploads all their bytes.
+    """Gives uploads all their bytes, and makes them blobs.
 
     Attributes:
         ttl, limits: As of ``Uploads``.
@@ -92,6 +95,41 @@ class AtOnce:
             self.state.store.discard(staged)
         return filled
 
+    def finish(self, repository: RepositoryName, upload: UploadId, digest: Digest) -> BlobRow | None:
+        """Make an upload that has its bytes from ``fill`` the blob *digest* of the repository.
+
+        Return None if that must be done under a lease, which finds out the reason: there is no such upload,
+        its bytes have another digest or came otherwise, or another request holds its lease. Then nothing is
+        changed.
+
+        Raises:
+            QuotaExceeded: the blob does not fit, and the upload is gone.
+        """
+        with self.state.catalog.read() as tx:
+            whole = tx.at_once.find(repository, upload, digest, since=tx.now - self.ttl)
+        if whole is None:
+            return None
+        self.state.store.adopt(whole.staged, whole.layout)
+        try:
+            blob = BlobRow(digest, whole.size)
+            return blob if self._admit(repository, upload, whole.staged, blob) else None
+        except BlobMissing:
+            return None
+        except QuotaExceeded:
+            with self.state.begin() as tx:
+                is_gone = tx.at_once.finish(upload, whole.staged, repository) is not None
+            if is_gone:
+                self.state.store.discard(whole.staged)
+            raise
+
+    def _admit(self, repository: RepositoryName, upload: UploadId, staged: UploadId, blob: BlobRow) -> bool:
+        """Make the bytes a blob of the repository, unless they are not those of the upload any more."""
+        with self.state.arriving(repository, (staged, blob)) as arriving, self.state.begin() as tx:
+            owner = tx.at_once.finish(upload, staged, repository)
+            if owner:
+                arriving.admit(tx, owner)
+        return owner is not None
+
     def _require(self, upload: UploadId, staged: UploadId) -> None:
         """Raise UploadUnknown if a process whose clock is ahead discarded the bytes before they had a row."""
         try:
@@ -104,7 +142,7 @@ class AtOnce:
     ) -> bool:
         discard = partial(self.state.store.discard, staged)
         with suppress(TooManyStagedBytes), self.state.catalog.begin(undo=discard) as tx:
-            others = tx.uploads.fill(
+            others = tx.at_once.fill(
                 repository,
                 upload,
                 staged,

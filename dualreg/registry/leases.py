@@ -4,7 +4,8 @@ A writer renews its lease while bytes arrive. Another one takes over when the le
 if the process of the first has ended. A process that may be running still has the staged file open, and may
 have been stopped in the middle of a write. So the new writer continues on a copy of the durable bytes, under
 another name, and the file of the first has no name any more. In an object store there is nothing to copy: a
-late writer adds objects, which are in no layout that is recorded.
+late writer adds objects, which are in no layout that is recorded. Bytes that came in one request (WHOLE) are
+copied, too, wherever they are: a request that ends the upload makes them a blob without a lease.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from functools import partial
 from typing import BinaryIO, Never
 
 from dualreg.catalog.database import Catalog, Undo
-from dualreg.catalog.rows import Lease, UploadRow
+from dualreg.catalog.rows import WHOLE, Lease, UploadRow
 from dualreg.errors import BlobMissing, RangeInvalid, UploadBusy, UploadUnknown
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.processes import has_ended, own_name
@@ -185,11 +186,12 @@ class Leases:
         return RenewLease(self.state.catalog, self.limits, row, lease)
 
     def _secure(self, row: UploadRow, lease: str, renew: RenewLease) -> UploadRow:
-        """Return the upload with staged bytes that the process which lost its lease cannot change.
+        """Return the upload with staged bytes that nobody else can change, or relies on.
 
-        Until that is recorded, the row names that process, so that the next writer tries if this one fails.
+        Until that is recorded, the row names the process that lost its lease, or is WHOLE, so that the next
+        writer tries if this one fails.
         """
-        if has_ended(row.stalled or "") or row.layout:
+        if row.stalled != WHOLE and (has_ended(row.stalled or "") or row.layout):
             self._record(row, lease, row.staged)
             return replace(row, stalled=None)
         staged = UploadId.new()

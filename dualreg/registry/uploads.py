@@ -184,6 +184,7 @@ class Uploads:
         answer was lost: the blob is returned, and nothing is read from *chunks*.
 
         Args:
+            chunks: Empty, if it is known that there are none.
             offset, known: As for ``append``.
 
         Raises:
@@ -195,6 +196,10 @@ class Uploads:
 
         Source: OCI distribution-spec v1.1, "Pushing a blob in chunks", "POST then PUT".
         """
+        if not chunks and offset is None:
+            at_once = AtOnce(self.state, self.ttl, self.limits)
+            if blob := at_once.finish(repository, upload, digest):
+                return blob
         try:
             return self._finish(repository, upload, digest, chunks, offset=offset, known=known)
         except UploadUnknown:

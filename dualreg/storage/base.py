@@ -67,10 +67,10 @@ class StagedUpload:
 class BlobStore(Protocol):
     """Stores bytes: under an upload id while they arrive, under their digest once they are published.
 
-    All methods may be called by several threads and processes at once, with one exception: at most one caller
-    at a time may append to, publish or discard a given upload (the catalog's lease ensures that). Published
-    blobs never change: while a blob is deleted or published again, open readers go on reading the bytes that
-    they opened.
+    All methods may be called by several threads and processes at once, with one exception: while a caller
+    appends to a given upload, nobody else may do anything with it but read it (the catalog's lease ensures
+    that). Published blobs never change: while a blob is deleted or published again, open readers go on
+    reading the bytes that they opened.
 
     Any method may raise OSError, for example because the disk is full. Such a call may have had a part of its
     effect, and may be repeated.

@@ -21,6 +21,12 @@ from dualreg.web.slots import SMALL_BODY
 _RETRY_AFTER = 5
 
 
+def has_body() -> bool:
+    """Return whether the request has a body, as its head says."""
+    asked = current_request()
+    return bool(asked.content_length) or "Transfer-Encoding" in asked.headers
+
+
 def body_chunks(*, length: int | None = None) -> Iterator[bytes]:
     """Yield the request's body, with a Content-Length or chunked.
 

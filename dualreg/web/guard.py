@@ -11,6 +11,7 @@ from dualreg.acting import Api, act_as
 from dualreg.auth.access import CATALOG, Access, Action
 from dualreg.errors import Denied, NotAllowed, Unauthenticated
 from dualreg.image.names import RepositoryName
+from dualreg.web.body import has_body
 from dualreg.web.context import registry, writes
 from dualreg.web.credentials import grant
 from dualreg.web.current import current_application, current_facts, current_request
@@ -104,13 +105,12 @@ def _require_writable(action: Action) -> None:
     asked = current_request()
     if asked.method in READS:
         return
-    adds, length = action is Action.PUSH and asked.method != "DELETE", asked.content_length or 0
-    has_body = bool(length) or "Transfer-Encoding" in asked.headers
+    adds = action is Action.PUSH and asked.method != "DELETE"
     writes().require_allowed()
     if adds:
         registry().require_own(current_facts().requested[0])
-    if adds and (has_body or asked.method == "POST"):
-        writes().require_room(length)
+    if adds and (asked.method == "POST" or has_body()):
+        writes().require_room(asked.content_length or 0)
 
 
 def authorize(repository: RepositoryName, action: Action, *more: Access) -> None:

@@ -1,23 +1,38 @@
 """Short uploads: all bytes at once, without a lease, unless another request was first."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from threading import Event
 
 import pytest
 
-from dualreg.catalog.database import Transaction, Undo
-from dualreg.errors import BodyTruncated, RangeInvalid, TooManyStagedBytes, UploadBusy, UploadUnknown
+from dualreg.assembly import build_registry
+from dualreg.catalog.database import Catalog, Transaction, Undo
+from dualreg.catalog.rows import BlobRow
+from dualreg.errors import (
+    BodyTruncated,
+    DigestMismatch,
+    RangeInvalid,
+    RegistryError,
+    TooManyStagedBytes,
+    UploadBusy,
+    UploadUnknown,
+)
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry import Registry, at_once
 from dualreg.registry.leases import LEASE
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.uploads import Uploads
+from dualreg.storage.filesystem import FilesystemStore
 from tests.conftest import Clock, GuardedStore
 
 NAME = RepositoryName("team/app")
-BODY = b"all of it"
+BODY, MORE = b"all of it", b" and more"
 
 
 @pytest.fixture
@@ -50,15 +65,91 @@ def _begins(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 def test_a_push_of_a_short_blob_waits_for_three_commits(
     registry: Registry, store: GuardedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One for each request; the lease of the last one need not be durable."""
+    """One for each request; none of them takes a lease."""
     begins = _begins(registry, monkeypatch)
     upload = registry.uploads.start(NAME).id
     assert _append(registry, upload, BODY[:4], BODY[4:]) == len(BODY)
     registry.uploads.finish(NAME, upload, Digest.of(BODY))
-    assert begins == [True, True, False, True]
+    assert begins == [True, True, True]
     assert [*store.staged()] == []
     with registry.blobs.open(Digest.of(BODY)) as reader:
         assert reader.read() == BODY
+
+
+class Preparing(FilesystemStore):
+    """A store on disk in which others do something right before, or right after, bytes get a second name."""
+
+    def __init__(self, root: Path, moment: str) -> None:
+        """Let them come at that *moment*."""
+        super().__init__(root)
+        self.moment, self.meanwhile = moment, list[Callable[[], object]]()
+
+    def prepare(self, upload: UploadId, digest: Digest) -> Callable[[], None]:
+        """Prepare, and let others come once."""
+        self._come("before")
+        waits = super().prepare(upload, digest)
+        self._come("after")
+        return waits
+
+    def _come(self, moment: str) -> None:
+        if self.meanwhile and moment == self.moment:
+            self.meanwhile.pop()()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(
+    ("meanwhile", "error"),
+    [
+        ("append", DigestMismatch),
+        ("go on writing", UploadBusy),
+        ("cancel", UploadUnknown),
+        ("expire", UploadUnknown),
+        ("finish", None),
+    ],
+)
+def test_what_comes_while_it_becomes_a_blob(
+    catalog: Catalog, tmp_path: Path, moment: str, meanwhile: str, error: type[RegistryError] | None
+) -> None:
+    """It is as if that had come before, and no byte of the blob, which others have, changes."""
+    store = Preparing(tmp_path / "store", moment)
+    registry = build_registry(catalog, store)
+    uploads, upload, digest = registry.uploads, registry.uploads.start(NAME).id, Digest.of(BODY)
+    uploads.ingest(RepositoryName("team/other"), [BODY])
+    _append(registry, upload, BODY)
+    with ExitStack() as stack:
+
+        def go_on_writing() -> None:
+            began, goes_on = Event(), Event()
+
+            def pieces() -> Iterator[bytes]:
+                yield MORE
+                began.set()
+                assert goes_on.wait(60)
+                yield MORE
+
+            append = partial(uploads.append, NAME, upload, pieces(), offset=len(BODY))
+            stack.enter_context(ThreadPoolExecutor(1)).submit(append)
+            stack.callback(goes_on.set)
+            assert began.wait(60)
+
+        acts: dict[str, Callable[[], object]] = {
+            "append": lambda: uploads.append(NAME, upload, [MORE]),
+            "go on writing": go_on_writing,
+            "cancel": lambda: uploads.cancel(NAME, upload),
+            "expire": lambda: uploads.expire(upload, catalog.now() + timedelta(seconds=1)),
+            "finish": lambda: uploads.finish(NAME, upload, digest),
+        }
+        store.meanwhile.append(acts[meanwhile])
+        with pytest.raises(error) if error else nullcontext():
+            assert uploads.finish(NAME, upload, digest) == BlobRow(digest, len(BODY))
+    with registry.blobs.open(digest) as reader:
+        assert reader.read() == BODY
+    assert (registry.blobs.find(NAME, digest) is None) is (error is not None)
+    if meanwhile == "append":
+        assert uploads.finish(NAME, upload, Digest.of(BODY + MORE)).size == len(BODY + MORE)
+    if meanwhile == "go on writing":
+        assert uploads.finish(NAME, upload, Digest.of(BODY + MORE * 2)).size == len(BODY + MORE * 2)
+    assert [*store.staged()] == []
 
 
 def test_uploads_go_on_after_it(registry: Registry, upload: UploadId) -> None:

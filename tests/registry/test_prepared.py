@@ -43,13 +43,15 @@ def test_rows_have_the_types_of_their_columns(catalog: Catalog, heard: list[str]
     with catalog.begin() as tx:
         assert tx.repositories.ensure(NAME) == repository
         assert tx.uploads.start(repository.id, upload)
-        assert tx.uploads.fill(NAME, upload, staged, offset=3, layout="", digest_so_far=DIGEST)
-        assert not tx.uploads.fill(NAME, upload, staged, offset=3, layout="", digest_so_far=DIGEST)
+        assert tx.at_once.fill(NAME, upload, staged, offset=3, layout="", digest_so_far=DIGEST)
+        assert not tx.at_once.fill(NAME, upload, staged, offset=3, layout="", digest_so_far=DIGEST)
         assert not tx.uploads.remove(upload, "another lease")
     with catalog.read() as tx:
         assert tx.blobs.find_noted(NAME, DIGEST, since=now) == BlobRow(DIGEST, 10, now)
         assert tx.blobs.find_noted(RepositoryName("other"), DIGEST, since=now) is None
         row = tx.uploads.find(NAME, upload)
+        assert tx.at_once.find(NAME, upload, DIGEST, since=now) == (staged, "", 3)
+        assert tx.at_once.find(RepositoryName("other"), upload, DIGEST, since=now) is None
     assert row
     assert (row.offset, row.digest_so_far, row.staged) == (3, DIGEST, staged)
     assert heard is None or any(text.startswith("INSERT INTO blobs") for text in heard)

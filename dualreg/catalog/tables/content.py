@@ -158,8 +158,8 @@ class Uploads(Table):
 
     ``staged`` names the bytes in the store; ``layout`` is what the store needs besides. ``process`` took the
     last lease. ``stalled`` is a process that lost its lease and may still write to these bytes; NULL: there
-    is none. ``client`` is who started it; empty: not known. ``arriving`` is how much its writer has received
-    beyond the offset, as far as is known.
+    is none; WHOLE: nobody may write to them. ``client`` is who started it; empty: not known. ``arriving`` is
+    how much its writer has received beyond the offset, as far as is known.
     """
 
     __tablename__ = "uploads"

@@ -12,7 +12,7 @@ from dualreg.auth.access import Action
 from dualreg.errors import DigestInvalid, NameInvalid, RangeInvalid
 from dualreg.image.digest import CANONICAL, Digest, check_algorithm
 from dualreg.image.names import RepositoryName, UploadId
-from dualreg.web.body import body_chunks
+from dualreg.web.body import body_chunks, has_body
 from dualreg.web.context import registry
 from dualreg.web.credentials import client_key, grant
 from dualreg.web.current import current_request, query
@@ -90,7 +90,7 @@ def finish_upload(name: RepositoryName, upload: UploadId) -> Response:
     digest = Digest.parse(arguments.get("digest", ""))
     chunk = _declared_chunk(name, upload, arguments)
     registry().quotas.require_room(name, digest, current_request().content_length or 0)
-    body = body_chunks(length=chunk.length)
+    body = body_chunks(length=chunk.length) if chunk.length is not None or has_body() else ()
     registry().uploads.finish(name, upload, digest, body, offset=chunk.offset, known=chunk.known)
     for _ in body:
         pass  # what is left, if the first try of the request was done, so that the client reads the answer
