@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from sqlalchemy import Connection, exc, text
+from sqlalchemy import Connection, Engine, exc, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from dualreg.catalog.access import NAMES, AccessQueries
@@ -37,6 +37,7 @@ from dualreg.catalog.notes import Note, NoteQueries
 from dualreg.catalog.permissions import PermissionQueries
 from dualreg.catalog.policies import PolicyQueries
 from dualreg.catalog.quotas import QuotaQueries
+from dualreg.catalog.readers import Readers
 from dualreg.catalog.rebuilding import RebuildQueries
 from dualreg.catalog.referrers import ReferrerQueries
 from dualreg.catalog.repositories import RepositoryQueries
@@ -237,7 +238,8 @@ class Catalog:
         self._commits = commits_of(self._file)
         self._waits = True
         self._versions = versions_of(self.engine)
-        self._reader = self.engine.execution_options(**{READ_ONLY: True})
+        reader = self.engine.execution_options(**{READ_ONLY: True})
+        self._readers = Readers(reader) if self._file else reader
 
     def read_clock(self) -> None:
         """Have ``now`` return the time of the server before the first transaction; it may fail."""
@@ -318,7 +320,7 @@ class Catalog:
             DatabaseFailure: the database fails.
         """
         self._require_file()
-        with self._reader.connect() as connection:
+        with self._readers.connect() as connection:
             yield Transaction(connection, self.now())
 
     def version(self, *, wait: bool = True) -> Hashable | None:
@@ -356,8 +358,9 @@ class Catalog:
     def close(self) -> None:
         """Close all idle connections. The catalog can be used again."""
         self._versions.close()
-        if isinstance(self._writer, Writer):
-            self._writer.close()
+        for kept in (self._writer, self._readers):
+            if not isinstance(kept, Engine):
+                kept.close()
         self.engine.dispose()
         self._commits.close()
 
