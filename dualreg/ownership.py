@@ -24,7 +24,7 @@ def inherit_owner(path: str | Path) -> None:
     if os.geteuid() != 0:
         return
     with _lock, suppress(FileNotFoundError):  # it was removed meanwhile
-        above = os.stat(os.path.dirname(path) or ".")
+        above = os.stat(_above(path))
         if (above.st_uid, above.st_gid) == (0, os.getegid()):
             return  # as root's own files have it
         own = os.lstat(path)
@@ -94,19 +94,23 @@ def is_durable(folder: str) -> bool:
     Others remove empty directories and create them again. They change what is above it, and that shows.
     """
     noted = _durable.get(folder)
-    return (
-        noted is not None and noted == _last_change(os.path.dirname(folder) or ".") and os.path.isdir(folder)
-    )
+    return noted is not None and noted == _last_change(_above(folder)) and os.path.isdir(folder)
 
 
 @contextmanager
 def noted_durable(folders: Iterable[str]) -> Iterator[None]:
     """Note that directories are durable when the block, which syncs what is above each, has succeeded."""
-    seen = {folder: _last_change(os.path.dirname(folder) or ".") for folder in folders}
+    seen = {folder: _last_change(_above(folder)) for folder in folders}
     yield
     if len(_durable) > _REMEMBERED:
         _durable.clear()
     _durable.update(seen)
+
+
+def _above(path: str | Path) -> str:
+    """Return the directory of a file or directory, whose path does not end in a slash."""
+    folder, slash, _ = os.fspath(path).rpartition("/")
+    return folder or slash or "."
 
 
 def _last_change(folder: str) -> int | None:

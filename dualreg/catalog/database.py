@@ -3,6 +3,7 @@
 Transactions are short: they last milliseconds, and never span the transfer of bytes from or to a client.
 """
 
+import os
 import sqlite3
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
@@ -198,6 +199,7 @@ class Catalog:
 
     on_access_change: Callable[[], None] | None = None
     fence: Callable[[Transaction], None] | None = None
+    _waits = True
 
     def __init__(
         self,
@@ -236,7 +238,6 @@ class Catalog:
         self._writers = Writers(max(pool_size * 3 // 4, 1), alone=self._file is not None)
         self._writer = Writer(self.engine) if self._file else self.engine
         self._commits = commits_of(self._file)
-        self._waits = True
         self._versions = versions_of(self.engine)
         reader = self.engine.execution_options(**{READ_ONLY: True})
         self._readers = Readers(reader) if self._file else reader
@@ -373,7 +374,7 @@ class Catalog:
 def _identity(file: Path | None) -> tuple[int, int] | None:
     """Return what tells a file from others that have its name; None if it does not exist."""
     try:
-        found = file and file.stat()
+        found = file and os.stat(file)  # noqa: PTH116 -- each transaction does this
     except FileNotFoundError:
         return None
     return (found.st_dev, found.st_ino) if found else None

@@ -3,7 +3,7 @@
 import hashlib
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy import Table as SqlTable
 from sqlalchemy import values as row_values
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.orm import QueryableAttribute
 
 from dualreg.catalog.clock import DatabaseClock
@@ -47,8 +47,6 @@ _CHECKPOINT = 4000
 #: Execution option of connections that only read. On SQLite they begin no transaction: no reader depends on
 #: two statements seeing the same state.
 READ_ONLY = "dualreg_read_only"
-#: Execution option of connections to SQLite that never wait for a lock within a statement.
-IMPATIENT = "dualreg_impatient"
 
 _LOCKING = text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
 
@@ -110,15 +108,16 @@ def open_engine(
 
 def watch_changes(engine: Engine, tables: Collection[str]) -> None:
     """Have ``has_changed`` say which transactions change *tables*."""
-
-    @event.listens_for(engine, "begin")
-    def forget(connection: Connection) -> None:
-        connection.info.pop(_CHANGED, None)
+    event.listen(engine, "begin", _forget_changes)
 
     @event.listens_for(engine, "after_execute")
     def note(connection: Connection, statement: Executable, *_: object) -> None:
         if isinstance(statement, UpdateBase) and getattr(statement.table, "name", "") in tables:
             connection.info[_CHANGED] = True
+
+
+def _forget_changes(connection: Connection) -> None:
+    connection.info.pop(_CHANGED, None)
 
 
 def has_changed(connection: Connection) -> bool:
@@ -236,38 +235,50 @@ def _configure(connection: sqlite3.Connection, _: object) -> None:
 
 def _begin(connection: Connection) -> None:
     """Take the write lock at once: a read transaction that is upgraded later fails instead of waiting."""
-    options, own = connection.get_execution_options(), own_connection(connection)
-    if options.get(READ_ONLY):
-        return
-    if options.get(IMPATIENT):
-        _require_lock(connection, own)
+    own = own_connection(connection)
+    if own.in_transaction or connection.get_execution_options().get(READ_ONLY):
         return
     own.execute("PRAGMA busy_timeout = 0")
     try:
-        _require_lock(connection, own)
+        begin_writing(connection, own)
     finally:
         own.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000}")
 
 
-def _require_lock(connection: Connection, own: sqlite3.Connection) -> None:
-    if not _lock(own):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")  # which fails, with an error of SQLAlchemy
+def begin_writing(connection: Connection, own: sqlite3.Connection) -> None:
+    """Begin a transaction with the write lock, on a connection that does not wait for locks itself.
 
+    SQLite would look for the lock after 1, 2, 5, 10 and up to 100 milliseconds; most hold it for one.
 
-def _lock(connection: sqlite3.Connection) -> bool:
-    """Begin a transaction with the write lock; return False if another one holds it for long, or on errors.
+    Args:
+        own: Of the *connection*.
 
-    SQLite itself would look for the lock after 1, 2, 5, 10 and up to 100 milliseconds; most hold it for one.
+    Raises:
+        DBAPIError: another one holds it for long, or the database fails.
     """
+    _forget_changes(connection)
     pause, until = _PAUSE, time.monotonic() + PATIENCE
     while True:
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            own.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             is_busy = getattr(error, "sqlite_errorcode", 0) & _PRIMARY == sqlite3.SQLITE_BUSY
             if not is_busy or time.monotonic() > until:
-                return False
+                raise failure(connection, error, "BEGIN IMMEDIATE") from error
         else:
-            return True
+            return
         time.sleep(pause)
         pause = min(pause * 1.2, _LONGEST_PAUSE)
+
+
+def failure(
+    connection: Connection, error: sqlite3.Error, text: str, values: Sequence[object] = ()
+) -> StatementError:
+    """Return the error that SQLAlchemy raises for one of SQLite's driver.
+
+    Args:
+        text, values: The statement that has failed, and its parameters.
+    """
+    return DBAPIError.instance(
+        text, values, error, sqlite3.Error, hide_parameters=True, dialect=connection.dialect
+    )

@@ -15,8 +15,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy import ColumnElement, Connection, CursorResult, Dialect, bindparam
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
+
+from dualreg.catalog.dialects import failure
 
 #: Statements that are remembered, each with the dialect of an engine.
 _REMEMBERED = 256
@@ -121,9 +122,7 @@ def _execute(
     try:
         return own.executemany(text, values) if isinstance(values, list) else own.execute(text, values)
     except sqlite3.Error as error:
-        raise DBAPIError.instance(
-            text, values, error, sqlite3.Error, hide_parameters=True, dialect=connection.dialect
-        ) from error
+        raise failure(connection, error, text, values) from error
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -1,9 +1,9 @@
 """Waiting: how many threads may wait for the locks of the database, so that others go on reading."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from threading import Condition, Lock
 from time import monotonic
+from types import TracebackType
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -29,45 +29,27 @@ class Writers:
                 would let each sleep and look again, for longer and longer.
         """
         self._limit, self._inside = limit, 0
-        self._turn = Lock() if alone else None
+        self._turn = _Turn() if alone else nullcontext()
         self._moved = 0.0
         self._changed = Condition()
 
-    @contextmanager
-    def enter(self) -> Iterator[None]:
+    def enter(self) -> AbstractContextManager[None]:
         """Be one of them for the block.
 
         Raises:
             SQLAlchemyError: too many are waiting, and none gets its turn.
         """
-        self._wait()
-        failed = False
-        try:
-            yield
-        except SQLAlchemyError:
-            failed = True
-            raise
-        finally:
-            self._leave(failed=failed)
+        return self
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self) -> AbstractContextManager[None]:
         """Write for the block, as one of those inside.
 
         Raises:
             SQLAlchemyError: another one has been writing for too long.
         """
-        if self._turn is None:
-            yield
-            return
-        if not self._turn.acquire(timeout=PATIENCE):
-            raise PoolTimeout("another transaction has been writing for too long")
-        try:
-            yield
-        finally:
-            self._turn.release()
+        return self._turn
 
-    def _wait(self) -> None:
+    def __enter__(self) -> None:
         with self._changed:
             if self._inside == 0:
                 self._moved = monotonic()
@@ -78,9 +60,25 @@ class Writers:
                 self._changed.wait(rest)
             self._inside += 1
 
-    def _leave(self, *, failed: bool) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
         with self._changed:
             self._inside -= 1
-            if not failed:
+            if not isinstance(error, SQLAlchemyError):
                 self._moved = monotonic()
             self._changed.notify()
+
+
+class _Turn:
+    """Lets one thread at a time into a block."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=PATIENCE):
+            raise PoolTimeout("another transaction has been writing for too long")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()

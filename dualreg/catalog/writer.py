@@ -1,15 +1,17 @@
 """Writer: the connection to SQLite on which transactions that write follow each other.
 
 To take one out of the pool for each, and to set how long it waits for locks, takes as long as a short
-transaction.
+transaction. So does a transaction of SQLAlchemy: here, it is one of the driver's. SQLAlchemy begins its own
+within it if it executes a statement, and ends both then.
 """
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
-from dualreg.catalog.dialects import IMPATIENT, own_connection
+from dualreg.catalog.dialects import begin_writing, failure, own_connection
 
 
 class Writer:
@@ -25,12 +27,17 @@ class Writer:
         """Open a transaction for the block, as ``Engine.begin``. The caller lets one thread in at a time."""
         connection, self._idle = self._idle or self._connect(), None
         try:
-            with connection.begin():
-                yield connection
+            own = own_connection(connection)
+            begin_writing(connection, own)
+            yield connection
+            if connection.in_transaction():
+                connection.commit()
+            else:
+                _commit(connection, own)
             self._idle = connection
         finally:
             if self._idle is None:
-                _end(connection)  # one that has failed is not used again
+                _end(connection)  # one that has failed is rolled back, and not used again
 
     def close(self) -> None:
         """Close the connection. The next transaction opens another one."""
@@ -39,9 +46,16 @@ class Writer:
             _end(connection)
 
     def _connect(self) -> Connection:
-        connection = self._engine.connect().execution_options(**{IMPATIENT: True})
+        connection = self._engine.connect()
         own_connection(connection).execute("PRAGMA busy_timeout = 0")
         return connection
+
+
+def _commit(connection: Connection, own: sqlite3.Connection) -> None:
+    try:
+        own.commit()
+    except sqlite3.Error as error:
+        raise failure(connection, error, "COMMIT") from error
 
 
 def _end(connection: Connection) -> None:

@@ -69,6 +69,8 @@ class Worker(MonitoredWorker):
 
     def init_process(self) -> None:
         """Serve until stopped."""
+        # gunicorn looks for a setting whenever it is asked for one, fifteen times in each request.
+        self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         self._health = ThreadPoolExecutor(_HEALTH_THREADS)
         self._room = waiting_connections(CONNECTIONS, self.cfg.threads + _HEALTH_THREADS)
         super().init_process()

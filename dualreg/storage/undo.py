@@ -7,7 +7,7 @@ would otherwise have what was refused.
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,6 +39,15 @@ class _Undo:
     changes: list[_Change] = field(default_factory=list)
     aside: list[tuple[UploadId, Sequence[FolderLinks]]] = field(default_factory=list)
 
+    def __enter__(self) -> Callable[[], None]:
+        """Note changes of this thread in the block."""
+        self._token = _active.set(self)
+        return self.restore
+
+    def __exit__(self, *_: object) -> None:
+        _active.reset(self._token)
+        self.forget()
+
     def restore(self) -> None:
         """Undo every change, the last one first; leave files that other requests have changed since."""
         for change in reversed(self.changes):
@@ -61,19 +70,12 @@ class _Undo:
 _active: ContextVar[_Undo | None] = ContextVar("dualreg_undo", default=None)
 
 
-@contextmanager
-def noted(tree: LinkTree) -> Iterator[Callable[[], None]]:
+def noted(tree: LinkTree) -> AbstractContextManager[Callable[[], None]]:
     """Note the changes of link files that the block makes; yield what undoes them, until the block ends.
 
     What it fails to undo is logged.
     """
-    undo = _Undo(tree)
-    token = _active.set(undo)
-    try:
-        yield undo.restore
-    finally:
-        _active.reset(token)
-        undo.forget()
+    return _Undo(tree)
 
 
 def write(tree: LinkTree, path: str, content: bytes, at: datetime | None) -> None:

@@ -6,7 +6,7 @@ each blueprint, and the route of a push or a pull by one expression.
 
 import re
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from flask import Flask, Request, Response
@@ -52,13 +52,23 @@ class _NoSessions(SessionInterface):
         return self._none
 
 
+class _Request(Request):
+    """A request, which has one route."""
+
+    @cached_property
+    def blueprint(self) -> str | None:
+        """The blueprint of the view; None if there is none. Flask finds it anew whenever it is asked."""
+        return super().blueprint
+
+
 class Application(Flask):
     """The WSGI application.
 
     Attributes:
-        session_interface: As Flask documents.
+        request_class, session_interface: As Flask documents.
     """
 
+    request_class = _Request
     session_interface = _NoSessions()
 
     def __init__(self, name: str) -> None:

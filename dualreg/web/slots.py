@@ -12,12 +12,12 @@ from functools import partial
 from threading import RLock
 from typing import Any
 
-from flask import Response, g
+from flask import Response
 
 from dualreg.errors import ServerBusy
 from dualreg.networks import network_of
 from dualreg.waiting import Budget
-from dualreg.web.current import current_request
+from dualreg.web.current import current_facts, current_request
 
 #: Largest request body, in bytes, that the server receives before a thread handles the request.
 SMALL_BODY = 64 << 10
@@ -105,7 +105,7 @@ class Slots:
     def take_for_response(self, address: str) -> Callable[[], None]:
         """Take a slot as ``take``, for what is not here yet and is the response to the current request."""
         release = self.take(address, waits=True)
-        g.has_slot = True
+        current_facts().has_slot = True
         return release
 
     def hold_for(self, response: Response, address: Callable[[], str]) -> None:
@@ -121,7 +121,7 @@ class Slots:
         length = response.calculate_content_length() if length is None else length
         is_head = current_request().method == "HEAD"
         is_short = is_head or (length is not None and length <= SMALL_RESPONSE)
-        if g.pop("has_slot", False) or is_short:
+        if current_facts().pop("has_slot", False) or is_short:
             return
         try:
             release = self.take(address())
