@@ -15,7 +15,7 @@ from dualreg.settings import Settings
 from dualreg.web import context, lane
 from dualreg.web.app import create_app
 from dualreg.web.identified import HEADER
-from dualreg.web.lane import Lane
+from dualreg.web.lane import Lane, Looks
 from dualreg.web.late import LateAnswers
 from dualreg.web.responses import READS
 from dualreg.web.slots import Slots
@@ -88,7 +88,7 @@ def answer_of(application: Any, environ: dict[str, Any]) -> tuple[str, list[tupl
 
 def answer_at_once(lane: Lane, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes] | None:
     """Return what the lane answers without waiting, as ``answer_of``; None if it answers nothing."""
-    ready = lane.at_once(environ)
+    ready = lane.at_once(environ, Looks())
     if ready is None:
         return None
     ready.release()

@@ -324,6 +324,38 @@ def test_a_connection_is_left_to_a_worker_with_fewer(
         assert (time.monotonic() - began >= 1) is (others == 0)
 
 
+def test_requests_that_have_arrived_share_a_look(
+    running: Running, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the rows, in which nothing can have changed before they came; one that comes later has its own."""
+    plain, tags = READS["GET a small blob"][0], request(f"/v2/{NAME}/tags/list")
+    expected, before = running.warm(plain), running.warm(tags)
+    looks, arrived, look = list[object](), threading.Event(), type(registry).version
+    with ExitStack() as stack:
+        clients = [stack.enter_context(closing(running.connect())) for _ in range(5)]
+        for client in clients:
+            assert running.ask(client, plain) == [expected]
+
+        def count(asked: Registry, *, wait: bool = True) -> object:
+            looks.append(found := look(asked, wait=wait))
+            if len(looks) == 1:  # when it is too late for the others
+                push_v2(registry, NAME, Tag("two"), IMAGE)
+                clients[-1].sendall(tags)
+            return found
+
+        running.worker.method_queue.defer(arrived.wait, 20)
+        for client in clients[:-1]:
+            client.sendall(plain)
+        monkeypatch.setattr(type(registry), "version", count)
+        arrived.set()
+        assert [read(client, plain) for client in clients[:-1]] == [[expected]] * 4
+        after = read(clients[-1], tags)
+    assert after != [before]
+    assert b'"two"' in after[0]
+    assert 1 < len(looks) <= 3  # of the later one, in the loop and in a thread
+    assert looks[0] not in looks[1:]
+
+
 def test_a_client_that_reads_slowly_gets_all(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread sends what did not fit, and holds a slot; then the connection goes on."""
     plain, small = READS["GET a blob"][0], READS["GET a small blob"][0]

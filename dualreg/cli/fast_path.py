@@ -17,7 +17,7 @@ from dualreg.cli import plain_requests
 from dualreg.cli.options import environment
 from dualreg.cli.server_log import LOG_FORMAT
 from dualreg.web.identified import HEADER, ID
-from dualreg.web.lane import Lane, Ready
+from dualreg.web.lane import Lane, Looks, Ready
 
 #: Heads of responses that are remembered.
 _HEADS = 1_000
@@ -62,16 +62,17 @@ class FastPath:
         keeps = cfg.keepalive and cfg.worker_connections > cfg.threads
         return cls(lane, cfg, log) if keeps and isinstance(lane, Lane) and lane.is_immediate else None
 
-    def answer(self, head: bytes, peer: Mapping[str, str]) -> Answer | None:
+    def answer(self, head: bytes, peer: Mapping[str, str], looks: Looks) -> Answer | None:
         """Return the answer to a request; None: a thread has to find it, or what is wrong with the request.
 
         Args:
             head: All bytes of the request, if it is a plain one.
             peer: As for ``plain_requests.read``.
+            looks: As for ``Lane.at_once``.
         """
         began = time.perf_counter()
         environ = plain_requests.read(head, peer)
-        ready = environ and self._lane.at_once(environ)
+        ready = environ and self._lane.at_once(environ, looks)
         if not environ or not ready:
             return None
         head = self._head(environ["REQUEST_METHOD"], ready.status, ready.headers, int(time.time()))

@@ -15,6 +15,9 @@ from dualreg.web.app import refusal
 from dualreg.web.context import parts_in
 from dualreg.web.identified import HEADER, identify
 
+#: The status of what is not the client's mistake; others are explained by the error's text, up to a length.
+_FAILURE = 500
+_MESSAGE_LIMIT = 200
 #: What can be read of a request, which may be a part of one, or none.
 _LINE = re.compile(rb"\s*([!-~]{1,30}) +([^\r\n ]+)(?: +(HTTP/[0-9.]{1,5}))?[\r\n]")
 _FIELD = re.compile(
@@ -76,3 +79,26 @@ def _environment(asked: bytes, peer: Mapping[str, str]) -> dict[str, Any]:
     for name, value in _FIELD.findall(asked.partition(END)[0] + b"\n"):
         environ["HTTP_" + name.decode().upper().replace("-", "_")] = value.decode("latin-1")
     return environ
+
+
+class Unsent:
+    """Takes gunicorn's own page about an error, instead of the client's socket.
+
+    Attributes:
+        status: That of the page.
+    """
+
+    status = _FAILURE
+
+    def gettimeout(self) -> float:
+        """Return the timeout of a socket that does not block."""
+        return 0.0
+
+    def sendall(self, page: bytes) -> None:
+        """Read the status of the page."""
+        self.status = int(page.split(b" ", 2)[1])
+
+    def refused(self, error: Exception) -> Refused:
+        """Return how the client is answered instead."""
+        message = "internal server error" if self.status == _FAILURE else str(error)[:_MESSAGE_LIMIT]
+        return Refused(self.status, message)

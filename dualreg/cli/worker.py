@@ -23,9 +23,10 @@ from dualreg.cli.fast_path import Answer, FastPath
 from dualreg.cli.monitored import MonitoredWorker
 from dualreg.cli.pacing import PacedSocket
 from dualreg.cli.plain_requests import peer_of
-from dualreg.cli.refusals import refuse
+from dualreg.cli.refusals import Unsent, refuse
 from dualreg.cli.shares import Shares
 from dualreg.logs.lines import unbind_request
+from dualreg.web.lane import Looks
 
 #: Seconds without progress after which a client is given up, unless the application says otherwise.
 CLIENT_TIMEOUT = 30.0
@@ -46,9 +47,6 @@ _MOMENT = 0.01
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 #: Seconds to wait for each part of a body that the application left unread.
 _REST = 0.01
-#: The status of what is not the client's mistake; others are explained by the error's text, up to a length.
-_FAILURE = 500
-_MESSAGE_LIMIT = 200
 
 
 class Worker(MonitoredWorker):
@@ -61,6 +59,7 @@ class Worker(MonitoredWorker):
         self._stop = getattr(self.app, "stop", b"\0")
         self._waiting: dict[Connection, None] = {}
         self._handled: set[Connection] = set()
+        self._arrived: dict[Connection, None] = {}
         self._busy = 0
         self._end_at = math.inf
         self._shares: Shares = getattr(self.app, "shares", None) or Shares()
@@ -148,10 +147,9 @@ class Worker(MonitoredWorker):
 
     def handle_error(self, req: Any, client: PacedSocket, addr: Any, exc: Exception) -> None:  # noqa: ANN401 -- gunicorn's
         """Answer what gunicorn refuses, or the application fails on."""
-        unsent = _Unsent()
+        unsent, sent = Unsent(), 0
         super().handle_error(req, unsent, addr, exc)  # it decides on the status, and logs
-        message = "internal server error" if unsent.status == _FAILURE else str(exc)[:_MESSAGE_LIMIT]
-        refused, sent = Refused(unsent.status, message), 0
+        refused = unsent.refused(exc)
         answer = self._refusal(refused, client.asked, peer_of(addr), client.began)
         try:
             client.sendall(answer.data)
@@ -229,7 +227,7 @@ class Worker(MonitoredWorker):
                 return False
         except (Refused, OSError):
             return False
-        answer = self._find_answer(conn)
+        answer = self._find_answer(conn, Looks())
         if answer:
             conn.send_rest(answer, 0)
             conn.begin_next(self.cfg.keepalive)
@@ -296,28 +294,48 @@ class Worker(MonitoredWorker):
         self.poller.register(connection.sock, 1, partial(self._on_readable, connection))
         self._on_readable(connection)
 
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Wait for events and handle them, and then all requests that have arrived."""
+        super().wait_for_and_dispatch_events(timeout)
+        while self._arrived:
+            arrived, self._arrived, looks = self._arrived, {}, Looks()
+            for connection in arrived:
+                self._attend(connection, partial(self._handle_arrived, looks=looks))
+
     def _on_readable(self, connection: Connection, _: object = None) -> None:
+        self._attend(connection, self._receive)
+
+    def _attend(self, connection: Connection, act: Callable[[Connection], object]) -> None:
+        """Do something for a connection that waits, unless an earlier event of the same round dropped it."""
         if connection not in self._waiting:
-            return  # dropped by an earlier event of the same round
+            return
         try:
-            if connection.lingering:
-                if connection.discard():
-                    self._drop(connection)
-            elif connection.receive():
-                if self._answer_monitoring(connection):
-                    return
-                if connection.late:
-                    self._refuse(connection, Refused(503, "the server is stopping", _RETRY_AFTER))
-                elif not self._answer_at_once(connection):
-                    self._forget(connection)
-                    self.enqueue_req(connection)
+            act(connection)
         except Refused as error:
             self._refuse(connection, error)
         except OSError as error:
             self.log.debug("Closing connection. %s", error)
             self._drop(connection)
 
-    def _answer_at_once(self, connection: Connection) -> bool:
+    def _receive(self, connection: Connection) -> None:
+        """Take what has arrived; a whole request is handled at the end of this round."""
+        if connection.lingering:
+            if connection.discard():
+                self._drop(connection)
+        elif connection.receive():
+            self._arrived[connection] = None
+
+    def _handle_arrived(self, connection: Connection, looks: Looks) -> None:
+        """Answer the request that has arrived, or let a thread do so; *looks* is for all of this round."""
+        if self._answer_monitoring(connection):
+            return
+        if connection.late:
+            self._refuse(connection, Refused(503, "the server is stopping", _RETRY_AFTER))
+        elif not self._answer_at_once(connection, looks):
+            self._forget(connection)
+            self.enqueue_req(connection)
+
+    def _answer_at_once(self, connection: Connection, looks: Looks) -> bool:
         """Answer the request that has arrived if that takes no wait; return whether it did.
 
         One request in each turn, however many have arrived: other connections have theirs.
@@ -325,16 +343,16 @@ class Worker(MonitoredWorker):
         Raises:
             OSError: the client is gone.
         """
-        answer = self._find_answer(connection)
+        answer = self._find_answer(connection, looks)
         if answer:
             self._send(connection, answer)
         return answer is not None
 
-    def _find_answer(self, connection: Connection) -> Answer | None:
-        """Return the answer to the request that has arrived if that takes no wait."""
+    def _find_answer(self, connection: Connection, looks: Looks) -> Answer | None:
+        """Return the answer to the request that has arrived, before *looks*, if that takes no wait."""
         if not self._fast_path or not self.alive or self.nr + 1 >= self.max_requests:
             return None
-        answer = self._fast_path.answer(connection.arrived, connection.peer)
+        answer = self._fast_path.answer(connection.arrived, connection.peer, looks)
         self.nr += answer is not None
         return answer
 
@@ -371,21 +389,3 @@ class Worker(MonitoredWorker):
     def _close(self, connection: Connection) -> None:
         self._count(-1)
         connection.close()
-
-
-class _Unsent:
-    """Takes gunicorn's own page about an error, instead of the client's socket.
-
-    Attributes:
-        status: That of the page.
-    """
-
-    status = _FAILURE
-
-    def gettimeout(self) -> float:
-        """Return the timeout of a socket that does not block."""
-        return 0.0
-
-    def sendall(self, page: bytes) -> None:
-        """Read the status of the page."""
-        self.status = int(page.split(b" ", 2)[1])

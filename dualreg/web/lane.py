@@ -35,6 +35,9 @@ from dualreg.web.slots import SMALL_RESPONSE, call_on_close
 
 Application = Callable[[Environ, Any], Iterable[bytes]]
 Value = TypeVar("Value")
+#: What was found of rows and files, for requests that had all arrived before the first look; by what it is
+#: needed for. None of their answers is then older than its request.
+Looks = dict[Hashable, Hashable]
 
 #: What handlers of repeatable reads look at, besides credentials, the address and the User-Agent.
 ASKED = (
@@ -159,7 +162,7 @@ class Lane:
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 -- WSGI
         """Answer a request."""
         start_response = answering(environ, start_response, self._parts.settings.trusted_proxies)
-        visit = self._visit(environ, wait=True)
+        visit = self._visit(environ)
         if visit is None:
             return self.application(environ, start_response)
         body = self._repeat(visit, environ, start_response)
@@ -170,7 +173,7 @@ class Lane:
         """Whether ``at_once`` finds anything."""
         return self._parts.registry.is_local() and self._parts.authority.is_local
 
-    def at_once(self, environ: Environ) -> Ready | None:
+    def at_once(self, environ: Environ, looks: Looks) -> Ready | None:
         """Return the answer to a request if it can be repeated without waiting for anything.
 
         It was counted and noted like one that is sent.
@@ -178,10 +181,11 @@ class Lane:
         Args:
             environ: Of its WSGI environment, what a head contains and the address. What the log says of the
                 request is added, whether there is an answer or not.
+            looks: Empty, or of requests that arrived together with this one.
         """
         try:
             identify(environ, self._parts.settings.trusted_proxies)
-            visit = self._visit(environ, wait=False)
+            visit = self._visit(environ, looks)
             if visit is None or (found := self._find(visit)) is None:
                 return None
             asker, answer = found
@@ -193,10 +197,10 @@ class Lane:
         except Exception:  # noqa: BLE001 -- the handler fails in the same way, and says how
             return None
 
-    def _visit(self, environ: Environ, *, wait: bool) -> _Visit | None:
+    def _visit(self, environ: Environ, looks: Looks | None = None) -> _Visit | None:
         """Return what a request depends on; None: its answer is not repeated, or its version takes a wait.
 
-        The rows are looked at last, which on PostgreSQL is a round trip.
+        With *looks*, nothing is waited for. The rows are looked at last, which on PostgreSQL is a round trip.
         """
         path = environ["PATH_INFO"]
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD") or not PATHS.fullmatch(path):
@@ -211,7 +215,7 @@ class Lane:
         fingerprint = self._fingerprint(dialect, credentials, cookie, whose)
         if self._has_sent_too_many(path, credentials, fingerprint, address):
             return None
-        version = self._version(path, wait=wait)
+        version = self._version(path, wait=True) if looks is None else self._seen(path, looks)
         return None if version is None else _Visit(version, fingerprint, asked, address, agent)
 
     def _has_sent_too_many(self, path: str, credentials: str, fingerprint: bytes, address: str) -> bool:
@@ -234,6 +238,14 @@ class Lane:
     def _needs_rows(self, path: str) -> bool:
         """Return whether an answer depends on rows: checks of open registries never wait for the database."""
         return path not in API_CHECKS or not self._parts.authority.is_open
+
+    def _seen(self, path: str, looks: Looks) -> Hashable | None:
+        """Return the version that was found for another request, or now; None: that takes a wait."""
+        needed = path.startswith("/v1/"), self._needs_rows(path)
+        version = looks.get(needed)
+        if version is None and (version := self._version(path, wait=False)) is not None:
+            looks[needed] = version
+        return version
 
     def _version(self, path: str, *, wait: bool) -> Hashable | None:
         """Return the version of all that answers depend on but requests, bytes, and the clock.
@@ -261,7 +273,8 @@ class Lane:
 
     def _fingerprint(self, *credentials: str) -> bytes:
         """Return what stands for them in memory: useless to an attacker who reads it there."""
-        return hashlib.blake2b(repr(credentials).encode(), key=self._key, digest_size=32).digest()
+        text = "\n".join(credentials)  # no header has a line end
+        return hashlib.blake2b(text.encode(), key=self._key, digest_size=32).digest()
 
     def _find(self, visit: _Visit) -> tuple[Asker, _Answer] | None:
         """Return who asks and the answer that was kept, if it is still right and the client may have it."""
