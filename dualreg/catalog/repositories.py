@@ -24,6 +24,7 @@ from sqlalchemy import (
 from dualreg.catalog import prepared
 from dualreg.catalog.blobs import BlobQueries
 from dualreg.catalog.dialects import batches, insert_for, within
+from dualreg.catalog.name_parts import narrowed, note_created, parts_in
 from dualreg.catalog.policies import policy_version
 from dualreg.catalog.rows import RepositoryRow
 from dualreg.catalog.tables import (
@@ -53,10 +54,13 @@ class RepositoryQueries:
 
     def ensure(self, name: RepositoryName, *, exclusive: bool = False) -> RepositoryRow:
         """Return the repository, created if there is none, and locked as by ``lock``."""
-        row = {"name": name, "created_at": self.now}
+        row, is_new = {"name": name, "created_at": self.now}, False
         while (known := self.lock(name, exclusive=exclusive)) is None:
             # One that is there may be deleted by then. With RETURNING, SQLite would look at all uploads.
             prepared.change(self.connection, _create(self.connection.dialect.name), row)
+            is_new = True
+        if is_new:
+            note_created(self.connection, known.id)
         return known
 
     def lock(
@@ -160,6 +164,8 @@ class RepositoryQueries:
             return 0, ()
         matches = Repositories.name.contains(term, autoescape=True) & _holds_an_image()
         matches &= within(Repositories.name, reach)
+        narrow = narrowed(self.connection, parts_in([term]))
+        matches = matches if narrow is None else narrow & matches
         total = self.connection.scalar(select(func.count()).select_from(Repositories).where(matches)) or 0
         query = (
             select(Repositories.name).where(matches).order_by(Repositories.name).offset(offset).limit(limit)

@@ -7,6 +7,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Inspector, func, inspect, select, text
 
+from dualreg.catalog import name_parts
 from dualreg.catalog.tables import Table
 
 #: PostgreSQL's indexes that a failed CREATE INDEX CONCURRENTLY left, and constraints that were not checked.
@@ -35,8 +36,8 @@ _LAST_NUMBER = text("SELECT pg_sequence_last_value(pg_get_serial_sequence(:table
 def differences(connection: Connection) -> Iterator[tuple[str, str]]:
     """Yield what a database lacks, or has otherwise than ``catalog.tables``, and how.
 
-    Tables, columns with their types, indexes, and the names and rules of keys. Other tables in the same
-    database are not ours, and are left out.
+    Tables, columns with their types, indexes, also that of parts of names, and the names and rules of keys.
+    Other tables in the same database are not ours, and are left out.
     """
     options = {"compare_type": True, "include_object": _is_ours}
     context = MigrationContext.configure(connection, opts=options)
@@ -45,6 +46,7 @@ def differences(connection: Connection) -> Iterator[tuple[str, str]]:
     inspector = inspect(connection)
     for name in {*inspector.get_table_names()} & Table.metadata.tables.keys():
         yield from _key_differences(inspector, name)
+    yield from name_parts.flaws(connection)
 
 
 def broken_keys(connection: Connection) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
 
+from dualreg.catalog import name_parts
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.notes import Note, NoteQueries
 from dualreg.catalog.tables import ServiceState
@@ -83,7 +84,8 @@ def upgrade(catalog: Catalog) -> tuple[str | None, str | None]:
     """Run the migrations that the database lacks, and return its revisions before and after.
 
     On SQLite, and in an empty database, they run in one transaction; otherwise each has its own. Concurrent
-    processes wait for each other, and the first does the work. What a newer version made stays as it is.
+    processes wait for each other, and the first does the work. What a newer version made stays as it is. On
+    SQLite, the index of parts of names is made if it is missing.
 
     Raises:
         CatalogUnreachable: the database cannot be reached, is newer than this version can use, or a migration
@@ -205,6 +207,8 @@ def _run(catalog: Catalog, target: str, **options: str) -> Revision:
             config.attributes["connection"] = connection
             command.upgrade(config, target)
             _note_oldest(connection, scripts)
+        if not found.is_compatible:
+            name_parts.settle(connection)
     return found
 
 

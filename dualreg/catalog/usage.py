@@ -13,9 +13,11 @@ from sqlalchemy.orm import QueryableAttribute, aliased
 
 from dualreg.catalog.deleted import is_kept
 from dualreg.catalog.dialects import within
+from dualreg.catalog.name_parts import narrowed, parts_within
 from dualreg.catalog.rows import UsageRow
 from dualreg.catalog.sizes import RepositoryTags, TagSize, size_together, sizes_of, tags_of
-from dualreg.catalog.tables import Blobs, Repositories, RepositoryBlobs
+from dualreg.catalog.tables import Blobs, Repositories, RepositoryBlobs, Tags
+from dualreg.catalog.tag_orders import end_of
 from dualreg.image.digest import Digest
 from dualreg.image.names import Tag
 from dualreg.patterns import Reach
@@ -24,6 +26,8 @@ from dualreg.patterns import Reach
 _AFTER_SLASH = "0"
 #: A character after all those of names.
 _LAST = "~"
+#: Names that are looked at before the index of parts of names is.
+_NEAR = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,40 @@ class UsageQueries:
     connection: Connection
 
     def names(self, after: str, reach: Reach, limit: int) -> Sequence[str]:
-        """Return up to *limit* names of repositories in *reach* after *after*, in byte order."""
-        query = select(Repositories.name).where(Repositories.name > after, within(Repositories.name, reach))
-        return self.connection.scalars(query.order_by(Repositories.name).limit(limit)).all()
+        """Return up to *limit* names of repositories in *reach* after *after*, in byte order.
+
+        If all names of *reach* have parts, some of those after *after* are looked at one by one; the rest is
+        found by the index of parts of names, unless that has too many of them.
+        """
+        query = select(Repositories.name).where(within(Repositories.name, reach)).order_by(Repositories.name)
+        parts = parts_within(reach) if self.connection.dialect.name == "sqlite" else []
+        near = self._name_after(after, _NEAR) if parts else None
+        if near is None:
+            return self.connection.scalars(query.where(Repositories.name > after).limit(limit)).all()
+        first = query.where(Repositories.name > after, Repositories.name <= near).limit(limit)
+        found = self.connection.scalars(first).all()
+        if len(found) == limit:
+            return found
+        narrow = narrowed(self.connection, parts)
+        query = query.where(Repositories.name > near, *(() if narrow is None else (narrow,)))
+        return [*found, *self.connection.scalars(query.limit(limit - len(found)))]
+
+    def _name_after(self, after: str, number: int) -> str | None:
+        """Return the name that is the *number*-th after *after*; None: there are not so many."""
+        query = select(Repositories.name).where(Repositories.name > after).order_by(Repositories.name)
+        return self.connection.scalar(query.offset(number - 1).limit(1))
+
+    def first_tags(self, names: Collection[str], prefix: str) -> Sequence[tuple[str, str]]:
+        """Return those of *names* with a tag that begins with *prefix*, in byte order, and the first one."""
+        if not prefix.isascii() or "\0" in prefix:
+            return []  # no tag is like that
+        tag = select(Tags.name).where(Tags.repository_id == Repositories.id).order_by(Tags.name).limit(1)
+        if prefix:
+            tag = tag.where(Tags.name >= prefix, Tags.name < end_of(prefix))
+        first = tag.correlate(Repositories).scalar_subquery()
+        query = select(Repositories.name, first).where(Repositories.name.in_(names))
+        rows = self.connection.execute(query.order_by(Repositories.name))
+        return [(name, found) for name, found in rows if found is not None]
 
     def level(self, under: str, after: str, reach: Reach, limit: int) -> Sequence[str]:
         """Return up to *limit* names directly under a namespace after *after*, in byte order.

@@ -24,23 +24,25 @@ def repository() -> None:
 
 @repository.command("list")
 @click.argument("pattern", required=False)
+@click.option("--search", metavar="TEXT", help="List those whose names contain TEXT, as PART or PART:TAG.")
 @click.option("--after", default="", metavar="NAME", help="List what comes after NAME.")
 @click.option("--limit", type=click.IntRange(1), help="List no more than so many.")
 @json_option
 @settings_options
 def list_repositories(
     pattern: str | None, data: Path | None, config: Path | None, *,
-    after: str, limit: int | None, as_json: bool,
+    search: str | None, after: str, limit: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """List the repositories with tags, sizes, times, and origin.
 
-    With PATTERN, it lists those whose names match. BYTES is the size of all blobs of a repository; OWN is the
-    part that no other one has, and the rest is SHARED. The origin is the API over which the tags were pushed,
-    or the upstream that the content comes from. With --json, each is one line.
+    With PATTERN, it lists those whose names match. With --search PART:TAG, it lists those whose names contain
+    PART, each with the first of its tags that begin with TAG. BYTES is the size of all blobs of a repository;
+    OWN is the part that no other one has, and the rest is SHARED. The origin is the API over which the tags
+    were pushed, or the upstream that the content comes from. With --json, each is one line.
     """
     headings = ("REPOSITORY", "TAGS", "BYTES", "OWN", "SHARED", "PUSHED", "PULLED", "ORIGIN")
     with administration(data, config, alone=True) as admin:
-        read = partial(admin.repositories.list, pattern)
+        read = partial(admin.repositories.list, pattern, search=search)
         found = listed(lambda n, end: read(n=n, after=end or ""), limit, after)
         count = print_pages(found, Columns(*headings), _cells, _members, as_json=as_json)
     if not as_json:
@@ -50,7 +52,8 @@ def list_repositories(
 def _cells(row: RepositoryFacts) -> Sequence[str]:
     numbers = map(str, (row.tags, row.bytes, row.own, row.bytes - row.own))
     times = (minute(at) if at else "never" for at in (row.pushed_at, row.pulled_at))
-    return row.name, *numbers, *times, ", ".join(row.origins) or "-"
+    name = row.name if row.tag is None else f"{row.name}:{row.tag}"
+    return name, *numbers, *times, ", ".join(row.origins) or "-"
 
 
 def _members(row: RepositoryFacts) -> dict[str, object]:
@@ -65,6 +68,7 @@ def _members(row: RepositoryFacts) -> dict[str, object]:
         "pushed_at": row.pushed_at,
         "pulled_at": row.pulled_at,
         "origins": row.origins,
+        **({} if row.tag is None else {"tag": row.tag}),
     }
 
 

@@ -8,7 +8,7 @@ from dualreg.catalog.rows import Origin
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.operations.session import Group, Listing, page_size
 from dualreg.operations.usage import reach_of
-from dualreg.patterns import Reach
+from dualreg.patterns import Reach, check_pattern
 from dualreg.registry.history import RestoredRepository
 from dualreg.registry.usage import ListedRepository
 
@@ -24,6 +24,7 @@ class RepositoryFacts:
         pushed_at: When a tag was last pushed; null: never.
         pulled_at: When a tag was last pulled; null: never.
         origins: Over which APIs the tags were pushed, or the upstream that the content comes from.
+        tag: The first tag that begins as the search says; null: it says nothing of tags.
     """
 
     name: str
@@ -35,6 +36,7 @@ class RepositoryFacts:
     pushed_at: datetime | None
     pulled_at: datetime | None
     origins: tuple[str, ...]
+    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +65,35 @@ class RepositoryChanges(Group):
     """Repositories."""
 
     def list(
-        self, pattern: str | None = None, *, own: bool = False, n: int = 100, after: str = ""
+        self,
+        pattern: str | None = None,
+        *,
+        search: str | None = None,
+        own: bool = False,
+        n: int = 100,
+        after: str = "",
     ) -> Listing[RepositoryFacts]:
         """List the repositories with tags, sizes, times, and origin, by name.
 
+        A page that is not the last may have fewer, if the search is for a tag that many repositories lack.
+
         Args:
             pattern: Only those that it matches; * matches anything.
+            search: Only those whose names contain it; after a colon, how a tag of theirs begins.
             own: Only those that the account may push to.
             n: The length of the page.
             after: Only what comes after this name.
 
         Raises:
-            ValueError: the pattern is invalid.
+            ValueError: the pattern or the search is invalid.
         """
+        name, tag = split_search(search or "")
         reach = reach_of(self.session, pattern)
+        reach = Reach((*reach.groups, (check_pattern(f"*{name}*"),))) if name else reach
         if own:
             reach = Reach((*reach.groups, *self.session.pushable.groups))
-        rows, end = self.session.registry.usage.listed(after=after, limit=page_size(n), reach=reach)
+        usage = self.session.registry.usage
+        rows, end = usage.listed(after=after, limit=page_size(n), reach=reach, tag=tag)
         return Listing([*map(_facts, rows)], end)
 
     def tree(self, under: str = "", *, n: int = 100, after: str = "") -> Listing[TreeEntry]:
@@ -150,11 +164,20 @@ class RepositoryChanges(Group):
         return found
 
 
+def split_search(search: str) -> tuple[str, str | None]:
+    """Return the part of a name that is searched for, in lower case, and how a tag begins; None: any.
+
+    No name contains a colon: what follows the last one is of a tag, as in references of images.
+    """
+    name, colon, tag = search.strip().rpartition(":")
+    return (name.lower(), tag) if colon else (tag.lower(), None)
+
+
 def _facts(row: ListedRepository) -> RepositoryFacts:
-    usage, tags = row
+    usage, tags, tag = row
     pushed = {Origin.V1: tags.v1, Origin.V2: tags.tags - tags.v1}
     origins = [tags.upstream] if tags.upstream else [str(origin) for origin in pushed if pushed[origin]]
     return RepositoryFacts(
         usage.name, tags.tags, usage.blobs, usage.bytes, usage.own,
-        tags.created_at, tags.pushed_at, tags.pulled_at, tuple(origins),
+        tags.created_at, tags.pushed_at, tags.pulled_at, tuple(origins), tag,
     )  # fmt: skip

@@ -5,17 +5,22 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
+from dualreg.catalog.database import Transaction
+from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import TagRow, UsageRow
 from dualreg.catalog.sizes import RepositoryTags, TagSize
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.patterns import EVERYWHERE, Reach
+from dualreg.registry.pages import SCAN_LIMIT
 from dualreg.registry.state import State
 
 #: Blobs of repositories that a page of namespaces may look at; of one namespace, more.
 LINKS_LIMIT = 100_000
 #: The same where nobody is to wait; larger namespaces are listed without their bytes.
 BRIEF_LIMIT = 5_000
+#: Repositories whose tags are looked at by one statement.
+_STEP = 500
 
 
 class UsagePage(NamedTuple):
@@ -39,10 +44,15 @@ class ListedNamespace(NamedTuple):
 
 
 class ListedRepository(NamedTuple):
-    """A repository with its usage and its tags."""
+    """A repository with its usage and its tags.
+
+    Attributes:
+        tag: The first one that begins as was asked; None: that was not asked.
+    """
 
     usage: UsageRow
     tags: RepositoryTags
+    tag: str | None = None
 
 
 class Total(NamedTuple):
@@ -80,20 +90,24 @@ class Usage:
         return UsagePage(rows, names[limit - 1] if limit and len(names) > limit else None)
 
     def listed(
-        self, *, after: str = "", limit: int, reach: Reach = EVERYWHERE
+        self, *, after: str = "", limit: int, reach: Reach = EVERYWHERE, tag: str | None = None
     ) -> tuple[Sequence[ListedRepository], str | None]:
         """Return up to *limit* repositories of *reach*, in byte order, and where the next page begins.
 
+        A page that is not the last may have fewer, if many in a row lack such a tag.
+
         Args:
             after: What the page before gave.
+            tag: Only those with a tag that begins with it.
         """
         with self.state.catalog.read() as tx:
-            names = tx.usage.names(after, reach, limit + 1)
-            rows = tx.usage.repositories(names[:limit])
-            tags = tx.usage.tags(names[:limit])
+            names, end = (
+                _named(tx, after, limit, reach) if tag is None else _tagged(tx, after, limit, reach, tag)
+            )
+            rows, tags = tx.usage.repositories([*names]), tx.usage.tags([*names])
         # One may be deleted after its bytes were counted.
-        found = [ListedRepository(row, tags[row.name]) for row in rows if row.name in tags]
-        return found, names[limit - 1] if len(names) > limit else None
+        found = (ListedRepository(row, tags[row.name], names[row.name]) for row in rows if row.name in tags)
+        return [*found], end
 
     def level(
         self, under: str, *, after: str = "", limit: int, reach: Reach = EVERYWHERE
@@ -197,3 +211,22 @@ class Usage:
         with self.state.catalog.read() as tx:
             row, (deleted, garbage) = tx.usage.total(), tx.usage.unlinked()
             return Total(row.blobs, row.bytes, garbage, deleted)
+
+
+def _named(tx: Transaction, after: str, limit: int, reach: Reach) -> tuple[dict[str, str | None], str | None]:
+    """Return up to *limit* repositories of *reach*, and where the next page begins."""
+    names = tx.usage.names(after, reach, limit + 1)
+    return dict.fromkeys(names[:limit]), names[limit - 1] if len(names) > limit else None
+
+
+def _tagged(
+    tx: Transaction, after: str, limit: int, reach: Reach, prefix: str
+) -> tuple[dict[str, str | None], str | None]:
+    """Return the same of those with a tag that begins with *prefix*, each with its first one."""
+    found, names = dict[str, str | None](), tx.usage.names(after, reach, SCAN_LIMIT + 1)
+    for looked_at in batches(names[:SCAN_LIMIT], _STEP):
+        for name, tag in tx.usage.first_tags(looked_at, prefix):
+            if len(found) == limit:
+                return found, [*found][-1]
+            found[name] = tag
+    return found, names[SCAN_LIMIT - 1] if len(names) > SCAN_LIMIT else None

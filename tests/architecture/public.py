@@ -245,6 +245,7 @@ class Seen:
             "account list", "config show", "group list", "immutable list", "immutable explain team/old:v1",
             "key list", "quota list", "audit --limit 1",
             "repository show team/old", "repository show team/app", "repository list team/one",
+            "repository list team/one --search :",
         ):  # fmt: skip
             self.prints(line)
         self._move()

@@ -104,9 +104,14 @@ def test_repositories_are_listed(data: Path) -> None:
         ("--after team/app", ["team/web", "x"]),
         ("--after team/app --limit 1", ["team/web"]),
         ("none*", []),
+        ("--search EAM/", ["team/app", "team/web"]),
+        ("*web --search team", ["team/web"]),
     ):
         found = run(data, f"{line} --json", command="repository list").splitlines()
         assert [json.loads(each)["name"] for each in found] == names
+    (row,) = map(json.loads, run(data, "--search p:2 --json", command="repository list").splitlines())
+    assert (row["name"], row["tag"]) == ("team/app", "2")
+    assert run(data, "--search :1", command="repository list").splitlines()[1].startswith("team/app:1  2 ")
     assert "not supported" in run(data, "team/?", code=1, command="repository list")
 
 

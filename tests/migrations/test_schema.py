@@ -11,6 +11,7 @@ from alembic.config import Config
 from sqlalchemy import insert, inspect, select
 
 from dualreg.catalog.database import Catalog, Transaction
+from dualreg.catalog.name_parts import INDEX
 from dualreg.catalog.schema import differences
 from dualreg.catalog.tables import (
     Manifests,
@@ -43,7 +44,9 @@ def empty(url: str) -> Iterator[Catalog]:
 
 
 def _tables(catalog: Catalog) -> set[str]:
-    return set(inspect(catalog.engine).get_table_names()) - {"alembic_version"}
+    """Return the tables that revisions make."""
+    found = inspect(catalog.engine).get_table_names()
+    return {each for each in found if not each.startswith(INDEX)} - {"alembic_version"}
 
 
 def _downgrade(catalog: Catalog, target: str) -> None:

@@ -18,6 +18,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import event, insert
 
 from dualreg.assembly import build_registry
+from dualreg.catalog import name_parts
+from dualreg.catalog import usage as usage_queries_module
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.orders import TagOrder, TagPlace
 from dualreg.catalog.outbox import Backlog, EventPlace
@@ -40,6 +42,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.maintenance.gc import Collection
 from dualreg.maintenance.retention import Retained, RetentionRun
+from dualreg.patterns import Reach
 from dualreg.registry import Registry
 from dualreg.registry import tags as tags_module
 from dualreg.registry import usage as usage_module
@@ -330,7 +333,7 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 def filled(folder: Path, *, tags: int, repositories: int) -> Catalog:
     """Return a catalog with that many tags in ``many/tags``, and so many other repositories of one image."""
-    catalog = Catalog(f"sqlite:///{folder / f'{tags}.sqlite3'}")
+    catalog = Catalog(f"sqlite:///{folder / f'{tags}-{repositories}.sqlite3'}")
     upgrade(catalog)
     fill(catalog, tags=tags, repositories=repositories)
     return catalog
@@ -528,6 +531,35 @@ def test_a_page_of_usage_costs_the_same_in_a_large_catalog(
             )
     for small, large in zip(*costs, strict=True):
         assert 0 < large < 1.01 * small
+
+
+@pytest.mark.slow
+def test_a_search_costs_the_same_in_a_large_catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a part that many names have, few, or none; and of a tag, wherever it is."""
+    monkeypatch.setattr(usage_queries_module, "_NEAR", 100)
+    monkeypatch.setattr(name_parts, "_FEW", 500)
+    costs = []
+    for size in (2_400, LARGE):
+        with closing(filled(tmp_path, tags=100, repositories=size)) as catalog:
+            upgrade(catalog)
+            registry, work = build_registry(catalog, Full()), Work(catalog)
+            calls = list[Callable[[], Any]]()
+            for part, found, tag in (
+                ("team", 50, None),
+                ("none", 0, None),
+                ("any/tags", 1, None),
+                ("qz", 0, None),
+                ("ny/t", 1, "tag-00"),
+            ):
+                reach = Reach((("*",), (f"*{part}*",)))
+                calls.append(partial(registry.usage.listed, limit=50, reach=reach, tag=tag))
+                assert len(calls[-1]()[0]) == found
+            for part, found in (("none", 0), ("any/tags", 1)):
+                calls.append(partial(registry.repositories.search, part, offset=0, limit=50))
+                assert calls[-1]()[0] == found
+            costs.append([work.of_call(call) for call in calls])
+    for small, large in zip(*costs, strict=True):
+        assert 0 < large < 1.02 * small
 
 
 @pytest.mark.slow

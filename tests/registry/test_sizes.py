@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 from hypothesis import given, settings
@@ -19,8 +19,9 @@ from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.editions import Edition
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.patterns import Reach
+from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry import Registry
+from dualreg.registry import usage as usage_module
 from tests import builders
 from tests.properties.registries import fresh_registry, push_v1, push_v2
 from tests.registry.test_plans import Work
@@ -242,3 +243,28 @@ def test_what_needs_too_much_costs_little(registry: Registry, monkeypatch: pytes
         costs[enough] = [work.of_call(call) for call in calls]
     for little, all_ in zip(*costs.values(), strict=True):
         assert 0 < 5 * little < all_
+
+
+def test_repositories_are_listed_with_a_tag(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that have one that begins as is asked, on pages, of which some only say where to go on."""
+    for name in (*"abcdefgh", "x/h"):
+        push_v2(registry, RepositoryName(name), Tag("1.2" if name in "aeh" else "2.0"), IMAGES[0])
+    push_v2(registry, RepositoryName("x/h"), Tag("1.2.1"), IMAGES[0])
+
+    def walk(limit: int, tag: str, reach: Reach = EVERYWHERE) -> list[list[tuple[str, str | None]]]:
+        pages, after = list[list[tuple[str, str | None]]](), cast("str | None", "")
+        while after is not None:
+            rows, after = registry.usage.listed(after=after, limit=limit, reach=reach, tag=tag)
+            pages.append([(row.usage.name, row.tag) for row in rows])
+        return pages
+
+    every = [("a", "1.2"), ("e", "1.2"), ("h", "1.2"), ("x/h", "1.2.1")]
+    assert walk(9, "1.") == [every]
+    assert walk(2, "1.") == [every[:2], every[2:]]
+    assert walk(9, "1.2.", Reach((("*h*",),))) == [every[3:]]
+    assert walk(9, "3") == [[]]
+    monkeypatch.setattr(usage_module, "SCAN_LIMIT", 3)
+    monkeypatch.setattr(usage_module, "_STEP", 2)
+    assert walk(9, "1.") == [every[:1], every[1:2], every[2:]]
+    assert walk(9, "1.2.") == [[], [], every[3:]]
+    assert walk(9, "1.2.", Reach((("*h*",),))) == [every[3:]]

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from dualreg.image import media_types
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import tags as tags_module
+from dualreg.registry import usage as usage_module
 from dualreg.web.ui.navigation import ENTRIES
 from tests import builders
 from tests.auth.conftest import Guarded
@@ -31,6 +32,7 @@ PAGES: dict[str, tuple[tuple[str, ...], str]] = {
     "/ui/repositories?own=1": (PEOPLE, "My repositories"),
     "/ui/repositories?under=team/": (PEOPLE, "team"),
     "/ui/repositories?search=app": (PEOPLE, "Names that contain app"),
+    "/ui/repositories?search=app:v1": (PEOPLE, "The first tag that begins with v1"),
     f"/ui/repository?repository={APP}": (("reader", "writer", "root"), "Same image"),
     f"/ui/repository?repository={SECRET}": (("root",), "Same image"),
     "/ui/repository?repository=team/none": ((), ""),
@@ -246,6 +248,31 @@ def test_the_tree_of_repositories(guarded: Guarded) -> None:
     assert len([*_walk(some, "/ui/repositories?search=r")]) == 10
     assert [*_walk(some, "/ui/repositories?own=1")] == []
     assert browser.get("/ui/repositories?under=a").status_code == 400
+
+
+def test_a_search_for_a_tag(own: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a part of the name and how the tag begins; it leads to the tag, if the account may pull it."""
+    for account, found in (("root", [f"{SECRET}:v1", f"{APP}:v1"]), ("reader", [f"{APP}:v1"]), ("", [])):
+        text = Browser.of(own, account).get("/ui/repositories", search=" APP:v ").text
+        assert _rows(text) == found
+        for name, tag in (each.split(":") for each in found):
+            assert f"/ui/image?repository={name}&amp;reference={tag}" in text
+        assert "The first tag that begins with v, of names that contain app" in text
+    browser = Browser.of(own, "root")
+    for search, found in (
+        ("team/app:latest", [f"{APP}:latest"]),
+        ("app:V", []),
+        ("app:", [f"{SECRET}:v1", f"{APP}:latest"]),
+        (":old", [f"{WEB}:old"]),
+        (":", [f"{SECRET}:v1", f"{APP}:latest", f"{WEB}:old"]),
+        ("app", [SECRET, APP]),
+    ):
+        assert _rows(browser.get("/ui/repositories", search=search).text) == found
+    monkeypatch.setattr(usage_module, "SCAN_LIMIT", 1)
+    text = browser.get("/ui/repositories", search=":old").text
+    assert "None up to here: the next page goes on." in text
+    assert [*_walk(browser, "/ui/repositories?search=:old")] == [f"{WEB}:old"]
+    assert [*_walk(Browser.of(own, "reader"), "/ui/repositories?search=:")] == [f"{APP}:latest", f"{WEB}:old"]
 
 
 def test_a_repository_with_many_tags(guarded: Guarded) -> None:

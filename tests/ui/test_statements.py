@@ -19,6 +19,8 @@ PAGES = {
     "/ui/repositories": 12,
     "/ui/repositories?under=team/": 12,
     "/ui/repositories?search=a": 12,
+    "/ui/repositories?search=team": 12,
+    "/ui/repositories?search=team:v": 14,
     "/ui/operations": 40,
     "/ui/usage": 30,
     f"/ui/repository?repository={APP}": 24,

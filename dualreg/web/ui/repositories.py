@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 from dualreg.catalog.orders import TagOrder
 from dualreg.errors import RepositoryUnknown
 from dualreg.image.names import RepositoryName
-from dualreg.operations.repositories import RepositoryFacts
+from dualreg.operations.repositories import RepositoryFacts, split_search
 from dualreg.operations.tags import SizedTag
 from dualreg.web.administration import administration
 from dualreg.web.ui.arguments import choice
@@ -75,20 +75,19 @@ def register(blueprint: Blueprint) -> None:
 
 def get_repositories() -> Response:
     """Return what is directly under a namespace, or the repositories whose names contain a text."""
-    under, search = request.args.get("under", ""), request.args.get("search", "").strip().lower()
+    under, search = request.args.get("under", ""), request.args.get("search", "").strip()
     after, own = request.args.get("after", ""), "own" in request.args
     rows, end = _found(search, after, own=own) if search or own else _under(under, after)
     *way, last = _crumbs("" if search or own else under)
     crumbs = [*way, Crumb(last.title)] if way else []
     title = under or ("My repositories" if own else "Repositories")
-    caption = f"Names that contain {search}" if search else "Repositories and namespaces, by name"
     return page(
         "repositories",
         title,
         crumbs,
         rows=rows,
         search=search,
-        caption=caption,
+        caption=_caption(search),
         pages=pages("get_repositories", after, end, under=under, search=search, own="1" if own else ""),
     )
 
@@ -132,10 +131,27 @@ def _under(under: str, after: str) -> tuple[Sequence[Row], str | None]:
 
 
 def _found(search: str, after: str, *, own: bool) -> tuple[Sequence[Row], str | None]:
-    """Return repositories whose names contain a text, and where the next page begins."""
-    pattern = f"*{search}*" if search else None
-    found = administration().repositories.list(pattern, own=own, n=_ROWS, after=after)
-    return [Row(each.name, _address(each.name), each) for each in found.rows], found.next
+    """Return repositories whose names contain a text, or tags in them, and where the next page begins."""
+    found = administration().repositories.list(search=search, own=own, n=_ROWS, after=after)
+    return [_row(each) for each in found.rows], found.next
+
+
+def _row(found: RepositoryFacts) -> Row:
+    """Return the line of a repository, or of the tag that was searched for."""
+    if found.tag is None:
+        return Row(found.name, _address(found.name), found)
+    return Row(
+        f"{found.name}:{found.tag}", url("get_image", repository=found.name, reference=found.tag), found
+    )
+
+
+def _caption(search: str) -> str:
+    """Return what a search, or none, shows."""
+    name, tag = split_search(search)
+    if tag is not None:
+        tags = f"The first tag that begins with {tag}" if tag else "The first tag"
+        return f"{tags}, of names that contain {name}" if name else f"{tags}, of each repository"
+    return f"Names that contain {name}" if name else "Repositories and namespaces, by name"
 
 
 def _address(name: str) -> str:

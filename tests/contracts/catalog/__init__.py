@@ -10,6 +10,7 @@ from tests.contracts.catalog.figures import FiguresContract
 from tests.contracts.catalog.growth import GrowthContract
 from tests.contracts.catalog.history import HistoryContract
 from tests.contracts.catalog.manifests import ManifestsContract
+from tests.contracts.catalog.names import NamesContract
 from tests.contracts.catalog.notes import NotesContract
 from tests.contracts.catalog.policies import PoliciesContract
 from tests.contracts.catalog.quotas import QuotasContract
@@ -32,6 +33,7 @@ from tests.contracts.catalog.webhooks import WebhooksContract
 class CatalogContract(
     DatabaseContract,
     RepositoriesContract,
+    NamesContract,
     TagsContract,
     HistoryContract,
     BlobsContract,
