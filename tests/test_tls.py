@@ -7,7 +7,7 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -179,3 +179,35 @@ def test_a_client_that_sends_nothing_over_tls_is_given_up(tmp_path: Path) -> Non
             server.recv(9)
         server.settimeout(None)
         assert (server.recv(9), server.ended) == (b"", True)
+
+
+@pytest.mark.parametrize("over_tls", [False, True])
+def test_what_one_call_sends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, over_tls: bool) -> None:
+    """Over TLS, no more than shows progress; otherwise all that is left: the kernel takes what fits."""
+    data, offered, send = bytes(range(256)) * 4_000, list[int](), PacedSocket.send
+
+    def note(sock: PacedSocket, piece: memoryview) -> int:
+        offered.append(len(piece))
+        return send(sock, piece)
+
+    monkeypatch.setattr(PacedSocket, "send", note)
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        client: socket.socket
+        if over_tls:
+            server, client = stack.enter_context(_connected(tmp_path, 10))
+        else:
+            ours, client = map(stack.enter_context, socket.socketpair())
+            server = PacedSocket(ours, 10)
+        received = pool.submit(_receive, client, len(data))
+        server.sendall(data)
+        assert received.result(20) == data
+        assert server.body_sent == 0  # it is the first, as of a head
+    assert max(offered) == (64 << 10 if over_tls else len(data))
+
+
+def _receive(client: socket.socket, size: int) -> bytes:
+    received = b""
+    while len(received) < size and (data := client.recv(size)):
+        received += data
+    return received

@@ -154,8 +154,11 @@ class PacedSocket:
         """Send *data*; see ``send``."""
         self._head_end = min(self._head_end, self._sent + len(data))
         rest = memoryview(data)
+        at_once = (
+            _SEND_SIZE if isinstance(self._sock, ssl.SSLSocket) else len(rest)
+        )  # the kernel takes what fits
         while rest:
-            rest = rest[self.send(rest[:_SEND_SIZE]) :]
+            rest = rest[self.send(rest[:at_once]) :]
 
     def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:
         """Send *count* bytes of *file* from *offset* within the kernel; return how many there were.

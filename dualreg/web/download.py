@@ -28,7 +28,7 @@ from dualreg.web.responses import FILE, empty_response
 
 #: Bytes that are read at once where the kernel does not send them: few enough that the object store goes on
 #: sending while they are sent on.
-_PIECE = 256 << 10
+_PIECE = 512 << 10
 
 
 def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:
