@@ -16,6 +16,10 @@ _RULES = {"rules": {"target-size": {"enabled": True}}, "resultTypes": ["violatio
 #: Resolves once scripts have seen the size of the window.
 _SETTLED = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 _WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+#: The captions that are wider than what is seen of their tables.
+_CUT = """[...document.querySelectorAll(".scroll > table > caption")]
+    .filter((each) => each.getBoundingClientRect().width > each.closest(".scroll").clientWidth + 1)
+    .map((each) => each.textContent)"""
 
 
 def examine(page: Page, *, dark: bool = False) -> list[str]:
@@ -26,6 +30,7 @@ def examine(page: Page, *, dark: bool = False) -> list[str]:
         page.set_viewport_size({"width": width, "height": HEIGHT})
         if (wider := page.evaluate(_WIDER)) > 0:
             found.append(f"{wider} pixels wider than a window of {width}")
+        found += [f"cut in a window of {width}: {caption}" for caption in page.evaluate(_CUT)]
     page.evaluate(_SETTLED)
     return [*found, *_violations(page)]
 
