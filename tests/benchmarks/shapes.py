@@ -53,19 +53,19 @@ def bucket() -> Iterator[ObjectStore]:
 
 @contextmanager
 def _instances(folder: Path, against: Mapping[str, str], *, fresh: bool) -> Iterator[list[Server]]:
-    """Run three instances, and one, each over PostgreSQL and a folder, behind nginx."""
+    """Run three instances of two processes and of one, and one of two, over PostgreSQL, behind nginx."""
     with ExitStack() as stack:
         certificate, found = make_certificate(folder), []
-        for name, number in (("three", 3), ("one", 1)):
+        for name, number, workers in (("three", 3, 2), ("three-single", 3, 1), ("one", 1, 2)):
             own = folder / name
             own.mkdir()
             chosen = {
                 **settings(accounts=False),
                 **stack.enter_context(shared_storage("folder", own)),
-                "workers": 2,
+                "workers": workers,
             }
             made = stack.enter_context(fleet(own, certificate, chosen, wrappers=[()] * number, fresh=fresh))
-            about = f"{name} behind nginx, over PostgreSQL and a folder, of two processes each"
+            about = f"{number} behind nginx, over PostgreSQL and a folder; processes of each: {workers}"
             found.append(Server(name, made.host, speaks_v1=True, ours=number > 1, about=about))
         yield [*found, *others(against)]
 
