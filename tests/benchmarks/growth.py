@@ -1,7 +1,8 @@
 """``python -m tests.benchmarks.growth``: read from a small registry and a large one in turn, and compare.
 
 Every repository has a manifest with a tag, whose history has a move, and a V1 image that is its view. Only
-what is read has files. Pages that commands show are read by their services, in this process.
+what is read has files. Pages that commands show are read by their services, in this process; those of the web
+UI as browsers do.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -22,6 +23,7 @@ from sqlalchemy import Connection
 
 from dualreg.acting import Api
 from dualreg.assembly import open_registry, prepare
+from dualreg.catalog import name_parts
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.retention import RetentionRule
 from dualreg.catalog.rows import Origin
@@ -45,7 +47,7 @@ from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
-from tests.benchmarks import wire
+from tests.benchmarks import ui_pages, wire
 from tests.benchmarks.filling import LONG_AGO, blob_row, record, say, write_blob
 from tests.programs import Serving, children, dualreg_process, memory
 
@@ -120,26 +122,18 @@ def main() -> None:
     """Fill two registries, start both, and print how long reads take in each."""
     options = _options()
     with ExitStack() as stack:
-        folder = Path(
+        folder = options.keep or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="dualreg-bench-", dir=options.folder))
         )
-        servers, sizes = [], (options.small, options.large)
-        for size in sizes:
-            began = time.monotonic()
-            read = _fill(folder / f"{size}", size, options.reads)
-            say(f"{size:,} repositories, tags, manifests and V1 images in {time.monotonic() - began:,.0f} s")
-            began = time.monotonic()
-            settings: dict[str, Any] = {
-                "workers": 1,
-                "access_log": "false",
-                "fsck_rate": 0,
-                "gc_interval": "0s",
-            }
-            process = stack.enter_context(dualreg_process(folder / f"{size}", **settings))
-            say(f"  started in {time.monotonic() - began:.1f} s")
-            servers.append((process, read))
-        _compare(servers, options.reads)
-        _compare_pages([(folder / f"{size}", read) for size, (_, read) in zip(sizes, servers, strict=True)])
+        filled = [
+            (folder / f"{size}", _filled(folder / f"{size}", size, options.reads))
+            for size in (options.small, options.large)
+        ]
+        if not options.ui:
+            _compare(filled, options.reads)
+            _compare_pages(filled)
+        named = [(data, [each.name for each in read]) for data, read in filled]
+        ui_pages.compare(named, options.views)
 
 
 def _options() -> argparse.Namespace:
@@ -149,8 +143,29 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--reads", type=int, default=1_000, help="reads of each kind, each of another repository"
     )
+    parser.add_argument("--views", type=int, default=100, help="views of each page of the web UI")
+    parser.add_argument("--ui", action="store_true", help="only the pages of the web UI")
     parser.add_argument("--folder", type=Path, help="where to work; default: the system's temporary folder")
+    parser.add_argument("--keep", type=Path, help="fill registries there, or use those that are there")
     return parser.parse_args()
+
+
+def _filled(data: Path, size: int, reads: int) -> Sequence[_Content]:
+    """Fill a registry, unless it is there from an earlier run; return as ``_fill``."""
+    mark = data / "filled"
+    if mark.exists():
+        prepare(Settings(data=data))
+        return _read(size, reads)
+    began = time.monotonic()
+    read = _fill(data, size, reads)
+    mark.touch()
+    say(f"{size:,} repositories, tags, manifests and V1 images in {time.monotonic() - began:,.0f} s")
+    return read
+
+
+def _read(size: int, reads: int) -> Sequence[_Content]:
+    """Return up to *reads* repositories from all over a catalog of *size*."""
+    return [_Content(number) for number in range(0, size, max(1, size // reads))[:reads]]
 
 
 def _fill(data: Path, size: int, reads: int) -> Sequence[_Content]:
@@ -159,13 +174,13 @@ def _fill(data: Path, size: int, reads: int) -> Sequence[_Content]:
     store = FilesystemStore(data)
     for content in (_LAYER, _CONFIG):
         write_blob(store, content)
-    numbers = range(0, size, max(1, size // reads))[:reads]
     with closing(Catalog(f"sqlite:///{data}/catalog.sqlite3")) as catalog:
         for first in range(0, size, _BATCH):
             with catalog.engine.begin() as connection:
                 _record(connection, [_Content(number) for number in range(first, min(first + _BATCH, size))])
-    read = [_Content(number) for number in numbers]
-    for each in read:
+        with catalog.engine.begin() as connection:
+            name_parts.settle(connection)
+    for each in (read := _read(size, reads)):
         write_blob(store, each.manifest)
         write_blob(store, each.json)
     return read
@@ -206,10 +221,11 @@ def _blob(content: bytes) -> dict[str, Any]:
     return blob_row(Digest.of(content), len(content))
 
 
-def _compare(served: Sequence[tuple[Serving, Sequence[_Content]]], reads: int) -> None:
-    """Read everything once from each registry, in turn, and print the times and the memory that it took."""
-    taken_up = [[_memory(server)] for server, _ in served]
+def _compare(filled: Sequence[tuple[Path, Sequence[_Content]]], reads: int) -> None:
+    """Start both, read everything once from each in turn, and print the times and the memory that it took."""
     with ExitStack() as stack:
+        served = [(stack.enter_context(_served(data)), read) for data, read in filled]
+        taken_up = [[_memory(server)] for server, _ in served]
         clients = [stack.enter_context(wire.Connection(server.host)) for server, _ in served]
         for title, path in ROWS.items():
             times: list[list[float]] = [[] for _ in served]
@@ -221,6 +237,15 @@ def _compare(served: Sequence[tuple[Serving, Sequence[_Content]]], reads: int) -
                 sizes.append(_memory(server))
     for sizes in taken_up:
         say(f"MiB of memory before all that, and after each: {' '.join(f'{size:,.0f}' for size in sizes)}")
+
+
+@contextmanager
+def _served(data: Path) -> Iterator[Serving]:
+    """Start a registry, and print how long that took."""
+    began = time.monotonic()
+    with dualreg_process(data, workers=1, access_log="false", fsck_rate=0, gc_interval="0s") as serving:
+        say(f"started in {time.monotonic() - began:.1f} s")
+        yield serving
 
 
 def _compare_pages(filled: Sequence[tuple[Path, Sequence[_Content]]]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import growth, locks, scale, sizing, steps, upstreams
+from tests.benchmarks import growth, locks, scale, sizing, steps, ui_pages, upstreams
 from tests.benchmarks.costs import Cost
 from tests.benchmarks.large_store import COMMANDS
 from tests.benchmarks.load import CONNECTIONS, load
@@ -265,8 +265,10 @@ def test_needs_add_up() -> None:
 def test_growth_is_measured(tmp_path: Path) -> None:
     """Of each kind of read there is a line, from a small registry and a large one."""
     command = [sys.executable, "-m", "tests.benchmarks.growth", "--folder", str(tmp_path)]
-    sizes = ["--small", "20", "--large", "60", "--reads", "5"]
+    sizes = ["--small", "20", "--large", "60", "--reads", "5", "--views", "2"]
     done = subprocess.run([*command, *sizes], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("99 % within") == len(growth.ROWS) + len(growth.PAGES)
+    assert done.stdout.count("95 % within") == len(ui_pages.VIEWS) > 40
+    assert done.stdout.count("pages of which less than 95 % take 100 ms") == 2
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
