@@ -20,6 +20,7 @@ from sqlalchemy import event, insert
 from dualreg.assembly import build_registry
 from dualreg.catalog import name_parts
 from dualreg.catalog import usage as usage_queries_module
+from dualreg.catalog.checks import Stale
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.orders import TagOrder, TagPlace
 from dualreg.catalog.outbox import Backlog, EventPlace
@@ -137,6 +138,21 @@ def test_repositories_with_tags_are_listed_by_the_smallest_indexes(
     assert [step.split()[1] for step in looks] == ["tags", "manifests", "v1_images"]
     assert "COVERING INDEX sqlite_autoindex_tags_1 (" in looks[0]
     assert all("coalesce(" in statement for statement, _ in issued)
+
+
+def test_blobs_are_verified_in_the_order_of_an_index(
+    world: tuple[Catalog, World], issued: list[tuple[str, Any]]
+) -> None:
+    """Of those that are not damaged, as hardly any is, neither the first nor the next ones are sorted."""
+    with world[0].read() as tx:
+        tx.checks.all_verified_since()
+        for after in (None, (EPOCH, Digest.of(b""))):
+            tx.checks.stalest(Stale(EPOCH, damaged=False), after)
+    first, *others = (plan(world[0], *each) for each in issued)
+    assert first == ["SCAN blobs USING INDEX ix_blobs_verified_at"]
+    for steps in others:
+        assert steps[0].startswith("SEARCH blobs USING INDEX ix_blobs_verified_at (verified_at")
+        assert steps[1:] == ["USE TEMP B-TREE FOR RIGHT PART OF ORDER BY"]
 
 
 def plan(catalog: Catalog, statement: str, parameters: Any) -> list[str]:
