@@ -56,6 +56,11 @@ class Digest:
         """Return the digest of *data*."""
         return cls(algorithm, hashlib.new(algorithm, data).hexdigest())
 
+    @property
+    def packed(self) -> bytes:
+        """The bytes that the digits spell: as a key, they take less than half the memory of the digest."""
+        return bytes.fromhex(self.hex)
+
     def __str__(self) -> str:
         """Return the wire form."""
         return f"{self.algorithm}:{self.hex}"

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import date, time
+from functools import cache
 from typing import Any
 
 #: What Go's encoder escapes in strings though JSON does not require it; IDs and config digests depend on it.
@@ -35,9 +36,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
     """
     try:
         text = data.decode("utf-8")
-        document = json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_read_finite
-        )
+        document = _decoder().decode(text)
         if "\\u" in text:
             dump(document)
     except UnicodeDecodeError as error:
@@ -108,6 +107,11 @@ def dump(document: Mapping[str, Any], *, indent: int | None = None) -> bytes:
     return text.translate(_GO_TABLE).encode("utf-8")
 
 
+@cache
+def _decoder() -> json.JSONDecoder:
+    return json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_read_finite)
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
@@ -118,6 +122,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_cases(document: Mapping[str, Any]) -> None:
     """Raise ValueError if two members differ only in case."""
+    if len({key.casefold() for key in document}) == len(document):
+        return
     seen = dict[str, str]()
     for key in document:
         other = seen.setdefault(key.casefold(), key)

@@ -131,6 +131,9 @@ class Survey(Protocol):
     def comparison(self, registry: Registry, *, quick: bool) -> "Comparison":
         """Return the comparison of this source with *registry*; *quick*: by sizes, without reading layers."""
 
+    def forget(self) -> None:
+        """Free what was found out, but for what importers and comparisons need that were made before."""
+
 
 class Importer(Protocol):
     """Imports tags from a source, each shared blob once; every step is journaled before it is made."""

@@ -15,9 +15,10 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.graph import ManifestGraph, is_blob_only, load_document, tags_about
 from dualreg.migrate.names import Names
+from dualreg.migrate.parallel import pooled
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.run import Outcome, Status
-from dualreg.migrate.single_flight import KeyedLocks
+from dualreg.migrate.single_flight import Done, KeyedLocks
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.stopping import Stopped
 from dualreg.migrate.targets.base import Outgoing, Target
@@ -63,13 +64,13 @@ class Export:
     on_outcome: Callable[[Outcome], None] = lambda _: None
     convert_schema1: bool = False
     on_blob: Callable[[RepositoryName, BlobRow], None] = lambda *_: None
-    _done: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
+    _done: Done = field(default_factory=Done)
     _locks: KeyedLocks = field(default_factory=KeyedLocks)
 
     def export_all(self, entries: Iterable[Entry], jobs: int) -> Sequence[Outcome]:
         """Export *entries*, *jobs* at a time if the target allows it; return their outcomes in order."""
         with ThreadPoolExecutor(1 if self.target.one_by_one else jobs) as pool:
-            outcomes = [*pool.map(self._export_one, entries)]
+            outcomes = [*pooled(pool, self._export_one, entries)]
         self.target.finish()
         return outcomes
 
@@ -139,12 +140,12 @@ class Export:
 
     def _untagged(self, repository: RepositoryName, row: ManifestRow) -> tuple[int, bool]:
         """Export a manifest without a tag, once; return how many bytes were sent, and whether it was new."""
-        if (repository, row.digest) in self._done:
+        if self._done.has(repository, row.digest):
             return 0, False
         sent = self._blobs(repository, row)
         with self._locks.lock((repository, row.digest)):
-            new = (repository, row.digest) not in self._done and self._send(repository, row)
-            self._done.add((repository, row.digest))
+            new = not self._done.has(repository, row.digest) and self._send(repository, row)
+            self._done.add(repository, row.digest)
         return sent, new
 
     def _blobs(self, repository: RepositoryName, row: ManifestRow) -> int:
@@ -188,7 +189,7 @@ class Export:
         if self.stop.is_set():
             raise Stopped
         with self._locks.lock(digest):
-            if (repository, digest) in self._done:
+            if self._done.has(repository, digest):
                 return 0
             try:
                 size = self.registry.blobs.stat(repository, digest).size
@@ -197,7 +198,7 @@ class Export:
                     raise
                 return 0  # clients fetch it from its vendor
             sent = self.target.blob(repository, digest, self._bytes(digest, size))
-            self._done.add((repository, digest))
+            self._done.add(repository, digest)
             if sent:
                 self.on_blob(repository, BlobRow(digest, size))
             return sent

@@ -66,6 +66,8 @@ class Passes:
     ) -> tuple[str, Sequence[Outcome]]:
         """Import *entries*; return the name of the run, and the outcomes in the order of the plan.
 
+        What was *found* is forgotten.
+
         Args:
             unsettled: Leave out entries that are imported already, that failed in one of the last passes, or
                 that an earlier pass reported as skipped by the plan.
@@ -84,7 +86,9 @@ class Passes:
             content = found.content(left)
             self.on_content(content.linked() if self.options.link is LinkMode.HARD else content)
         self.record("migrate run", run=name, source=self.source)  # before it begins: it may be killed
-        with self.progress(len(left), found.bytes_to_read(left, self.registry, self._earlier)) as advance:
+        expected = len(left), found.bytes_to_read(left, self.registry, self._earlier)
+        found.forget()
+        with self.progress(*expected) as advance:
             run.on_outcome = lambda outcome: (
                 None if outcome.entry in run.predicted else advance(1, outcome.read)
             )

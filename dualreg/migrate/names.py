@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from itertools import count
 
 from dualreg.errors import NameInvalid, TagInvalid
@@ -148,34 +149,41 @@ def read_names(lines: Iterable[str]) -> frozenset[str]:
 class Proposals:
     """A valid name for each invalid one, which nothing else has or is proposed.
 
-    The same names always get the same proposals, in whatever order they are asked for.
+    The same names always get the same proposals, in whatever order they are asked for. They are made when one
+    is asked for: nearly always, all names are valid.
     """
 
     def __init__(self, names: Iterable[tuple[str, str]]) -> None:
-        """Make proposals for the invalid ones of *names*: the repository and tag of everything."""
-        self._repositories, self._tags = dict[str, str](), dict[tuple[str, str], str]()
-        used = dict.fromkeys(names)
+        """Propose for the invalid ones of *names*: the repository and tag of everything."""
+        self._names = names
+
+    def repository(self, name: str) -> str:
+        """Return the proposal for the name of a repository."""
+        return self._made[0][name]
+
+    def tag(self, repository: str, tag: str) -> str:
+        """Return the proposal for a tag of *repository*."""
+        return self._made[1][repository, tag]
+
+    @cached_property
+    def _made(self) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
+        """The proposals, by what they replace."""
+        repositories, tags = dict[str, str](), dict[tuple[str, str], str]()
+        used = dict.fromkeys(self._names)
         taken = {in_library(repository) for repository, _ in used}  # as V1 clients call them
         for name in dict.fromkeys(repository for repository, _ in used):
             if not _is_valid(RepositoryName.parse, name):
                 free = (new for new in _numbered(propose(name), NAME_LIMIT) if in_library(new) not in taken)
-                new = self._repositories[name] = next(free)
+                new = repositories[name] = next(free)
                 taken.add(in_library(new))
         for repository, tag in [*used]:
             if tag and not _is_valid(Tag.parse, tag):
                 free = (
                     new for new in _numbered(propose_tag(tag), _TAG_LENGTH) if (repository, new) not in used
                 )
-                new = self._tags[repository, tag] = next(free)
+                new = tags[repository, tag] = next(free)
                 used[repository, new] = None
-
-    def repository(self, name: str) -> str:
-        """Return the proposal for the name of a repository."""
-        return self._repositories[name]
-
-    def tag(self, repository: str, tag: str) -> str:
-        """Return the proposal for a tag of *repository*."""
-        return self._tags[repository, tag]
+        return repositories, tags
 
 
 def propose(name: str) -> str:

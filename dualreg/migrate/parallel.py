@@ -1,8 +1,8 @@
-"""Reading in parallel, of which nothing needs to be finished when the program is asked to end."""
+"""Many items in parallel, of which few are in memory: work, and reading that need not be finished."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from itertools import islice
 from queue import SimpleQueue
 from threading import Event, Thread
@@ -10,6 +10,8 @@ from typing import TypeVar
 
 #: Items that each thread may be ahead of what was read: there may be millions.
 _AHEAD = 64
+#: Items that an executor is given ahead of that: it knows the number of its threads.
+_GIVEN = 1000
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -48,3 +50,16 @@ def in_parallel(work: Callable[[_Item], _Result], items: Iterable[_Item], jobs: 
         ended.set()
         for _ in threads:
             given.put(None)
+
+
+def pooled(pool: Executor, work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """Yield the result of *work* for each item, in order, as ``pool.map``, which would take all at once."""
+    left = iter(items)
+    futures = deque(pool.submit(work, item) for item in islice(left, _GIVEN))
+    try:
+        while futures:
+            yield futures.popleft().result()
+            futures.extend(pool.submit(work, item) for item in islice(left, 1))
+    finally:
+        for future in futures:
+            future.cancel()

@@ -7,6 +7,7 @@ from dualreg.catalog.rows import BlobRow
 from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
+from dualreg.migrate.single_flight import Done
 from dualreg.migrate.transfer import has_digest
 from dualreg.registry import Registry
 
@@ -22,12 +23,12 @@ class Presence:
     """
 
     registry: Registry
-    _blobs: set[BlobRow] = field(default_factory=set)
-    _manifests: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
+    _sizes: dict[bytes, int] = field(default_factory=dict)
+    _manifests: Done = field(default_factory=Done)
 
     def blobs(self, blobs: Iterable[BlobRow]) -> bool:
         """Return whether all of *blobs* can be opened, and have their sizes or, if small, their digests."""
-        return all(blob in self._blobs or self._is_stored(blob) for blob in blobs)
+        return all(self.is_noted(blob) or self._is_stored(blob) for blob in blobs)
 
     def find(self, digest: Digest) -> BlobRow | None:
         """Return a blob of any repository, if that is so for it; None if there is none."""
@@ -36,19 +37,19 @@ class Presence:
 
     def note(self, blob: BlobRow) -> None:
         """Note that a blob has just been read in the store, and is whole."""
-        self._blobs.add(blob)
+        self._sizes[blob.digest.packed] = blob.size
 
     def is_noted(self, blob: BlobRow) -> bool:
         """Return whether a blob was found before."""
-        return blob in self._blobs
+        return self._sizes.get(blob.digest.packed) == blob.size
 
     def manifest(self, repository: RepositoryName, digest: Digest) -> bool:
         """Return whether that is so for a manifest, all that it names, and all that was derived from it."""
-        if (repository, digest) in self._manifests:
+        if self._manifests.has(repository, digest):
             return True
         if not self.blobs(self._blobs_of(repository, digest)):
             return False
-        self._manifests.add((repository, digest))
+        self._manifests.add(repository, digest)
         return True
 
     def restore(self, repository: RepositoryName, digest: Digest) -> None:
@@ -70,7 +71,7 @@ class Presence:
         except (OSError, BlobMissing):
             return False
         if found:
-            self._blobs.add(blob)
+            self.note(blob)
         return found
 
     def _is_whole(self, blob: BlobRow) -> bool:

@@ -12,6 +12,7 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.base import CurrentManifest, Importer, current_manifest
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.journal import Journal
+from dualreg.migrate.parallel import pooled
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.presence import Presence
 from dualreg.migrate.stopping import Stop, Stopped
@@ -91,10 +92,10 @@ class Run:
         with ThreadPoolExecutor(jobs) as pool:
             own = by_repository(wanted)
             self._find_new(own)
-            together = pool.map(self._import_new, _in_steps(own))
+            together = pooled(pool, self._import_new, _in_steps(own))
             done = {entry: outcome for step in together for entry, outcome in step.items()}
             left = [entry for entry in wanted if entry not in done]
-            done |= zip(left, pool.map(self._import_one, left), strict=True)
+            done |= zip(left, pooled(pool, self._import_one, left), strict=True)
         outcomes = [done[entry] for entry in wanted]
         self.journal.write("end", stopped=self.stop.is_set())
         return outcomes

@@ -138,6 +138,8 @@ def _judge(survey: Survey, selection: Selection) -> list[tuple[Entry, Finding | 
         for tag, entry in listed
     ]
     collisions = _collisions(entry for entry, obstacle in judged if not obstacle)
+    if not collisions:
+        return judged
     return [(entry, obstacle or collisions.get(entry)) for entry, obstacle in judged]
 
 
@@ -266,14 +268,14 @@ def _collisions(entries: Iterable[Entry]) -> Mapping[Entry, Finding]:
     A tag may be in the source twice, because releases of docker-registry differ in how they encode its name;
     then the later one is imported.
     """
-    first = dict[tuple[str, str], Entry]()
+    first = defaultdict[str, dict[str, Entry]](dict)
     contested = defaultdict[tuple[str, str], list[Entry]](list)
     for entry in entries:
-        if entry.action is PlanAction.IMPORT and entry.to_tag:
-            destination = entry.to_repository, entry.to_tag
-            if first.setdefault(destination, entry) is not entry:
-                contested[destination].append(entry)
-    rivals = ([first[destination], *others] for destination, others in contested.items())
+        if entry.action is not PlanAction.IMPORT or not entry.to_tag:
+            continue
+        if first[entry.to_repository].setdefault(entry.to_tag, entry) is not entry:
+            contested[entry.to_repository, entry.to_tag].append(entry)
+    rivals = ([first[repository][tag], *others] for (repository, tag), others in contested.items())
     return {entry: finding for each in rivals for entry, finding in _refused(each)}
 
 

@@ -1,10 +1,12 @@
-"""Work that several threads want done: a lock for each key, and results that are computed once."""
+"""Work that several threads want done: a lock for each key, results that are computed once, what is done."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
+
+from dualreg.image.digest import Digest
 
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
@@ -37,3 +39,18 @@ class SingleFlight(Generic[_K, _V]):
                 if key not in self._results:
                     self._results[key] = compute()
         return self._results[key]
+
+
+class Done:
+    """The blobs and manifests of repositories that are done; there may be millions."""
+
+    def __init__(self) -> None:
+        self._digests = dict[str, set[bytes]]()
+
+    def add(self, repository: str, *digests: Digest) -> None:
+        """Note that *digests* are done in a repository."""
+        self._digests.setdefault(repository, set()).update(each.packed for each in digests)
+
+    def has(self, repository: str, digest: Digest) -> bool:
+        """Return whether *digest* is done in a repository."""
+        return digest.packed in self._digests.get(repository, ())

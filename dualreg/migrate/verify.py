@@ -59,7 +59,7 @@ class BlobComparison:
     def __init__(self, blobs: Blobs, *, quick: bool) -> None:
         self.quick = quick
         self._blobs = blobs
-        self._stored = SingleFlight[Digest, str]()
+        self._stored = SingleFlight[bytes, str]()
         self._in_source = SingleFlight[str, str]()
         self._diff_ids = SingleFlight[Digest, str]()
 
@@ -84,7 +84,7 @@ class BlobComparison:
         """
         if digest == empty_layer().digest:
             return ""  # it need not be in the store
-        return self._stored.get(digest, partial(self._check_stored, digest, size))
+        return self._stored.get(digest.packed, partial(self._check_stored, digest, size))
 
     def diff_id(self, digest: Digest) -> str:
         """Return the diff ID of a layer in this registry, or why it has none."""

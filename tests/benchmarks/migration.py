@@ -39,8 +39,7 @@ def _in_place(options: argparse.Namespace) -> None:
         source = f"registry-tree:{folder}"
         for title in ("inspect", "run", "verify --quick", "verify"):
             command, *more = title.split()
-            seconds = _measure((command, source, "--data", folder, *more))
-            sys.stdout.write(f"{title:16} {seconds:8.1f} s {options.images / seconds:10,.0f} tags/s\n")
+            _print(title, options.images, "tags", (command, source, "--data", folder, *more))
 
 
 def _v1(options: argparse.Namespace) -> None:
@@ -56,8 +55,7 @@ def _v1(options: argparse.Namespace) -> None:
             ("verify --quick", ("verify", source, "--data", data, "--quick")),
             ("verify", ("verify", source, "--data", data)),
         ):
-            seconds = _measure(line)
-            sys.stdout.write(f"{title:16} {seconds:8.1f} s {images / seconds:10,.0f} images/s\n")
+            _print(title, images, "images", line)
         layers = sum(path.stat().st_size for path in root.glob("images/*/layer"))
         sys.stdout.write(
             f"{images} images, {layers:,} bytes of layers; the source is {before - _own_bytes(root):,} bytes"
@@ -83,16 +81,21 @@ def _build(root: Path, chains: int) -> None:
         tree.tag(f"team{chain % 20}/app{chain}", "1", str(parent))
 
 
-def _measure(line: tuple[str | Path, ...]) -> float:
+def _print(title: str, count: int, noun: str, line: tuple[str | Path, ...]) -> None:
+    """Run a command, and print how long it took, how long a processor worked for it, and its memory."""
     began = time.perf_counter()
-    subprocess.run(
-        [DUALREG, "migrate", *line],
-        env=environment(),
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+    process = subprocess.Popen(
+        [DUALREG, "migrate", *line], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    return time.perf_counter() - began
+    _, status, used = os.wait4(process.pid, 0)
+    seconds, process.returncode = time.perf_counter() - began, os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    worked, memory = used.ru_utime + used.ru_stime, used.ru_maxrss >> 10
+    sys.stdout.write(
+        f"{title:16} {seconds:8.1f} s {count / seconds:10,.0f} {noun}/s"
+        f" {worked:8.1f} s of a processor {memory:6} MiB\n"
+    )
 
 
 def _own_bytes(folder: Path) -> int:

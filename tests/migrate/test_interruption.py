@@ -3,12 +3,14 @@
 import signal
 import subprocess
 import threading
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from dualreg.migrate.parallel import in_parallel
+from dualreg.migrate.parallel import in_parallel, pooled
 from tests.migrate.commands import command, export
 from tests.migrate.fronts import Front, front
 from tests.migrate.trees import LAYERS, Tree
@@ -118,6 +120,29 @@ def test_work_in_parallel() -> None:
     assert [next(results) for _ in range(30)] == [number * 2 for number in range(30)]
     with pytest.raises(ValueError, match="thirty"):
         next(results)
+
+
+def test_work_of_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results keep the order of the items; a pool is given few at a time, and begins none after an error."""
+    monkeypatch.setattr("dualreg.migrate.parallel._GIVEN", 10)
+    begun, waiting = list[int](), iter(range(100))
+
+    def work(number: int) -> int:
+        begun.append(number)
+        if number == 70:
+            raise ValueError("seventy")
+        return number * 2
+
+    with ThreadPoolExecutor(1) as pool:
+        results = pooled(pool, work, waiting)
+        assert [next(results) for _ in range(50)] == [number * 2 for number in range(50)]
+        assert next(waiting) == 50 + 10 - 1
+        with pytest.raises(ValueError, match="seventy"):
+            deque(results, maxlen=0)
+    assert len(begun) <= 70 + 10
+    with ThreadPoolExecutor(2) as pool:
+        assert [*pooled(pool, work, range(3))] == [0, 2, 4]
+        assert [*pooled(pool, work, [])] == []
 
 
 @pytest.mark.slow

@@ -3,8 +3,9 @@
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -12,14 +13,15 @@ import pytest
 from dualreg import migrate
 from dualreg.catalog.database import Transaction
 from dualreg.migrate.base import ImportOptions, Survey
+from dualreg.migrate.follow import Passes
 from dualreg.migrate.journal import Journal
-from dualreg.migrate.run import Run, Status
+from dualreg.migrate.run import Existing, Run, Status
 from dualreg.migrate.selection import Selection, make_plan, plan_and_losses
 from dualreg.migrate.sources.registry_tree import RegistryTree
 from dualreg.migrate.sources.v1_tree import V1Tree
 from dualreg.migrate.stopping import Stop
 from dualreg.migrate.v1.survey import survey_images
-from dualreg.migrate.v2.survey import survey_manifests
+from dualreg.migrate.v2.survey import V2Survey, survey_manifests
 from dualreg.registry import Registry
 from tests import builders
 from tests.builders import image
@@ -30,7 +32,7 @@ from tests.migrate.trees import Tree
 SMALL, LARGE, EACH = 50, 200, 25
 
 
-def registry_tree(root: Path, tags: int) -> Callable[[], Survey]:
+def registry_tree(root: Path, tags: int) -> Callable[[], V2Survey]:
     """Write a tree of manifests, two blobs to each; return its survey."""
     tree = StockTree(root)
     for number in range(tags):
@@ -85,13 +87,13 @@ def test_an_inspection_takes_the_same_for_each_tag(
     small, large = write(tmp_path / "small", SMALL), write(tmp_path / "large", LARGE)
     inspected(small)  # what is imported, or built once
     assert calls_of(large) < calls_of(small) * LARGE / SMALL * 1.02
-    for name, limit in (("open", 2 * files), ("lstat", stats)):  # Python opens a file by two functions
+    for name, limit in (("open", files), ("lstat", stats)):
         more = calls_of(large, name) - calls_of(small, name)
-        assert more <= limit * (LARGE - SMALL) * 1.02, name
+        assert more <= limit * (LARGE - SMALL) * 1.05, name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("write", "limit"), [(registry_tree, 2_300), (v1_tree, 3_500)])
+@pytest.mark.parametrize(("write", "limit"), [(registry_tree, 1_900), (v1_tree, 3_500)])
 def test_a_survey_remembers_little(
     write: Callable[[Path, int], Callable[[], Survey]], limit: int, tmp_path: Path
 ) -> None:
@@ -108,6 +110,19 @@ def test_a_survey_remembers_little(
             tracemalloc.stop()
         del kept
     assert (used[1] - used[0]) / (LARGE - SMALL) < limit
+
+
+def test_a_run_forgets_the_survey(data: Path, opened: Registry) -> None:
+    """It keeps what is imported of it, and no more."""
+    survey = registry_tree(data, EACH)()
+    entries, options = make_plan(survey, Selection()), ImportOptions()
+    passes = Passes(
+        opened, data / "migrations", f"registry-tree:{data}", options, Existing.SKIP, 1,
+        lambda *_, **__: None, lambda *_: nullcontext(lambda *_: None),
+    )  # fmt: skip
+    _, outcomes = passes.run(survey, entries, Event())
+    assert [each.status for each in outcomes] == [Status.DONE] * EACH
+    assert [*survey.tags, *survey.known, *survey.blobs] == []
 
 
 def waits_of(

@@ -1,6 +1,6 @@
 """Counts of surveys, and how many bytes they expect to copy and to read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,12 +9,14 @@ from dualreg.catalog.rows import BlobRow
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.migrate.base import Survey
+from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.journal import EarlierRuns, LayerFacts
 from dualreg.migrate.names import Library
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.saved.survey import SavedSurvey
+from dualreg.migrate.single_flight import Done
 from dualreg.migrate.sources.archive import Archive
-from dualreg.migrate.sources.base import SourceBytes, SourceImage
+from dualreg.migrate.sources.base import OfV2Clients, SourceBytes, SourceImage, SourceManifest, SourceTag
 from dualreg.migrate.sources.docker_archive import SavedImages
 from dualreg.migrate.sources.layout_files import FolderFiles
 from dualreg.migrate.sources.oci_layout import OciLayout
@@ -22,10 +24,13 @@ from dualreg.migrate.sources.registry_tree import RegistryTree
 from dualreg.migrate.sources.v1_tree import V1Tree
 from dualreg.migrate.v1.survey import V1Survey
 from dualreg.migrate.v2.crawl import Known
-from dualreg.migrate.v2.survey import V2Survey
+from dualreg.migrate.v2.survey import V2Survey, survey_manifests
 from dualreg.registry import Registry
+from dualreg.storage.base import Keeps
+from tests.builders import Image, image
 from tests.migrate.stock_trees import StockTree
 from tests.migrate.test_files import archive
+from tests.migrate.trees import LAYERS
 
 BASE, CHILD, OTHER = (letter * 64 for letter in "abc")
 INDEX, ONE, TWO, LOOSE = (Digest.of(text) for text in (b"index", b"one", b"two", b"loose"))
@@ -50,7 +55,7 @@ def _v2(_: Path) -> V2Survey:
             ("a", TWO): Known((SHARED, LOST)),
             ("b", LOOSE): Known((FAR, SHARED)),
         },
-        blobs={SHARED: (1, "a"), OWN: (10, "a"), FAR: (100, "b")},
+        blobs={SHARED: 1, OWN: 10, FAR: 100},
     )
 
 
@@ -129,3 +134,55 @@ def test_only_a_registry_tree_is_a_store(tmp_path: Path, data: Path, opened: Reg
     StockTree(tmp_path / "other").layer("team/app", b"a")
     assert V2Survey(RegistryTree.open(data)).is_store(opened.blobs.keeps)
     assert not V2Survey(RegistryTree.open(tmp_path / "other")).is_store(opened.blobs.keeps)
+
+
+class _Apart(OfV2Clients):
+    """A source in which repository ``b`` has all that its manifests name, and ``a`` only the manifests."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self.read = list[str]()
+
+    def tags(self) -> Iterator[SourceTag | Finding]:
+        return (SourceTag(name, "1", str(self._image.digest), None) for name in "ab")
+
+    def manifest(self, repository: str, digest: Digest) -> SourceManifest:
+        del repository, digest
+        return SourceManifest(self._image.media_type, self._image.manifest)
+
+    def is_store(self, keeps: Keeps) -> bool:
+        del keeps
+        return False
+
+    def blob(self, repository: str, digest: Digest) -> SourceBytes:
+        self.read.append(repository)
+        if repository == "a":
+            raise Broken(FindingKind.MISSING_BLOB, str(digest), "no such blob")
+        return SourceBytes.of(self._image.blobs[digest])
+
+
+def test_a_blob_is_read_in_a_repository_that_has_it() -> None:
+    """Even if it is not the first that names it."""
+    source = _Apart(image(LAYERS["a"]))
+    survey = survey_manifests(source)
+    digests = {str(tag.image) for tag in survey.tags}
+    with pytest.raises(Broken, match="no such blob"):
+        survey.check("a", *digests)
+    survey.check("b", *digests)
+    source.read.clear()
+    assert [*survey.check_blobs(1, lambda *_: None)] == []
+    assert source.read == ["b", "b"]
+    assert survey.counts()["bytes"] == sum(map(len, source._image.blobs.values()))
+
+
+def test_what_is_done() -> None:
+    """Each digest counts in its repository, whatever its algorithm."""
+    done, digests = Done(), [Digest.of(b"a"), Digest.of(b"b"), Digest.of(b"a", "sha512")]
+    for chosen in digests:
+        done.add("team/app", chosen)
+        assert done.has("team/app", chosen)
+        assert not done.has("team/other", chosen)
+        assert [done.has("team/app", each) for each in digests] == sorted(
+            (done.has("team/app", each) for each in digests), reverse=True
+        )
+    assert Digest.of(b"a", "sha512").packed.hex() == Digest.of(b"a", "sha512").hex

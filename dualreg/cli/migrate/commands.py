@@ -386,6 +386,7 @@ def verify(
         planned = survey_and_plan(source, given, settings, plan_file)
         found, entries = without_pulled(planned, settings, registry)
         comparison, verdicts = found.comparison(registry, quick=quick), []
+        found.forget()
         over_http = HttpComparison(registry, comparison, client, quick) if client else None
         with progress("tags", sum(entry.action is PlanAction.IMPORT for entry in entries)) as advance:
             for verdict in compare(over_http or comparison, entries, given["jobs"]):
@@ -393,8 +394,7 @@ def verify(
                 advance(1, 0)
     if over_http and over_http.v1_off:
         echo(f"V1 is off at {given['http']}; V1 responses were not compared.", err=True)
-    wrong = any(verdict.problems for verdict in verdicts)
     lost = [entry for entry in entries if entry.action is PlanAction.SKIP]
     print_verdicts(source, verdicts, lost, by_plan=bool(plan_file), as_json=as_json)
-    if not verdicts or wrong or (lost and not plan_file):
+    if not verdicts or any(each.problems for each in verdicts) or (lost and not plan_file):
         raise SystemExit(EXIT_FINDINGS)

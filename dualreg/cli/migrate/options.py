@@ -18,7 +18,7 @@ from dualreg.cli.failures import Fatal
 from dualreg.cli.migrate.output import SELECTION_OPTIONS
 from dualreg.cli.options import Command, environment, with_options
 from dualreg.cli.output import echo
-from dualreg.cli.progress import interruptible
+from dualreg.cli.progress import few_collections, interruptible
 from dualreg.migrate.base import Survey
 from dualreg.migrate.follow import Planned
 from dualreg.migrate.names import Library, Names, read_mapping, read_names
@@ -113,7 +113,7 @@ def survey(
         ScanOptions(names or Names(), dated, trusting=True, jobs=given["jobs"]),
         manifest_rules(settings),
     )
-    with interruptible():
+    with interruptible(), few_collections():
         return survey_source(source, options)
 
 

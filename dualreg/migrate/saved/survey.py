@@ -126,6 +126,9 @@ class SavedSurvey:
     def comparison(self, registry: Registry, *, quick: bool) -> SavedComparison:
         return SavedComparison(registry, self.source, BlobComparison(registry.blobs, quick=quick))
 
+    def forget(self) -> None:
+        """Do nothing: an archive has few images."""
+
     def _check_layer(self, diff_id: Digest) -> Finding | None:
         try:
             found = diff_id_of(self.layers[diff_id].open(), str(diff_id))

@@ -30,14 +30,8 @@ def open_file(path: str | Path, root: str | Path) -> BinaryIO:
         OSError: it is outside *root*, not a regular file, or cannot be read. A pipe would make the reader
             wait for ever, and a device may have no end.
     """
-    file = open(path, "rb", buffering=0, opener=_open_at_once)  # noqa: SIM115 -- closed by the caller
-    try:
-        _require_regular(os.fstat(file.fileno()), path)
-        _require_within(file.fileno(), path, root)
-    except OSError:
-        file.close()
-        raise
-    return file
+    descriptor, _ = _open(path, root)
+    return os.fdopen(descriptor, "rb", buffering=0)
 
 
 def blob_file(path: str | Path, root: str | Path, where: str) -> SourceBytes:
@@ -47,8 +41,8 @@ def blob_file(path: str | Path, root: str | Path, where: str) -> SourceBytes:
         Broken: it is missing, outside *root*, or not a regular file.
     """
     try:
-        with open_file(path, root) as file:
-            found = os.fstat(file.fileno())
+        descriptor, found = _open(path, root)
+        os.close(descriptor)
         return SourceBytes(found.st_size, partial(open_file, path, root), path, found.st_mtime_ns)
     except FileNotFoundError as error:
         raise Broken(FindingKind.MISSING_BLOB, where, "no such blob") from error
@@ -136,15 +130,26 @@ def read_file(path: str | Path, root: str | Path, limit: int = SMALL) -> tuple[b
     Raises:
         OSError: as of ``open_file``, or it is larger.
     """
-    with open_file(path, root) as file:
-        found = os.fstat(file.fileno())
+    descriptor, found = _open(path, root)
+    try:
         if found.st_size > limit:
             raise OSError(f"it has {found.st_size} bytes, more than the limit of {limit}")
-        return file.read(found.st_size), found
+        return os.read(descriptor, found.st_size), found
+    finally:
+        os.close(descriptor)
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)  # opening a pipe would block
+def _open(path: str | Path, root: str | Path) -> tuple[int, os.stat_result]:
+    """Return the descriptor of a file, which the caller closes, and its status; raise as ``open_file``."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)  # opening a pipe would block
+    try:
+        found = os.fstat(descriptor)
+        _require_regular(found, path)
+        _require_within(descriptor, path, root)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor, found
 
 
 def _require_within(descriptor: int, path: str | Path, root: str | Path) -> None:

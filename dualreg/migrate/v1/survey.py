@@ -63,22 +63,17 @@ class V1Survey:
         Raises:
             Broken: one of them is missing or damaged.
         """
-        found: list[SourceImage] = []
-        seen: set[str] = set()
+        found = dict[str, SourceImage]()
         wanted: str | None = id_
         while wanted is not None:
-            if wanted in seen or len(seen) >= CHAIN_LIMIT:
+            if wanted in found or len(found) >= CHAIN_LIMIT:
                 raise Broken(FindingKind.CYCLE, wanted, "it is its own ancestor, or has too many")
-            seen.add(wanted)
-            if wanted in self.broken:
-                raise self._broken_ancestor(self.broken[wanted], found)
             image = self.images.get(wanted)
             if image is None:
-                kind = FindingKind.MISSING_PARENT if found else FindingKind.DANGLING
-                raise Broken(kind, wanted, "no such image")
-            found.append(image)
+                raise self._lost(wanted, is_ancestor=bool(found))
+            found[wanted] = image
             wanted = image.parent
-        return found[::-1]
+        return [*found.values()][::-1]
 
     def check(self, repository: str, image: str) -> None:
         self.chain(image)
@@ -184,6 +179,10 @@ class V1Survey:
     def comparison(self, registry: Registry, *, quick: bool) -> V1Comparison:
         return V1Comparison(registry, self.chain, BlobComparison(registry.blobs, quick=quick))
 
+    def forget(self) -> None:
+        for found in (self.tags, self.findings):
+            found.clear()
+
     def load(self, id_: str) -> None:
         """Read an image and its ancestors, unless they were read already."""
         wanted: str | None = id_
@@ -217,9 +216,14 @@ class V1Survey:
                 wanted = self.images[wanted].parent
         return reached
 
-    @staticmethod
-    def _broken_ancestor(finding: Finding, descendants: list[SourceImage]) -> Broken:
-        missing = finding.kind is FindingKind.NO_JSON and descendants
+    def _lost(self, id_: str, *, is_ancestor: bool) -> Broken:
+        """Return why there is no such image, in the terms of what needs it: a tag, or the child of it."""
+        finding = self.broken.get(id_)
+        if finding is None:
+            return Broken(
+                FindingKind.MISSING_PARENT if is_ancestor else FindingKind.DANGLING, id_, "no such image"
+            )
+        missing = finding.kind is FindingKind.NO_JSON and is_ancestor
         kind = FindingKind.MISSING_PARENT if missing else finding.kind
         return Broken(kind, finding.where, finding.text)
 

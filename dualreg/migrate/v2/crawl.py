@@ -69,7 +69,8 @@ class Crawl:
     Attributes:
         rules: Which manifests this registry takes.
         known: What each manifest names.
-        blobs: The bytes of each blob that exists, and a repository that has it.
+        blobs: The bytes of each blob that exists.
+        homes: A repository that has a blob, unless it is the first that names it.
         mismatches: Sizes that manifests state wrongly, of content that is whole.
     """
 
@@ -77,7 +78,8 @@ class Crawl:
     scan: ScanOptions
     rules: ManifestRules
     known: dict[Place, Known] = field(default_factory=dict)
-    blobs: dict[Digest, tuple[int, str]] = field(default_factory=dict)
+    blobs: dict[Digest, int] = field(default_factory=dict)
+    homes: dict[Digest, str] = field(default_factory=dict)
     mismatches: list[Finding] = field(default_factory=list)
     _stated: StatedSizes = field(default_factory=StatedSizes)
     _unsized: dict[Place, Sequence[Digest]] = field(default_factory=dict)
@@ -89,7 +91,7 @@ class Crawl:
         Args:
             tops: Of which kind the finding is if a manifest is missing.
         """
-        wave = dict(tops)
+        wave = tops
         while wave:
             children: dict[Place, FindingKind] = {}
             for place, known in zip(wave, self.scan.each(self._read, wave), strict=True):
@@ -149,7 +151,7 @@ class Crawl:
         first: dict[Digest, str] = {}
         for (repository, _), digest, stated in self._named():
             if self.scan.trusting and stated is not None:
-                self.blobs.setdefault(digest, (stated, repository))
+                self._note(digest, stated, repository, is_first=digest not in first)
             else:
                 first.setdefault(digest, repository)
         wanted = ((repository, digest) for digest, repository in first.items() if digest not in self.blobs)
@@ -158,7 +160,7 @@ class Crawl:
             if isinstance(answer, Finding):
                 failures[blob] = answer
             else:
-                self.blobs[blob[1]] = (answer, blob[0])
+                self.blobs[blob[1]] = answer
         first.clear()
         for place, digest, stated in self._named():
             self._break(place, self._check(place, digest, stated, failures))
@@ -188,8 +190,8 @@ class Crawl:
             answer = failures.get(blob) or self._query(blob)  # the failure was perhaps of another repository
             if isinstance(answer, Finding):
                 return answer
-            self.blobs[digest] = (answer, place[0])
-        size, _ = self.blobs[digest]
+            self._note(digest, answer, place[0], is_first=False)
+        size = self.blobs[digest]
         if not size or stated in (None, size):
             return None
         return self._damage(blob) or self._refuse(place, digest, _mismatch(stated, size))
@@ -203,6 +205,13 @@ class Crawl:
                 child, stated = self.known.get((place[0], digest)), self._stated.of(place, digest)
                 if child and child.size and stated not in (None, child.size):
                     self._break(place, self._refuse(place, digest, _mismatch(stated, child.size)))
+
+    def _note(self, digest: Digest, size: int, repository: str, *, is_first: bool) -> None:
+        """Note a blob, unless it was noted; *is_first*: *repository* is the first that names it."""
+        if digest not in self.blobs:
+            self.blobs[digest] = size
+            if not is_first:
+                self.homes[digest] = repository
 
     def _damage(self, blob: Place) -> Finding | None:
         """Read a blob, once, to find out whether it is cut, or its manifests wrong about its size."""

@@ -30,7 +30,7 @@ from dualreg.migrate.graph import absent_entries
 from dualreg.migrate.journal import Journal, LayerFacts
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.presence import Presence
-from dualreg.migrate.single_flight import KeyedLocks
+from dualreg.migrate.single_flight import Done, KeyedLocks
 from dualreg.migrate.sources.base import ManifestSource, SourceBytes, SourceImage
 from dualreg.migrate.stopping import Stop
 from dualreg.migrate.transfer import LARGE, LinkMode, read_blob, stage_blob
@@ -59,7 +59,7 @@ class V2Importer:
     stop: Stop = field(default_factory=Stop)
     locks: KeyedLocks = field(default_factory=KeyedLocks)
     known: dict[str, LayerFacts] = field(default_factory=dict)
-    _imported: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
+    _imported: Done = field(default_factory=Done)
     _sparse: dict[RepositoryName, bool] = field(default_factory=dict)
     _presence: Presence = field(init=False)
     _images: ImageImporter = field(init=False)
@@ -145,7 +145,7 @@ class V2Importer:
     def _entry(self, source: str, repository: RepositoryName, entry: Descriptor) -> int:
         """Import an entry of an index; one that is missing is skipped if sparse indexes are allowed."""
         with self.locks.lock((repository, entry.digest)):
-            if (repository, entry.digest) in self._imported:
+            if self._imported.has(repository, entry.digest):
                 return 0
             try:
                 manifest = read_entry(self.source, source, entry)
@@ -173,7 +173,7 @@ class V2Importer:
         made = current_manifest(self.registry, repository, manifest.digest) is None
         self.journal.write("manifest", repository=repository, digest=str(manifest.digest), made=made)
         self._record(repository, manifest, provenance, condition)
-        self._imported.add((repository, manifest.digest))
+        self._imported.add(repository, manifest.digest)
 
     def _record(
         self,
@@ -202,7 +202,7 @@ class V2Importer:
             Broken: the source lacks one, or its bytes do not have its digest.
         """
         self.stop.check()
-        wanted = [each for each in dict.fromkeys(digests) if (repository, each) not in self._imported]
+        wanted = [each for each in dict.fromkeys(digests) if not self._imported.has(repository, each)]
         known = self.registry.blobs.known(repository, wanted) if wanted else {}
         read, unsaved, shared = 0, 0, list[BlobRow]()
         try:
@@ -220,7 +220,7 @@ class V2Importer:
                     unsaved, shared = 0, []
         finally:
             self._share(repository, shared)
-        self._imported.update((repository, digest) for digest in wanted)
+        self._imported.add(repository, *wanted)
         return read
 
     def _import_once(
@@ -229,7 +229,7 @@ class V2Importer:
         """Bring a blob into the store; return how many bytes were read, and it, unless it was linked, too."""
         self.stop.check()
         with self.locks.lock(digest):
-            if (repository, digest) in self._imported:
+            if self._imported.has(repository, digest):
                 return 0, None
             if known := self._presence.find(digest):  # by now
                 return 0, known
@@ -237,7 +237,7 @@ class V2Importer:
             if found.path and self.registry.blobs.keeps(Path(found.path), digest):
                 return self._hash_in_place(found, digest)
             size = self._stage(repository, found, digest)
-            self._imported.add((repository, digest))
+            self._imported.add(repository, digest)
             return size, None
 
     def _hash_in_place(self, found: SourceBytes, digest: Digest) -> tuple[int, BlobRow]:

@@ -42,7 +42,8 @@ class V2Survey:
 
     Attributes:
         known: What each manifest names, by repository and digest.
-        blobs: The bytes of each blob that exists, and a repository that has it.
+        blobs: The bytes of each blob that exists.
+        homes: A repository that has a blob, unless it is the first that names it.
         rules: Which manifests this registry takes.
     """
 
@@ -53,7 +54,8 @@ class V2Survey:
     tags: list[SourceTag] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     known: dict[Place, Known] = field(default_factory=dict)
-    blobs: dict[Digest, tuple[int, str]] = field(default_factory=dict)
+    blobs: dict[Digest, int] = field(default_factory=dict)
+    homes: dict[Digest, str] = field(default_factory=dict)
     rules: ManifestRules = field(default_factory=ManifestRules)
 
     def check(self, repository: str, image: str) -> None:
@@ -92,22 +94,22 @@ class V2Survey:
             "manifests": len(self.known),
             "blobs": self.blob_count,
             "bytes": self.blob_bytes,
-            "shared_bytes": sum(size for digest, (size, _) in self.blobs.items() if digest in shared),
+            "shared_bytes": sum(size for digest, size in self.blobs.items() if digest in shared),
             "untagged": sum(not (tag.tag or tag.lost) for tag in self.tags),
         }
 
     @property
     def blob_bytes(self) -> int:
-        return sum(size for size, _ in self.blobs.values())
+        return sum(self.blobs.values())
 
     @property
     def blob_count(self) -> int:
         return len(self.blobs)
 
     def check_blobs(self, jobs: int, advance: Callable[[int, int], None]) -> Iterator[Finding]:
-        digests = [*self.blobs]
-        for digest, finding in zip(digests, in_parallel(self._check_blob, digests, jobs), strict=True):
-            advance(1, self.blobs[digest][0])
+        places = [*self._places()]
+        for (_, digest), finding in zip(places, in_parallel(self._check_blob, places, jobs), strict=True):
+            advance(1, self.blobs[digest])
             if finding:
                 yield finding
 
@@ -116,17 +118,18 @@ class V2Survey:
         for entry in entries:
             if entry.action is PlanAction.IMPORT and _is_digest(entry.image):
                 wanted[entry.to_repository].append(entry)
-        sizes, links, tags = dict[Digest, int](), 0, 0
+        sizes, seen, links, tags = list[int](), set[Digest](), 0, 0
         for members in wanted.values():
             manifests, blobs = self._named(members)
-            sizes |= manifests | blobs
+            sizes += (size for digest, size in (manifests | blobs).items() if digest not in seen)
+            seen.update(manifests, blobs)
             links += 2 * len(manifests) + len(blobs)
             tags += sum(bool(entry.to_tag) for entry in members)
-        return Content(sizes.values(), len(wanted), links, tags)
+        return Content(sizes, len(wanted), links, tags)
 
     def bytes_to_read(self, entries: Iterable[Entry], registry: Registry, earlier: EarlierRuns) -> int:
         del earlier  # what they read is stored
-        return sum(self.blobs[digest][0] for digest in registry.blobs.absent(self._blobs_of(entries)))
+        return sum(self.blobs[digest] for digest in registry.blobs.absent(self._blobs_of(entries)))
 
     def is_store(self, keeps: Keeps) -> bool:
         return self.source.is_store(keeps)
@@ -145,7 +148,21 @@ class V2Survey:
     def comparison(self, registry: Registry, *, quick: bool) -> V2Comparison:
         return V2Comparison(registry, self.source, BlobComparison(registry.blobs, quick=quick))
 
-    def _check_blob(self, digest: Digest) -> Finding | None:
+    def forget(self) -> None:
+        for found in (self.tags, self.findings, self.known, self.blobs, self.homes):
+            found.clear()
+
+    def _places(self) -> Iterator[Place]:
+        """Yield each blob that exists, in a repository that has it."""
+        seen = set[Digest]()
+        for (repository, _), known in self.known.items():
+            for digest in known.blobs:
+                if digest in self.blobs and digest not in seen:
+                    seen.add(digest)
+                    yield self.homes.get(digest, repository), digest
+
+    def _check_blob(self, place: Place) -> Finding | None:
+        repository, digest = place
         verifier, ends = DigestVerifier(digest), Ends()
 
         def update(data: bytes) -> None:
@@ -153,7 +170,7 @@ class V2Survey:
             ends.update(data)
 
         try:
-            blob = self.source.blob(self.blobs[digest][1], digest)
+            blob = self.source.blob(repository, digest)
             feed(blob, update, str(digest))
             verifier.check()
             if ends.may_be_padded:
@@ -169,7 +186,7 @@ class V2Survey:
             for digest in self.reachable(entry.repository, _digest(entry.image)):
                 known = self.known[entry.repository, digest]
                 manifests[digest] = known.size
-                blobs |= {blob: self.blobs[blob][0] for blob in known.blobs if blob in self.blobs}
+                blobs |= {blob: self.blobs[blob] for blob in known.blobs if blob in self.blobs}
         return manifests, blobs
 
     def _blobs_of(self, entries: Iterable[Entry]) -> Iterator[Digest]:
@@ -204,7 +221,7 @@ def survey_manifests(
         by_repository[tag.repository].append(
             tag if known else lost_tag(FindingKind.DANGLING, tag.repository, tag.tag, "no such manifest")
         )
-    crawl = Crawl(source, scan, rules, survey.known, survey.blobs)
+    crawl = Crawl(source, scan, rules, survey.known, survey.blobs, survey.homes)
     crawl.read(_tops(by_repository))
     for repository, tags in by_repository.items():
         survey.tags += _without_children(survey, repository, tags)

@@ -53,7 +53,7 @@ class V2Comparison:
     def _once(self, source: str, repository: RepositoryName, digest: Digest) -> tuple[str, ...]:
         """Return what is wrong with a manifest and all that it names; each is compared once."""
         compare = partial(self._manifest, source, repository, digest)
-        return self._manifests.get((source, repository, digest), lambda: tuple(compare()))
+        return self._manifests.get((source, repository, digest.packed), lambda: tuple(compare()))
 
     def _manifest(self, source: str, repository: RepositoryName, digest: Digest) -> Iterator[str]:
         try:
