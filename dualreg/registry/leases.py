@@ -5,14 +5,16 @@ if the process of the first has ended. A process that may be running still has t
 have been stopped in the middle of a write. So the new writer continues on a copy of the durable bytes, under
 another name, and the file of the first has no name any more. In an object store there is nothing to copy: a
 late writer adds objects, which are in no layout that is recorded. Bytes that came in one request (WHOLE) are
-copied, too, wherever they are: a request that ends the upload makes them a blob without a lease.
+copied, too, before anything is added to them, wherever they are: a request that ends the upload makes them a
+blob without a lease.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import chain
 from typing import BinaryIO, Never
 
 from dualreg.catalog.database import Catalog, Undo
@@ -93,12 +95,12 @@ class RenewLease:
         self()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LeasedUpload:
     """An upload that only this request may write.
 
     Attributes:
-        row: ``row.staged`` are bytes that no other process can change.
+        row: ``row.staged`` are bytes that no other process can change, nor this one if they are WHOLE.
         lease: The token under which the catalog records the lease.
         renew: Called while bytes move, so that the lease does not expire and the bytes are counted.
     """
@@ -136,12 +138,12 @@ class Leases:
         """
         lease = str(UploadId.new())
         row = self._take(repository, upload, lease, offset)
-        renew = RenewLease(self.state.catalog, self.limits, row, lease)
+        leased = LeasedUpload(row, lease, RenewLease(self.state.catalog, self.limits, row, lease))
         self.state.store.adopt(row.staged, row.layout)
         try:
-            if row.stalled is not None:
-                row = self._secure(row, lease, renew)
-            yield LeasedUpload(row, lease, renew)
+            if row.stalled not in (None, WHOLE):
+                self._secure(leased)
+            yield leased
         except BlobMissing as error:
             # An earlier finish published the bytes but failed to commit: nothing is left to continue.
             with self.state.begin() as tx:
@@ -149,8 +151,22 @@ class Leases:
                     raise busy(upload) from error
             raise UploadUnknown(upload=upload) from error
         except BaseException:
-            self._release(row, lease)
+            self._release(leased.row, lease)
             raise
+
+    def to_write(self, leased: LeasedUpload, chunks: Iterable[bytes]) -> Iterable[bytes]:
+        """Return *chunks*, which are to be added to the upload; bytes that are WHOLE are copied before.
+
+        If there are none, or they are refused, nothing is changed.
+        """
+        if leased.row.stalled != WHOLE:
+            return chunks
+        pieces = iter(chunks)
+        first = next(pieces, None)
+        if first is None:
+            return ()
+        self._secure(leased)
+        return chain((first,), pieces)
 
     def _take(
         self, repository: RepositoryName, upload: UploadId, lease: str, offset: int | None
@@ -185,26 +201,28 @@ class Leases:
         assert row is not None  # noqa: S101 -- started above
         return RenewLease(self.state.catalog, self.limits, row, lease)
 
-    def _secure(self, row: UploadRow, lease: str, renew: RenewLease) -> UploadRow:
-        """Return the upload with staged bytes that nobody else can change, or relies on.
+    def _secure(self, leased: LeasedUpload) -> None:
+        """Give the upload staged bytes that nobody else can change, or relies on.
 
         Until that is recorded, the row names the process that lost its lease, or is WHOLE, so that the next
         writer tries if this one fails.
         """
+        row, lease = leased.row, leased.lease
         if row.stalled != WHOLE and (has_ended(row.stalled or "") or row.layout):
             self._record(row, lease, row.staged)
-            return replace(row, stalled=None)
+            leased.row = replace(row, stalled=None)
+            return
         staged = UploadId.new()
         discard = partial(self.state.store.discard, staged)
         try:
             if row.offset:
-                self._copy(row, staged, renew)
+                self._copy(row, staged, leased.renew)
         except BaseException:
             discard()
             raise
         self._record(row, lease, staged, undo=discard)
         self.state.store.discard(row.staged)
-        return replace(row, staged=staged, stalled=None)
+        leased.row = replace(row, staged=staged, stalled=None)
 
     def _record(self, row: UploadRow, lease: str, staged: UploadId, undo: Undo | None = None) -> None:
         with self.state.catalog.begin(undo=undo) as tx:

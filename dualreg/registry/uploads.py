@@ -161,6 +161,7 @@ class Uploads:
                 return Upload(repository, upload, sum(map(len, beginning.pieces)))
         chunks = beginning.chunks if beginning else chunks
         with self._leases.hold(repository, upload, offset) as leased:
+            chunks = self._leases.to_write(leased, chunks)
             body = UploadBody(leased, self._new(leased, chunks, offset or known), CANONICAL)
             length = self.state.store.append(leased.row.staged, body, offset=leased.row.offset)
             self._advance(leased, length, body)
@@ -220,6 +221,7 @@ class Uploads:
         known: int | None,
     ) -> BlobRow:
         with self._leases.hold(repository, upload, offset) as leased:
+            chunks = self._leases.to_write(leased, chunks)
             staged, held = leased.row.staged, leased.row.offset
             body = UploadBody(leased, self._new(leased, chunks, offset or known), digest.algorithm)
             length = self.state.store.append(staged, body, offset=held)

@@ -76,6 +76,26 @@ def test_a_push_of_a_short_blob_waits_for_three_commits(
         assert reader.read() == BODY
 
 
+def test_a_request_that_is_refused_leaves_the_bytes(
+    registry: Registry, store: GuardedStore, upload: UploadId
+) -> None:
+    """Also if it came with more; without, they keep their name."""
+    _append(registry, upload, BODY)
+    (held,) = store.staged()
+    for more in ((), iter(())):
+        with pytest.raises(DigestMismatch):
+            registry.uploads.finish(NAME, upload, Digest.of(MORE), more)
+        with pytest.raises(RangeInvalid):
+            registry.uploads.append(NAME, upload, [MORE], offset=1)
+        assert [each.upload for each in store.staged()] == [held.upload]
+    with pytest.raises(DigestMismatch):
+        registry.uploads.finish(NAME, upload, Digest.of(MORE), [MORE])
+    (left,) = store.staged()
+    with store.reopen(left.upload) as reader:
+        assert reader.read() == BODY
+    assert registry.uploads.finish(NAME, upload, Digest.of(BODY)).size == len(BODY)
+
+
 class Preparing(FilesystemStore):
     """A store on disk in which others do something right before, or right after, bytes get a second name."""
 
