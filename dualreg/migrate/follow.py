@@ -74,14 +74,12 @@ class Passes:
         """
         run = self._begin(found, stop)
         name = run.journal.path.stem
-        foreseen = run.foresee(entries)
-        left = [entry for entry, outcome in foreseen.items() if outcome is None]
+        left = self._foresee(run, entries)
         if unsettled:
             left = [entry for entry in left if not self._has_failed(entry)]
             entries = [*left, *self._newly_skipped(entries)]
             if not entries:
                 return name, ()
-        run.predicted = {entry: outcome for entry, outcome in foreseen.items() if outcome}
         if not found.is_store(self.registry.blobs.keeps):
             content = found.content(left)
             self.on_content(content.linked() if self.options.link is LinkMode.HARD else content)
@@ -137,6 +135,12 @@ class Passes:
         until = Stop(stop, self.require)
         importer = found.importer(self.registry, own, self.options, until, self._earlier)
         return Run(self.registry, importer, own, self.existing, until)
+
+    def _foresee(self, run: Run, entries: Sequence[Entry]) -> list[Entry]:
+        """Return the entries that are to be imported, and have *run* know what becomes of the others."""
+        foreseen = run.foresee(entries)
+        run.predicted = {entry: outcome for entry, outcome in foreseen.items() if outcome}
+        return [entry for entry, outcome in foreseen.items() if outcome is None]
 
     def _newly_skipped(self, entries: Iterable[Entry]) -> list[Entry]:
         """Return the entries that the plan skips for a reason that no earlier pass has reported."""

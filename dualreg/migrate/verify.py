@@ -60,14 +60,15 @@ class BlobComparison:
         self.quick = quick
         self._blobs = blobs
         self._stored = SingleFlight[bytes, str]()
-        self._in_source = SingleFlight[str, str]()
+        self._in_source = SingleFlight[str | bytes, str]()
         self._diff_ids = SingleFlight[Digest, str]()
 
     def problems(self, name: str, digest: Digest, source: Callable[[], SourceBytes]) -> Iterator[str]:
         """Yield what is wrong with a blob in this registry and in the source, where it is called *name*."""
         if not self.quick and (problem := self.stored_problem(digest)):
             yield f"{name}: {problem}"
-        if problem := self._in_source.get(name, partial(self._compare_source, digest, source)):
+        key = digest.packed if name == str(digest) else name
+        if problem := self._in_source.get(key, partial(self._compare_source, digest, source)):
             yield f"{name}: {problem}"
 
     def derived_problems(self, blobs: Iterable[BlobRow]) -> Iterator[str]:

@@ -101,7 +101,8 @@ class Blobs:
         """Return those of *digests* that are linked to no repository."""
         with self.state.catalog.read() as tx:
             wanted = frozenset(digests)
-            return wanted - tx.blobs.known(RepositoryName(""), wanted).keys()
+            known = tx.blobs.known(RepositoryName(""), wanted)
+            return wanted.difference(known) if known else wanted  # of many, no copy
 
     def all(self) -> Iterator[BlobRow]:
         """Yield every blob that a repository may read, and that is not known to be damaged."""

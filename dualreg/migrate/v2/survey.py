@@ -190,18 +190,16 @@ class V2Survey:
         return manifests, blobs
 
     def _blobs_of(self, entries: Iterable[Entry]) -> Iterator[Digest]:
-        """Yield the blobs that the manifests of *entries* name and that exist, each once."""
-        seen = set[Digest]()
+        """Yield the blobs that the manifests of *entries* name and that exist, perhaps several times."""
         for entry in entries:
             try:
                 top = _digest(entry.image)
             except Broken:  # an edited plan may hold nonsense; the run reports it
                 continue
             for manifest in self.reachable(entry.repository, top):
-                for digest in self.known[entry.repository, manifest].blobs:
-                    if digest in self.blobs and digest not in seen:
-                        seen.add(digest)
-                        yield digest
+                yield from (
+                    each for each in self.known[entry.repository, manifest].blobs if each in self.blobs
+                )
 
 
 def survey_manifests(

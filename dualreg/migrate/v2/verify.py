@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from sys import intern
 
 from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
@@ -53,7 +54,8 @@ class V2Comparison:
     def _once(self, source: str, repository: RepositoryName, digest: Digest) -> tuple[str, ...]:
         """Return what is wrong with a manifest and all that it names; each is compared once."""
         compare = partial(self._manifest, source, repository, digest)
-        return self._manifests.get((source, repository, digest.packed), lambda: tuple(compare()))
+        key = source, intern(str(repository)), digest.packed  # of millions
+        return self._manifests.get(key, lambda: tuple(compare()))
 
     def _manifest(self, source: str, repository: RepositoryName, digest: Digest) -> Iterator[str]:
         try:
