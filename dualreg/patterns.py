@@ -53,6 +53,8 @@ def fixed_start(pattern: str) -> str:
 
 def matches(pattern: str, text: str) -> bool:
     """Return whether *pattern* matches all of *text*, in time proportional to their lengths."""
+    if pattern == _WILDCARD:
+        return True
     first, *others = pattern.split(_WILDCARD)
     if not others:
         return text == pattern

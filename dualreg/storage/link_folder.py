@@ -122,7 +122,10 @@ class LinkFolder:
         """
         self._settle(durable.above(target))
         try:
-            durable.move(fresh, target)
+            try:
+                os.rename(fresh, target)
+            except FileNotFoundError:  # others have removed what is above, as empty
+                durable.move(fresh, target)
         except OSError as error:
             if error.errno not in durable.TAKEN:
                 raise
