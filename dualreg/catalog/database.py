@@ -240,7 +240,7 @@ class Catalog:
         self._commits = commits_of(self._file)
         self._versions = versions_of(self.engine)
         reader = self.engine.execution_options(**{READ_ONLY: True})
-        self._readers = Readers(reader) if self._file else reader
+        self._readers = Readers(reader, pool_size) if self._file else reader
 
     def read_clock(self) -> None:
         """Have ``now`` return the time of the server before the first transaction; it may fail."""

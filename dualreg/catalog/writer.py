@@ -7,7 +7,7 @@ within it if it executes a statement, and ends both then.
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from sqlalchemy import Connection, Engine
 
@@ -59,6 +59,12 @@ def _commit(connection: Connection, own: sqlite3.Connection) -> None:
 
 
 def _end(connection: Connection) -> None:
-    """Close a connection; the pool must not give it to those who wait for locks."""
+    """Close a connection; the pool must not give it to those who wait for locks.
+
+    SQLite closes it, and ends its transaction, only when nobody has a result that was not read to its end: an
+    error that is being handled may.
+    """
+    with suppress(sqlite3.Error):
+        own_connection(connection).rollback()
     connection.invalidate()
     connection.close()

@@ -3,10 +3,13 @@
 import sqlite3
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import CursorResult, text
 from sqlalchemy.exc import DatabaseError
 
 from dualreg.catalog.database import Catalog, is_outage
@@ -86,3 +89,51 @@ def test_transactions_share_a_connection(tmp_path: Path) -> None:
     assert len({*map(id, used)}) == 3
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         used[2].execute("SELECT 1")
+
+
+def test_a_failed_transaction_holds_no_lock(tmp_path: Path) -> None:
+    """Not while its error is handled either, which may lead to a result that was not read to its end."""
+    file = tmp_path / "catalog.sqlite3"
+    catalog = Catalog(f"sqlite:///{file}")
+    upgrade(catalog)
+    unread = list[CursorResult[Any]]()
+
+    def fail() -> None:
+        with catalog.begin() as tx:
+            unread.append(tx.connection.execute(text("SELECT name FROM sqlite_master")))
+            raise KeyError(unread[0].fetchone())
+
+    with pytest.raises(KeyError):
+        fail()
+    with sqlite3.connect(file, timeout=0) as other:
+        other.execute("BEGIN IMMEDIATE")
+    other.close()
+    unread[0].close()
+    catalog.close()
+
+
+@pytest.mark.parametrize("pool_size", [1, 2, 8])
+def test_connections_of_readers_are_left_to_others(tmp_path: Path, pool_size: int) -> None:
+    """To one who waits for a connection to read, and to one who does not only read."""
+    catalog = Catalog(f"sqlite:///{tmp_path / 'catalog.sqlite3'}", pool_size=pool_size)
+    upgrade(catalog)
+    with catalog.begin():
+        pass
+
+    def read() -> float:
+        began = time.monotonic()
+        with catalog.read():
+            return time.monotonic() - began
+
+    with ThreadPoolExecutor(1) as pool:
+        with ExitStack() as stack:
+            for _ in range(2 * pool_size - 1):  # the writer has one
+                stack.enter_context(catalog.read())
+            waits = pool.submit(read)
+            time.sleep(0.1)
+        assert waits.result(20) < 10
+    began = time.monotonic()
+    with catalog.trial() as trial, trial.read():
+        pass
+    assert time.monotonic() - began < 10
+    catalog.close()
