@@ -25,6 +25,7 @@ from dualreg.cli.connection import HEAD_LIMIT, Connection
 from dualreg.cli.fast_path import FastPath
 from dualreg.cli.serve import gunicorn_settings
 from dualreg.cli.server_log import ServerLog
+from dualreg.cli.shares import Shares
 from dualreg.cli.worker import Worker
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
@@ -324,6 +325,23 @@ def test_a_connection_is_left_to_a_worker_with_fewer(
         assert (time.monotonic() - began >= 1) is (others == 0)
 
 
+def test_each_connection_is_left_to_a_worker_with_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long ago the other worker took the last one; a round in which none waited says that it did."""
+    monkeypatch.setattr("dualreg.cli.shares.PATIENCE", 0.02)
+    shares = Shares()
+    shares.set(1, 1)
+    shares.set(2, 0)
+    for _ in range(3):
+        assert shares.leaves(1)
+        shares.end_round()
+        shares.end_round()
+        time.sleep(0.04)
+    assert shares.leaves(1)
+    shares.end_round()
+    time.sleep(0.04)
+    assert not shares.leaves(1)
+
+
 def test_requests_that_have_arrived_share_a_look(
     running: Running, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -414,6 +432,36 @@ def test_the_connection_that_asked_last_stays_longest(
             running.ask(third, plain)
             assert second.recv(1) == b""
             assert running.ask(first, plain)
+
+
+def test_a_connection_whose_request_has_arrived_stays(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others that come in the same round need room: they have it when the request has been answered."""
+    plain, waits = READS["GET a tag"][0], threading.Event()
+    expected = running.warm(plain)
+    with closing(running.connect()) as first, closing(running.connect()) as second:
+        for connection in (first, second):
+            running.ask(connection, plain)
+        monkeypatch.setattr(running.worker, "_room", 2)
+        real = running.worker.accept
+
+        def accept(listener: socket.socket) -> None:
+            """Accept after all else that has happened."""
+            for connection in [*running.worker._waiting]:
+                running.worker._on_readable(connection)
+            real(listener)
+
+        running.worker.method_queue.defer(waits.wait, 20)
+        for key in [*running.worker.poller.get_map().values()]:
+            if key.data == real:
+                running.worker.poller.modify(key.fileobj, key.events, accept)
+        for connection in (first, second):
+            connection.sendall(plain)
+        with closing(running.connect()) as third:
+            third.sendall(plain)
+            waits.set()
+            assert [read(each, plain) for each in (first, second, third)] == [[expected]] * 3
 
 
 def test_a_worker_that_stops_ends_its_connections(running: Running) -> None:

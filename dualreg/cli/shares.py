@@ -28,7 +28,7 @@ class Shares:
         self._counts = memoryview(mmap(-1, 4 * _WORKERS)).cast("I")
         for index in range(_WORKERS):
             self._counts[index] = _NONE
-        self._left_since = math.inf
+        self._left_since, self._is_left = math.inf, False
 
     def set(self, worker: int, connections: int) -> None:
         """Say how many connections a worker has."""
@@ -45,7 +45,16 @@ class Shares:
         """
         now = time.monotonic()
         self._left_since = min(self._left_since, now)
-        if connections > min(self._counts) and now - self._left_since < PATIENCE:
-            return True
-        self._left_since = math.inf
-        return False
+        self._is_left = connections > min(self._counts) and now - self._left_since < PATIENCE
+        if not self._is_left:
+            self._left_since = math.inf
+        return self._is_left
+
+    def end_round(self) -> None:
+        """Say that the worker has asked about all that waits: what is not left now, another has taken.
+
+        The next connection is then left for as long as this one was.
+        """
+        if not self._is_left:
+            self._left_since = math.inf
+        self._is_left = False

@@ -90,13 +90,13 @@ class Worker(MonitoredWorker):
         """Accept a connection, which waits for its first request, unless it is left to another worker."""
         if self.alive and self._shares.leaves(self.nr_conns):
             return
-        if len(self._waiting) >= self._room:
-            self._drop(next(iter(self._waiting)))
+        if len(self._waiting) >= self._room and not self._make_room():
+            return
         try:
             client, address = listener.accept()
         except OSError as error:
-            if error.errno in _EXHAUSTED and self._waiting:
-                self._drop(next(iter(self._waiting)))
+            if error.errno in _EXHAUSTED:
+                self._make_room()
             return  # or another process was faster
         self._count(1)
         try:
@@ -109,6 +109,13 @@ class Worker(MonitoredWorker):
             return
         connection.late = self._is_stopping()
         self._await(connection)
+
+    def _make_room(self) -> bool:
+        """Drop the connection that has waited longest; return False if the requests of all have arrived."""
+        dropped = next((each for each in self._waiting if each not in self._arrived), None)
+        if dropped:
+            self._drop(dropped)
+        return dropped is not None
 
     def _count(self, change: int) -> None:
         """Count connections that begin or end."""
@@ -297,6 +304,7 @@ class Worker(MonitoredWorker):
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Wait for events and handle them, and then all requests that have arrived."""
         super().wait_for_and_dispatch_events(timeout)
+        self._shares.end_round()
         while self._arrived:
             arrived, self._arrived, looks = self._arrived, {}, Looks()
             for connection in arrived:
