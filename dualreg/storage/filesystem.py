@@ -242,8 +242,10 @@ class FilesystemStore(LinkFolder):
                 os.link(staged, path)
             else:
                 _link_over(staged, path, self._staged_file(UploadId.new()))
-        except OSError:  # there are no hard links here, or others came in between: ``publish`` does all
-            return lambda: None
+        except OSError:  # there are no hard links here, or others came in between
+            published = _look(path)
+            if published is None or not os.path.samestat(found, published):
+                return lambda: None  # ``publish`` does all
         return self._naming(path, *([staged] if upload in self._unsynced else []))
 
     def publish(self, upload: UploadId, digest: Digest) -> None:

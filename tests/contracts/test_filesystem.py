@@ -394,6 +394,28 @@ def test_an_upload_that_is_prepared_again_has_no_third_name(store: FilesystemSto
     assert store.path(DIGEST).stat().st_nlink == 1
 
 
+def test_two_requests_prepare_an_upload_at_the_same_moment(
+    store: FilesystemStore, root: Path, journal: list[tuple[str, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both wait for the disk: the one that publishes it first may not be the one that gave it the name."""
+    blob, upload, real = root / BLOBS / store.internal_path(DIGEST), UploadId.new(), os.link
+    store.append(upload, [DATA], offset=0)
+
+    def late(source: str, target: str) -> None:
+        real(source, target)
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", late)
+        wait = store.prepare(upload, DIGEST)
+    journal.clear()
+    wait()
+    assert journal == [("fsync", folder) for folder in blob.parents[:3]]
+    store.publish(upload, DIGEST)
+    assert [*store.walk()] == [StoredBlob(DIGEST, len(DATA))]
+    assert [*store.staged()] == []
+
+
 @pytest.mark.parametrize("change", [FilesystemStore.delete, lambda store, _: _publish(store, DATA)])
 def test_an_upload_can_be_written_after_prepare(
     store: FilesystemStore, root: Path, change: Callable[[FilesystemStore, Digest], None]
