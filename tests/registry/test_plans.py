@@ -455,6 +455,7 @@ class Work:
         """Count what is done over connections of *catalog*, in this thread."""
         self._steps = 0
         event.listen(catalog.engine, "checkout", self._watch)
+        catalog.close()  # what it keeps open is not checked out again
 
     def of(self, client: FlaskClient, method: str, path: str) -> int:
         """Return the steps that the request takes when it is repeated."""
