@@ -223,6 +223,14 @@ def _is_enough(first: Select[Digest], here: BindParameter[int]) -> ColumnElement
     return select(func.count()).select_from(some).scalar_subquery() <= enough
 
 
+def _is_not_among(values: ColumnElement[Any], rows: Select[*tuple[Any, ...]]) -> ColumnElement[bool]:
+    """Return the condition that *rows*, which have no NULL, do not have *values*.
+
+    For NOT IN, SQLite would look through all rows for a NULL whenever it does not find the values.
+    """
+    return case((values.in_(rows.correlate(None)), 1), else_=0) == 0
+
+
 def _needed(start: Select[Any, Digest], here: BindParameter[int]) -> CTE:
     """Return what each ``root`` needs: what *start* says, and all below that."""
     child, needed = ManifestChildren, start.cte("needed", recursive=True)
@@ -240,8 +248,8 @@ def _held(needed: CTE, is_tagged: ColumnElement[bool], here: BindParameter[int])
     named = exists().where(
         above.repository_id == here,
         above.child == needed.c.digest,
-        parent.not_in(select(needed.c.root, needed.c.digest).correlate(None)),
-        parent.not_in(made.correlate(None)),
+        _is_not_among(parent, select(needed.c.root, needed.c.digest)),
+        _is_not_among(parent, made),
     )
     directly = select(needed.c.root, needed.c.digest)
     held = directly.where(or_(is_tagged, named)).cte("held", recursive=True)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event, insert
 
 from dualreg.catalog import sizes as sizes_module
+from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import Origin
 from dualreg.catalog.sizes import TagSize
 from dualreg.catalog.tables import Blobs, ManifestChildren, RepositoryBlobs
@@ -217,6 +218,39 @@ def test_what_needs_too_much_is_not_added_up(registry: Registry, monkeypatch: py
         assert registry.usage.together(name, TAGS) == found
 
 
+def _name_blobs(catalog: Catalog, numbers: range, manifests: Sequence[Digest]) -> None:
+    """Have manifests of the first repository name blobs that are not there otherwise."""
+    named = [Digest("sha256", f"{number:064x}") for number in numbers]
+    with catalog.begin() as tx:
+        known = tx.repositories.find(NAMES[0])
+        assert known
+        blobs = [{"digest": each, "size": 1, "created_at": tx.now, "verified_at": tx.now} for each in named]
+        links = [{"repository_id": known.id, "digest": each, "linked_at": tx.now} for each in named]
+        child = {"repository_id": known.id, "role": "layer", "position": 9}
+        tx.connection.execute(insert(Blobs), blobs)
+        tx.connection.execute(insert(RepositoryBlobs), links)
+        for manifest in manifests:
+            rows = [child | {"manifest": manifest, "child": each} for each in named]
+            tx.connection.execute(insert(ManifestChildren), rows)
+
+
+@pytest.mark.sqlite
+def test_what_tags_share_costs_in_proportion(registry: Registry) -> None:
+    """Sizes of tags that share ten times as much take ten times as long, and not a hundred times."""
+    name, images = NAMES[0], [IMAGES[0], IMAGES[1]]
+    for tag, image in zip(TAGS, images, strict=False):
+        push_v2(registry, name, tag, image)
+    rows, catalog = registry.tags.describe(name, limit=9).rows, registry.state.catalog
+    calls = (partial(registry.usage.sizes, name, rows), partial(registry.usage.together, name, TAGS[:1]))
+    work, costs = Work(catalog), list[list[int]]()
+    for numbers in (range(100), range(100, 1_000)):
+        _name_blobs(catalog, numbers, [image.digest for image in images])
+        assert all(call() for call in calls)
+        costs.append([work.of_call(call) for call in calls])
+    for few, many in zip(*costs, strict=True):
+        assert 0 < many < 15 * few
+
+
 @pytest.mark.slow
 @pytest.mark.sqlite
 def test_what_needs_too_much_costs_little(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,16 +258,7 @@ def test_what_needs_too_much_costs_little(registry: Registry, monkeypatch: pytes
     name, image = NAMES[0], IMAGES[0]
     push_v2(registry, name, TAGS[0], image)
     rows, catalog = registry.tags.describe(name, limit=9).rows, registry.state.catalog
-    named = [Digest("sha256", f"{number:064x}") for number in range(20_000)]
-    with catalog.begin() as tx:
-        known = tx.repositories.find(name)
-        assert known
-        blobs = [{"digest": each, "size": 1, "created_at": tx.now, "verified_at": tx.now} for each in named]
-        links = [{"repository_id": known.id, "digest": each, "linked_at": tx.now} for each in named]
-        child = {"repository_id": known.id, "manifest": image.digest, "role": "layer", "position": 9}
-        tx.connection.execute(insert(Blobs), blobs)
-        tx.connection.execute(insert(RepositoryBlobs), links)
-        tx.connection.execute(insert(ManifestChildren), [child | {"child": each} for each in named])
+    _name_blobs(catalog, range(20_000), [image.digest])
     calls = (partial(registry.usage.sizes, name, rows), partial(registry.usage.together, name, TAGS))
     work, costs = Work(catalog), dict[int, list[int]]()
     for enough in (2_000, 200_000):
