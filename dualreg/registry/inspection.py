@@ -261,7 +261,10 @@ class Inspection:
     def _image_row(
         self, repository: RepositoryName, row: ManifestRow, manifest: Manifest, platform: Platform
     ) -> ManifestRow | None:
-        """Return the manifest of the image that is described; None: there is none here."""
+        """Return the manifest of the image that is described; None: there is none here.
+
+        An index within an index is no image.
+        """
         if row.media_type in media_types.SCHEMA1_TYPES:
             return row
         if row.media_type in media_types.IMAGES:
@@ -269,7 +272,8 @@ class Inspection:
             return row if media_types.may_be_image(row.media_type, config.media_type) else None
         entries = manifest.described(Role.MANIFEST)
         chosen = choose(platform, ((entry.platform, entry.digest) for entry in entries))
-        return self.bridge.manifests.peek(repository, chosen) if chosen else None
+        found = self.bridge.manifests.peek(repository, chosen) if chosen else None
+        return None if found is None or found.media_type in media_types.INDEXES else found
 
     def _image(self, repository: RepositoryName, row: ManifestRow, reach: Reach | None) -> Image | None:
         """Return an image; None: its documents are lost. *reach* as ``inspect``; None: nobody is counted."""

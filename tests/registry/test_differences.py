@@ -10,6 +10,7 @@ from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.image.platform import LINUX_AMD64, Platform
+from dualreg.image.signatures.trust import Trust
 from dualreg.registry import Registry
 from dualreg.registry.differences import ComparedImages, ComparedSetting, Side, differences
 from tests import builders
@@ -92,3 +93,18 @@ def test_an_index_and_a_v1_image(registry: Registry) -> None:
         compare(registry, "both", "part", Platform.parse("linux/s390x"))
     with pytest.raises(ManifestUnknown):
         compare(registry, "none", "part")
+
+
+def test_an_index_within_an_index(registry: Registry) -> None:
+    """It is no image, whatever platform the outer one gives it."""
+    push_v2(registry, NAME, Tag("part"), SECOND)
+    inner = builders.index(SECOND)
+    registry.manifests.put(NAME, Tag("inner"), media_types.OCI_INDEX, inner)
+    entry = builders.descriptor(
+        media_types.OCI_INDEX, inner, platform={"os": "linux", "architecture": "amd64"}
+    )
+    registry.manifests.put(NAME, Tag("outer"), media_types.OCI_INDEX, builders.index_of(entry))
+    with pytest.raises(ManifestUnknown, match="no image of it for linux/amd64"):
+        compare(registry, "outer", "part")
+    found = registry.inspection.inspect(NAME, Tag("outer"), LINUX_AMD64, Trust())
+    assert (found.image, len(found.entries)) == (None, 1)
