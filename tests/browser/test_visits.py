@@ -63,6 +63,7 @@ def test_a_search_while_one_types(begin: Begin) -> None:
     page.evaluate("window.untouched = true")
     page.get_by_label("Find a repository").press_sequentially("rontend")
     expect(page.locator("tbody th")).to_have_text(["shop/frontend"])
+    expect(page.get_by_role("status")).to_have_text("1 on this page")
     page.wait_for_url("**/ui/repositories?search=rontend")
     assert page.evaluate("window.untouched")
 

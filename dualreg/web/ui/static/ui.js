@@ -57,6 +57,9 @@
     if (types || event.ctrlKey || event.altKey || event.metaKey || !usesKeys.checked || help.open) return;
     if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
   });
-  document.addEventListener("htmx:load", (event) => improve(event.target));
+  document.addEventListener("htmx:load", ({ target }) => {
+    improve(target);
+    if (target.id === "results") said.textContent = `${all("tbody th", target).length} on this page`; // is read out
+  });
   improve(document);
 })();
