@@ -37,7 +37,7 @@ from dualreg.catalog.tables import (
     V1Images,
 )
 from dualreg.image.names import RepositoryName, UploadId
-from dualreg.patterns import EVERYWHERE, Reach
+from dualreg.patterns import EVERYWHERE, Reach, is_for_repositories
 
 #: Number of rows to fetch at a time, at most: readers stop early.
 _BATCH = 128
@@ -160,7 +160,7 @@ class RepositoryQueries:
 
         Their names contain *term*. The page has up to *limit* names, in byte order, starting at *offset*.
         """
-        if "\0" in term:  # PostgreSQL refuses NUL; no name contains it
+        if term and not is_for_repositories(term.lower()):  # among which NUL is, which PostgreSQL refuses
             return 0, ()
         matches = Repositories.name.contains(term, autoescape=True) & _holds_an_image()
         matches &= within(Repositories.name, reach)

@@ -8,7 +8,7 @@ from dualreg.catalog.rows import Origin
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.operations.session import Group, Listing, page_size
 from dualreg.operations.usage import reach_of
-from dualreg.patterns import Reach, check_pattern
+from dualreg.patterns import Reach, is_for_repositories
 from dualreg.registry.history import RestoredRepository
 from dualreg.registry.usage import ListedRepository
 
@@ -79,17 +79,21 @@ class RepositoryChanges(Group):
 
         Args:
             pattern: Only those that it matches; * matches anything.
-            search: Only those whose names contain it; after a colon, how a tag of theirs begins.
+            search: Only those whose names contain it, in which * matches anything; after a colon, how a tag
+                of theirs begins.
             own: Only those that the account may push to.
             n: The length of the page.
             after: Only what comes after this name.
 
         Raises:
-            ValueError: the pattern or the search is invalid.
+            ValueError: the pattern is invalid.
         """
         name, tag = split_search(search or "")
         reach = reach_of(self.session, pattern)
-        reach = Reach((*reach.groups, (check_pattern(f"*{name}*"),))) if name else reach
+        if name:
+            if not is_for_repositories(name):
+                return Listing([], None)
+            reach = Reach((*reach.groups, (f"*{name}*",)))
         if own:
             reach = Reach((*reach.groups, *self.session.pushable.groups))
         usage = self.session.registry.usage

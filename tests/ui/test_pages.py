@@ -266,6 +266,11 @@ def test_a_search_for_a_tag(own: Guarded, monkeypatch: pytest.MonkeyPatch) -> No
         (":old", [f"{WEB}:old"]),
         (":", [f"{SECRET}:v1", f"{APP}:latest", f"{WEB}:old"]),
         ("app", [SECRET, APP]),
+        ("a*p", [SECRET, APP]),
+        ("app?", []),
+        ("[a]pp", []),
+        ("app é:v", []),
+        (256 * "a", []),
     ):
         assert _rows(browser.get("/ui/repositories", search=search).text) == found
     monkeypatch.setattr(usage_module, "SCAN_LIMIT", 1)
