@@ -18,7 +18,7 @@ from dualreg.registry.state import State
 #: Blobs of repositories that a page of namespaces may look at; of one namespace, more.
 LINKS_LIMIT = 100_000
 #: The same where nobody is to wait; larger namespaces are listed without their bytes.
-BRIEF_LIMIT = 5_000
+BRIEF_LIMIT = 4_000
 #: Repositories whose tags are looked at by one statement.
 _STEP = 500
 
