@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import ssl
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -55,6 +56,30 @@ def impatient(data: Path, *more: str | Path) -> Iterator[tuple[str, Process]]:
             wait_until_up(f"http://{host}/v2/", process, log)
         yield host, process
     assert "Traceback" not in log.read_text()
+
+
+#: Serves, with workers that say so and wait before they begin what the first argument names.
+SLOW_START = """
+import sys, time
+from dualreg.cli import main, serve
+moment = sys.argv.pop(1)
+owner = serve.Worker if moment == "init_process" else serve._Server
+real = getattr(owner, moment)
+setattr(owner, moment, lambda self: (print("forked", flush=True), time.sleep(2), real(self))[2])
+main()
+"""
+
+
+@pytest.mark.parametrize("moment", ["init_process", "load"])
+def test_a_stop_right_after_a_fork_is_not_lost(tmp_path: Path, moment: str) -> None:
+    """The worker has not said yet what it does on signals, or makes the application."""
+    log, options = tmp_path / "log", ["--bind", f"127.0.0.1:{free_port()}", "--data", tmp_path / "data"]
+    with running([sys.executable, "-c", SLOW_START, moment, "serve", *options], log) as process:
+        wait_for(lambda: log.read_text().count("forked") == 2, process, log)
+        began = time.monotonic()
+        process.terminate()
+        assert process.wait(60) == 0
+        assert time.monotonic() - began < 25  # a server kills workers after 30
 
 
 def chunked(data: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """``dualreg serve``: the registry behind gunicorn."""
 
+import signal
 import ssl
 from functools import partial
 from mmap import mmap
@@ -250,6 +251,14 @@ class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn is untyped
         self._background = background
         self._stop = app.stop
         super().__init__(app)
+
+    def spawn_worker(self) -> int:
+        """Start a worker. A signal that ends it waits until the worker handles signals, and is not lost."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGQUIT))
+        try:
+            return int(super().spawn_worker())
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def handle_int(self) -> None:
         """Stop gracefully on Ctrl-C too; if it comes again meanwhile, gunicorn stops at once."""

@@ -82,9 +82,10 @@ class Worker(MonitoredWorker):
         self._end_monitoring()
 
     def init_signals(self) -> None:
-        """Leave Ctrl-C, which a terminal sends to all processes, to the main one."""
+        """Leave Ctrl-C, which a terminal sends to all processes, to the main one; take what has waited."""
         super().init_signals()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def accept(self, listener: socket) -> None:
         """Accept a connection, which waits for its first request, unless it is left to another worker."""

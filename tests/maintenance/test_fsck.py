@@ -374,14 +374,13 @@ def test_manifests_are_parsed_once(settings: Settings, monkeypatch: pytest.Monke
     """In each repository, whatever is compared with them: children, media types and link files."""
     with closing(open_catalog(settings)) as catalog, catalog.engine.connect() as connection:
         holders = Counter(connection.scalars(select(Manifests.digest)))
-    parsed, loads = Counter[Digest](), json.loads
+    parsed, decode = Counter[Digest](), json.JSONDecoder.decode
 
-    def counted(text: str | bytes, **options: Any) -> Any:
-        data = text.encode() if isinstance(text, str) else text
-        parsed.update(Digest.of(data, algorithm) for algorithm in ("sha256", "sha512"))
-        return loads(text, **options)
+    def counted(decoder: json.JSONDecoder, text: str) -> Any:
+        parsed.update(Digest.of(text.encode(), algorithm) for algorithm in ("sha256", "sha512"))
+        return decode(decoder, text)
 
-    monkeypatch.setattr(json, "loads", counted)
+    monkeypatch.setattr(json.JSONDecoder, "decode", counted)
     result = fsck(settings)
     monkeypatch.undo()
     assert result.exit_code == 0

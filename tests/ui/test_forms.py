@@ -94,7 +94,7 @@ def test_every_form_keeps_what_was_typed(own: Guarded, account: str) -> None:
         if not account
         else {
             "/ui/login", "/ui/access", "/ui/access/explain", "/ui/groups", "/ui/account/keys",
-            "/ui/account/password", "/ui/audit", "/ui/webhooks", "/ui/usage/quota",
+            "/ui/account/password", "/ui/audit", "/ui/webhooks", "/ui/usage/quota", "/ui/comparison",
         }
     )  # fmt: skip
 

@@ -41,7 +41,7 @@ PAGES: dict[str, tuple[tuple[str, ...], str]] = {
     f"/ui/image?repository={WEB}&reference=old": (("reader", "writer", "root"), "docker before 1.6"),
     f"/ui/comparison?repository={APP}&reference=v1&other=latest": (PEOPLE[1:], "say differently"),
     f"/ui/comparison?repository={SECRET}&reference=v1&other=v1": (("root",), "say differently"),
-    f"/ui/comparison?repository={APP}&reference=v1&other=none": ((), ""),
+    "/ui/comparison?repository=team/none&reference=v1&other=v2": ((), ""),
     f"/ui/faces?repository={APP}&tag=v1": (
         ("reader", "writer", "root"),
         "V1 clients see it, by bridge = both",

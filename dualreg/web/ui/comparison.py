@@ -5,6 +5,8 @@ from flask import Blueprint, Response, request
 from dualreg.image.names import RepositoryName
 from dualreg.registry.differences import Side
 from dualreg.web.administration import administration
+from dualreg.web.ui.forms import refused_on
+from dualreg.web.ui.images import get_image
 from dualreg.web.ui.page import Crumb, page, url
 from dualreg.web.ui.repositories import crumbs_of
 
@@ -14,6 +16,7 @@ def register(blueprint: Blueprint) -> None:
     blueprint.get("/comparison")(get_comparison)
 
 
+@refused_on(get_image)
 def get_comparison() -> Response:
     """Return how an image differs from another one, whose layers lead to what they change."""
     name = RepositoryName.parse(request.args.get("repository", ""))
