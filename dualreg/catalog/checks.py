@@ -13,7 +13,6 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
-    case,
     exists,
     func,
     or_,
@@ -22,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
-from dualreg.catalog.dialects import batches
+from dualreg.catalog.dialects import as_number, batches
 from dualreg.catalog.rows import BlobRow
 from dualreg.catalog.tables import (
     Blobs,
@@ -281,7 +280,7 @@ def _is_sound() -> ColumnElement[bool]:
 
     SQLite would find all others by the index of damaged ones, and sort them.
     """
-    return case((Blobs.damaged_at.is_(None), 1), else_=0) == 1
+    return as_number(Blobs.damaged_at.is_(None)) == 1
 
 
 def _linked_in(repositories: Collection[str]) -> Sequence[ColumnElement[bool]]:

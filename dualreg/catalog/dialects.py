@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     UpdateBase,
     and_,
+    case,
     create_engine,
     event,
     false,
@@ -179,6 +180,11 @@ def _matches_any(column: QueryableAttribute[str], patterns: Collection[str]) -> 
     table = row_values(Column("pattern", String), name="patterns").data([(each,) for each in likes]).cte()
     matching = select(table.c.pattern).where(column.like(table.c.pattern, escape=LIKE_ESCAPE))
     return or_(*among, matching.exists())
+
+
+def as_number(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    """Return 1 where a condition holds, else 0: a value, by which SQLite looks for no rows."""
+    return case((condition, 1), else_=0)
 
 
 def batches(values: Iterable[Value], size: int = _VALUES_LIMIT) -> Iterator[list[Value]]:

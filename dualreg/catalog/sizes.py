@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from dualreg.catalog.blobs import blob_sizes
-from dualreg.catalog.dialects import batches
+from dualreg.catalog.dialects import as_number, batches
 from dualreg.catalog.rows import Origin
 from dualreg.catalog.tables import (
     Blobs,
@@ -75,7 +75,7 @@ class RepositoryTags(NamedTuple):
 
 def tags_of(connection: Connection, names: Sequence[str]) -> dict[str, RepositoryTags]:
     """Return what is known of repositories and their tags, by name."""
-    is_v1 = case((Tags.origin == Origin.V1, 1), else_=0)
+    is_v1 = as_number(Tags.origin == Origin.V1)
     query = (
         select(
             Repositories.name,
@@ -178,7 +178,7 @@ def _sizes() -> Select[*tuple[Any, ...]]:
     needed = _needed(start, here)
     tags = select(others.name).where(others.repository_id == here, others.manifest == needed.c.digest)
     tagged = select(func.count()).select_from(tags.limit(2).correlate(needed).subquery())
-    own_tag = case((needed.c.digest == needed.c.root, 1), else_=0)
+    own_tag = as_number(needed.c.digest == needed.c.root)
     return _sums(needed, tagged.scalar_subquery() > own_tag, here)
 
 
@@ -228,7 +228,7 @@ def _is_not_among(values: ColumnElement[Any], rows: Select[*tuple[Any, ...]]) ->
 
     For NOT IN, SQLite would look through all rows for a NULL whenever it does not find the values.
     """
-    return case((values.in_(rows.correlate(None)), 1), else_=0) == 0
+    return as_number(values.in_(rows.correlate(None))) == 0
 
 
 def _needed(start: Select[Any, Digest], here: BindParameter[int]) -> CTE:
