@@ -104,7 +104,7 @@ def settle(connection: Connection) -> None:
 
 def note_created(connection: Connection, repository_id: int) -> None:
     """Add new repositories to the index, now and then."""
-    if repository_id % _BATCH == 0 and is_possible() and _is_written(connection):
+    if repository_id % _BATCH == 0 and _is_usable(connection):
         connection.execute(_CATCH_UP)
 
 
@@ -145,7 +145,7 @@ def narrowed(connection: Connection, parts: Sequence[str]) -> ColumnElement[bool
 
     It holds for thousands at most. None: there may be more, or there is no index.
     """
-    if not (parts and is_possible() and _is_written(connection)):
+    if not (parts and _is_usable(connection)):
         return None
     indexed, last = connection.execute(_LASTS).one()
     rare = _rare(connection, parts[:_ASKED]) if last - indexed <= _FEW else None
@@ -180,10 +180,13 @@ def _parts(contained: str) -> Iterator[str]:
         yield "(" + " OR ".join(f'"{contained}{each}"' for each in _CHARACTERS) + ")"
 
 
+def _is_usable(connection: Connection) -> bool:
+    """Return whether there is an index that can be read and written; there is none on PostgreSQL."""
+    return connection.dialect.name == "sqlite" and is_possible() and _is_written(connection)
+
+
 def _is_written(connection: Connection) -> bool:
-    """Return whether the database has an index, and all that writes it."""
-    if connection.dialect.name != "sqlite":
-        return False
+    """Return whether an SQLite database has an index, and all that writes it."""
     found = {*connection.scalars(_OBJECTS)}
     return found >= {INDEX, *_TRIGGERS}
 
