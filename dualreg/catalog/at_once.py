@@ -8,10 +8,11 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Connection, Executable, bindparam, select, update
 
 from dualreg.catalog import prepared
+from dualreg.catalog.clock import EPOCH
 from dualreg.catalog.policies import policy_version
 from dualreg.catalog.rows import WHOLE, OtherUploads, RepositoryRow
 from dualreg.catalog.tables import Repositories, Uploads
-from dualreg.catalog.uploads import ADVANCED, EPOCH, others, removing
+from dualreg.catalog.uploads import ADVANCED, others, removing
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, UploadId
 

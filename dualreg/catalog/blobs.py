@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from dualreg.catalog import prepared
+from dualreg.catalog.clock import EPOCH
 from dualreg.catalog.dialects import batches, insert_for, within
 from dualreg.catalog.rows import BlobRow
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, RepositoryBlobs, V1Images
@@ -31,8 +32,6 @@ from dualreg.patterns import EVERYWHERE, Reach
 
 #: Limit of the referrers that an error names: a base layer may have a million.
 REFERRERS_LIMIT = 100
-#: A time before any link.
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +185,7 @@ class BlobQueries:
 
     def find(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
         """Return the blob, or None if the repository may not read it."""
-        return self.find_noted(repository, digest, since=_EPOCH)
+        return self.find_noted(repository, digest, since=EPOCH)
 
     def find_noted(self, repository: RepositoryName, digest: Digest, *, since: datetime) -> BlobRow | None:
         """Return the blob as ``find``.

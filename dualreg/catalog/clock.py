@@ -8,6 +8,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from threading import Lock
 
+#: A time before everything here.
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Seconds after which it is read again.
 FRESH = 60.0
 #: Seconds that an answer may take: half of that is how far off its time may be.

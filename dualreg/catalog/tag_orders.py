@@ -6,17 +6,17 @@ page are kept. The caller says of how many tags that may be. By push, none has t
 of these are looked at, or the tags of the repository in order, up to a place.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, literal, select, tuple_
 
+from dualreg.catalog.clock import EPOCH
 from dualreg.catalog.columns import UtcDateTime
 from dualreg.catalog.orders import TagOrder, TagPlace, TooManyToOrder
 from dualreg.catalog.sizes import bytes_of
 from dualreg.catalog.tables import Tags
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 #: How many children of manifests are looked at to order tags by size, which takes a second or two.
 _STEPS = 100_000
@@ -148,14 +148,14 @@ def _valued(
     """
     value: ColumnElement[Any] = Tags.__table__.c[_COLUMNS[order.key]]
     if order.key == "pulled" or not by_index:  # databases see no index of a calculated value
-        value = func.coalesce(value, literal(_EPOCH, UtcDateTime()))
+        value = func.coalesce(value, literal(EPOCH, UtcDateTime()))
     return select(Tags.name, value).where(chosen), value
 
 
 def _instant(number: int) -> datetime:
     """Return the time that a number stands for."""
-    return _EPOCH + number * _MICROSECOND
+    return EPOCH + number * _MICROSECOND
 
 
 def _number(instant: datetime) -> int:
-    return (instant - _EPOCH) // _MICROSECOND
+    return (instant - EPOCH) // _MICROSECOND

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -25,14 +25,13 @@ from sqlalchemy import (
 )
 
 from dualreg.catalog import dialects, prepared
+from dualreg.catalog.clock import EPOCH
 from dualreg.catalog.policies import policy_version
 from dualreg.catalog.rows import Lease, OtherUploads, RepositoryRow, UnderwayRow, UploadRow
 from dualreg.catalog.tables import Repositories, Uploads
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, UploadId
 
-#: A time before any upload.
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: The columns of an upload that no request holds the lease of.
 _FREE = {"lease": None, "lease_until": None, "process": "", "arriving": 0}
 #: Columns that change when bytes are durable, and the names of their parameters.

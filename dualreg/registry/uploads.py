@@ -97,6 +97,10 @@ class Uploads:
     def _leases(self) -> Leases:
         return Leases(self.state, self.ttl, self.limits)
 
+    @property
+    def _at_once(self) -> AtOnce:
+        return AtOnce(self.state, self.ttl, self.limits)
+
     def start(self, repository: RepositoryName, client: str = "") -> Upload:
         """Start an empty upload.
 
@@ -155,10 +159,9 @@ class Uploads:
         Source: OCI distribution-spec v1.1, "Pushing a blob in chunks".
         """
         beginning = read_beginning(chunks) if not (offset or known) else None
-        if beginning and beginning.is_all and beginning.pieces:
-            at_once = AtOnce(self.state, self.ttl, self.limits)
-            if at_once.fill(repository, upload, beginning.pieces):
-                return Upload(repository, upload, sum(map(len, beginning.pieces)))
+        whole = beginning.pieces if beginning and beginning.is_all else []
+        if whole and self._at_once.fill(repository, upload, whole):
+            return Upload(repository, upload, sum(map(len, whole)))
         chunks = beginning.chunks if beginning else chunks
         with self._leases.hold(repository, upload, offset) as leased:
             chunks = self._leases.to_write(leased, chunks)
@@ -197,10 +200,8 @@ class Uploads:
 
         Source: OCI distribution-spec v1.1, "Pushing a blob in chunks", "POST then PUT".
         """
-        if not chunks and offset is None:
-            at_once = AtOnce(self.state, self.ttl, self.limits)
-            if blob := at_once.finish(repository, upload, digest):
-                return blob
+        if not chunks and offset is None and (blob := self._at_once.finish(repository, upload, digest)):
+            return blob
         try:
             return self._finish(repository, upload, digest, chunks, offset=offset, known=known)
         except UploadUnknown:
