@@ -154,9 +154,8 @@ class PacedSocket:
         """Send *data*; see ``send``."""
         self._head_end = min(self._head_end, self._sent + len(data))
         rest = memoryview(data)
-        at_once = (
-            _SEND_SIZE if isinstance(self._sock, ssl.SSLSocket) else len(rest)
-        )  # the kernel takes what fits
+        # Without TLS, the kernel takes what fits.
+        at_once = _SEND_SIZE if isinstance(self._sock, ssl.SSLSocket) else len(rest)
         while rest:
             rest = rest[self.send(rest[:at_once]) :]
 
