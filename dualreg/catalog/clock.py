@@ -10,6 +10,7 @@ from threading import Lock
 
 #: A time before everything here.
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 #: Seconds after which it is read again.
 FRESH = 60.0
 #: Seconds that an answer may take: half of that is how far off its time may be.
@@ -21,6 +22,16 @@ _SET = 1.0
 def utc_now() -> datetime:
     """Return the current time, aware, in UTC."""
     return datetime.now(UTC)
+
+
+def as_microseconds(instant: datetime) -> int:
+    """Return how many microseconds there are from the epoch to an aware *instant*."""
+    return (instant - EPOCH) // _MICROSECOND
+
+
+def from_microseconds(number: int) -> datetime:
+    """Return the instant, aware, in UTC, that is so many microseconds after the epoch."""
+    return EPOCH + number * _MICROSECOND
 
 
 def ticks() -> float:

@@ -6,18 +6,16 @@ page are kept. The caller says of how many tags that may be. By push, none has t
 of these are looked at, or the tags of the repository in order, up to a place.
 """
 
-from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, literal, select, tuple_
 
-from dualreg.catalog.clock import EPOCH
+from dualreg.catalog.clock import EPOCH, as_microseconds, from_microseconds
 from dualreg.catalog.columns import UtcDateTime
 from dualreg.catalog.orders import TagOrder, TagPlace, TooManyToOrder
 from dualreg.catalog.sizes import bytes_of
 from dualreg.catalog.tables import Tags
 
-_MICROSECOND = timedelta(microseconds=1)
 #: How many children of manifests are looked at to order tags by size, which takes a second or two.
 _STEPS = 100_000
 _COLUMNS = {"pushed": "updated_at", "pulled": "pulled_at"}
@@ -51,7 +49,7 @@ def places(
     until = _scanned_to(connection, repository_id, order, after, scan) if scan else None
     query, value = _valued(order, chosen, by_index=bool(scan) or not prefix)
     rows = connection.execute(_between(query, value, order, after, until).limit(limit))
-    return [TagPlace(_number(found), name) for name, found in rows], until
+    return [TagPlace(as_microseconds(found), name) for name, found in rows], until
 
 
 def count_upto(connection: Connection, repository_id: int, prefix: str, limit: int) -> int:
@@ -117,7 +115,7 @@ def _scanned_to(
     query, value = _valued(order, _beginning(repository_id, ""), by_index=True)
     query = _between(query, value, order, after, None).offset(count - 1).limit(1)
     row = connection.execute(query).one_or_none()
-    return TagPlace(_number(row[1]), row[0]) if row else None
+    return TagPlace(as_microseconds(row[1]), row[0]) if row else None
 
 
 def _between(
@@ -130,10 +128,10 @@ def _between(
     """Return the query of what comes after a place, and no later than another one, in order."""
     place, types = tuple_(value, Tags.name), [value.type, Tags.name.type]
     if after:
-        end = tuple_(_instant(after.value), after.name, types=types)
+        end = tuple_(from_microseconds(after.value), after.name, types=types)
         query = query.where(place < end if order.is_descending else place > end)
     if until:
-        end = tuple_(_instant(until.value), until.name, types=types)
+        end = tuple_(from_microseconds(until.value), until.name, types=types)
         query = query.where(place >= end if order.is_descending else place <= end)
     return query.order_by(*(each.desc() if order.is_descending else each for each in (value, Tags.name)))
 
@@ -150,12 +148,3 @@ def _valued(
     if order.key == "pulled" or not by_index:  # databases see no index of a calculated value
         value = func.coalesce(value, literal(EPOCH, UtcDateTime()))
     return select(Tags.name, value).where(chosen), value
-
-
-def _instant(number: int) -> datetime:
-    """Return the time that a number stands for."""
-    return EPOCH + number * _MICROSECOND
-
-
-def _number(instant: datetime) -> int:
-    return (instant - EPOCH) // _MICROSECOND

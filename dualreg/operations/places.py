@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeVar
 
-from dualreg.catalog.clock import EPOCH
+from dualreg.catalog.clock import as_microseconds, from_microseconds
 from dualreg.errors import PageInvalid
 
 Value = TypeVar("Value")
@@ -15,7 +15,7 @@ _PLACE = re.compile(r"([0-9]{1,17})-(.{1,200})", re.ASCII)
 
 def format_place(instant: datetime, name: object) -> str:
     """Return the place of the entry with that *instant* and *name*."""
-    return f"{(instant - EPOCH) // timedelta(microseconds=1)}-{name}"
+    return f"{as_microseconds(instant)}-{name}"
 
 
 def parse_place(text: str | None, parse_name: Callable[[str], Value]) -> tuple[datetime, Value] | None:
@@ -25,7 +25,7 @@ def parse_place(text: str | None, parse_name: Callable[[str], Value]) -> tuple[d
         PageInvalid: it is malformed. Also what *parse_name* raises.
     """
     found = parse_number_place(text, parse_name)
-    return (EPOCH + timedelta(microseconds=found[0]), found[1]) if found else None
+    return (from_microseconds(found[0]), found[1]) if found else None
 
 
 def format_number_place(number: int, name: object) -> str:
