@@ -37,6 +37,20 @@ def test_moving_and_copying(begin: Begin) -> None:
     assert page.evaluate("navigator.clipboard.readText()") == page.locator("pre code").first.inner_text()
 
 
+def test_without_storage(begin: Begin) -> None:
+    """Where the browser lets pages store nothing, scripts work all the same."""
+    page = (visit := begin("reader")).page
+    page.add_init_script(
+        "Object.defineProperty(window, 'localStorage', "
+        "{ get() { throw new DOMException('', 'SecurityError'); } })"
+    )
+    visit.open(f"/ui/repository?repository={APP}")
+    page.keyboard.press("j")
+    assert focused(visit) == page.locator("tbody th").first.inner_text()
+    page.get_by_role("button", name="Keys").click()
+    page.get_by_label("Use these keys").uncheck()
+
+
 def test_ticking(begin: Begin) -> None:
     """``x`` ticks the row that has the focus, and takes the tick away; one moves on from there."""
     page = (visit := begin("root")).page

@@ -44,8 +44,10 @@
     "?": () => help.showModal(),
   };
 
-  usesKeys.checked = localStorage.getItem("keys") !== "off";
-  usesKeys.addEventListener("change", () => localStorage.setItem("keys", usesKeys.checked ? "on" : "off"));
+  // Browsers may forbid to store anything.
+  const stored = (() => { try { return localStorage; } catch { return null; } })();
+  usesKeys.checked = stored?.getItem("keys") !== "off";
+  usesKeys.addEventListener("change", () => stored?.setItem("keys", usesKeys.checked ? "on" : "off"));
   all("[data-zone]").forEach((each) => { each.textContent = "Times are local; point at one to see it in UTC."; });
   all("[data-help]").forEach((button) => { button.hidden = false; button.addEventListener("click", keys["?"]); });
   document.addEventListener("click", (event) => {
