@@ -92,6 +92,11 @@ def _decode(left: int, data: bytes) -> tuple[bytes, int, bytes]:
 class Body(body.Body):  # type: ignore[misc]  # gunicorn is untyped
     """The body of a request, which can also be read as it arrives."""
 
+    @property
+    def is_read(self) -> bool:
+        """Whether all of it was read, as far as its length says that."""
+        return not (getattr(self.reader, "length", 1) or self.buf.tell())
+
     def read1(self, size: int) -> bytes:
         """Return up to *size* bytes, what has arrived; wait for more only if that is nothing.
 
@@ -106,7 +111,12 @@ class Body(body.Body):  # type: ignore[misc]  # gunicorn is untyped
 def stream(request: Any) -> None:  # noqa: ANN401 -- gunicorn's
     """Let the body of a request be read as it arrives, in the way that gunicorn chose."""
     reader = request.body.reader
-    if isinstance(reader, body.ChunkedReader):
-        request.body = Body(_ChunkedReader(request, request.unreader))
-    else:
-        request.body = Body(_LengthReader(request.unreader, reader.length))
+    length = None if isinstance(reader, body.ChunkedReader) else reader.length
+    request.body = body_of(request, length)
+
+
+def body_of(request: Any, length: int | None) -> Body:  # noqa: ANN401 -- gunicorn's
+    """Return the body of a request, which is *length* bytes long; None: it is sent in chunks."""
+    if length is None:
+        return Body(_ChunkedReader(request, request.unreader))
+    return Body(_LengthReader(request.unreader, length))

@@ -9,6 +9,7 @@ import select
 import socket
 import ssl
 import time
+from functools import cached_property
 from typing import Any
 
 from flask import Response
@@ -16,10 +17,11 @@ from gunicorn.sock import ssl_context
 from gunicorn.util import http_date
 from gunicorn.workers.gthread import TConn
 
+from dualreg.cli.exchange import common_environment
 from dualreg.cli.fast_path import Answer
 from dualreg.cli.pacing import PacedSocket
 from dualreg.cli.parsing import Parser
-from dualreg.cli.plain_requests import END, peer_of
+from dualreg.cli.plain_requests import END, Head, parse, peer_of
 from dualreg.web.slots import SMALL_BODY
 
 #: Bytes of a request's head that are kept while the rest is awaited.
@@ -59,7 +61,12 @@ class Arriving:
 
     Attributes:
         data: The bytes.
+        head: The head, without its end; empty before that has arrived.
+        plain: What it says; None: not here, or it is not plain.
     """
+
+    head = b""
+    plain: Head | None = None
 
     def __init__(self) -> None:
         """Begin before the first byte."""
@@ -71,6 +78,8 @@ class Arriving:
         looked_at = max(len(self.data) - len(END) + 1, 0)
         self.data += data
         if self._wanted is None and (end := self.data.find(END, looked_at)) >= 0:
+            self.head = bytes(self.data[:end])
+            self.plain = parse(self.head)
             self._wanted = end + len(END) + self._small_body(end)
 
     def take(self) -> "Arriving":
@@ -79,10 +88,10 @@ class Arriving:
         following.add(self.data[self._wanted :])
         return following
 
-    @property
-    def request(self) -> bytes:
-        """The bytes of the request, which is ready."""
-        return bytes(self.data[: self._wanted])
+    def rest(self, *, after_head: bool) -> bytes:
+        """Return all that has arrived, or what follows the head."""
+        start = len(self.head) + len(END) if after_head else 0
+        return bytes(memoryview(self.data)[start:])
 
     @property
     def has_head(self) -> bool:
@@ -96,6 +105,9 @@ class Arriving:
 
     def _small_body(self, end: int) -> int:
         """Return the size of the body after the head that ends at *end*; 0 if a thread waits for that."""
+        if self.plain:
+            size = self.plain.length or 0
+            return 0 if size > SMALL_BODY else size
         length = _CONTENT_LENGTH.search(self.data, 0, end + 2)
         size = int(length[1]) if length else 0
         return 0 if size > SMALL_BODY or _EXPECT.search(self.data, 0, end) else size
@@ -139,6 +151,11 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         self.parser = Parser(cfg, self.sock, client)
         self._shaken = not self._is_tls
 
+    @cached_property
+    def common(self) -> dict[str, Any]:
+        """What the environments of all its plain requests have in common, in threads."""
+        return common_environment(self.cfg, self.sock, self.client, self.server)
+
     @property
     def asks_for_health(self) -> bool:
         """Whether the request that arrives is a load balancer's."""
@@ -179,8 +196,13 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
 
     @property
     def arrived(self) -> bytes:
-        """The request that has arrived, when ``receive`` has returned True."""
-        return self._arriving.request
+        """The head of the request that has arrived, when ``receive`` has returned True."""
+        return self._arriving.head
+
+    @property
+    def plain(self) -> Head | None:
+        """What it says; None if it is not plain."""
+        return self._arriving.plain
 
     @property
     def has_more(self) -> bool:
@@ -203,8 +225,8 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
     def hand_over(self) -> None:
         """Give what was received to the parser, which a thread continues with."""
         self.sock.restart(self.asked)
-        self.parser.mesg = None  # the request before ended where this one begins
-        self.parser.unreader.unread(bytes(self._arriving.data))
+        plain = self.plain if self.parser.reads_plain else None
+        self.parser.give(plain, self._arriving.rest(after_head=plain is not None))
         self._arriving = Arriving()
 
     def end_by(self, cut_at: float) -> None:
@@ -219,9 +241,12 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         Args:
             patience: Seconds to wait for each part that has not arrived.
         """
-        body, left = self.parser.mesg.body, SMALL_BODY
-        if body.failed:
+        request, left = self.parser.mesg, SMALL_BODY
+        body = request and request.body
+        if body is None:
             return False
+        if body.failed or body.is_read:
+            return not (body.failed or self.sock.ended)
         self.sock.settimeout(patience)
         try:
             while left > 0 and (data := body.read(1024)):
@@ -232,7 +257,8 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
 
     def begin_idle(self, seconds: float) -> None:
         """Wait for another request for *seconds*; parts of it may have arrived."""
-        self._arriving.add(self.parser.unreader.take_buffered())
+        if following := self.parser.unreader.take_buffered():
+            self._arriving.add(following)
         self.began = time.monotonic()
         self.deadline = self.began + (self.window if self._arriving.data else seconds)
 

@@ -14,15 +14,14 @@ from typing import Any, NamedTuple, Self
 from gunicorn.http.wsgi import Response
 
 from dualreg.cli import plain_requests
-from dualreg.cli.options import environment
+from dualreg.cli.exchange import is_usual
+from dualreg.cli.plain_requests import Head
 from dualreg.cli.server_log import LOG_FORMAT
 from dualreg.web.identified import HEADER, ID
 from dualreg.web.lane import Lane, Looks, Ready
 
 #: Heads of responses that are remembered.
 _HEADS = 1_000
-#: Settings of gunicorn that call something for each request.
-_HOOKS = ("post_request", "pre_request")
 
 
 class Answer(NamedTuple):
@@ -56,27 +55,24 @@ class FastPath:
     def of(cls, app: object, cfg: Any, log: Any) -> Self | None:  # noqa: ANN401 -- gunicorn's
         """Return what answers for *app* in a worker; None if all requests need a thread there."""
         lane = getattr(app, "wsgi_app", None)
-        has_hooks = any(cfg.settings[name].get() != cfg.settings[name].default for name in _HOOKS)
-        if has_hooks or not plain_requests.mean_the_same(cfg) or "SCRIPT_NAME" in environment():
+        if not is_usual(cfg) or not plain_requests.mean_the_same(cfg):
             return None
         keeps = cfg.keepalive and cfg.worker_connections > cfg.threads
         return cls(lane, cfg, log) if keeps and isinstance(lane, Lane) and lane.is_immediate else None
 
-    def answer(self, head: bytes, peer: Mapping[str, str], looks: Looks) -> Answer | None:
-        """Return the answer to a request; None: a thread has to find it, or what is wrong with the request.
+    def answer(self, head: Head, peer: Mapping[str, str], looks: Looks) -> Answer | None:
+        """Return the answer to a request; None: a thread has to find it.
 
         Args:
-            head: All bytes of the request, if it is a plain one.
             peer: As for ``plain_requests.read``.
             looks: As for ``Lane.at_once``.
         """
         began = time.perf_counter()
         environ = plain_requests.read(head, peer)
-        ready = environ and self._lane.at_once(environ, looks)
-        if not environ or not ready:
+        if environ is None or (ready := self._lane.at_once(environ, looks)) is None:
             return None
-        head = self._head(environ["REQUEST_METHOD"], ready.status, ready.headers, int(time.time()))
-        start = head + environ[ID].encode() + plain_requests.END
+        known = self._head(head.method, ready.status, ready.headers, int(time.time()))
+        start = known + environ[ID].encode() + plain_requests.END
         return Answer(start + ready.body, partial(self._end, environ, ready, len(start), began))
 
     def _make_head(self, method: str, status: str, headers: tuple[tuple[str, str], ...], _: int) -> bytes:

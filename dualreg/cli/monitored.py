@@ -6,8 +6,8 @@ from selectors import EVENT_WRITE
 from typing import Any
 
 from flask import Response
-from gunicorn.workers.gthread import ThreadWorker
 
+from dualreg.cli.answering import AnsweringWorker
 from dualreg.cli.connection import Connection, MonitoringConnection
 from dualreg.cli.fast_path import Answer
 from dualreg.cli.metering import Meter
@@ -15,7 +15,7 @@ from dualreg.cli.monitoring import Monitor
 from dualreg.cli.refusals import last_answer
 
 
-class MonitoredWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
+class MonitoredWorker(AnsweringWorker):
     """Answers what is for monitoring, in its loop; ``Worker`` has the rest."""
 
     _monitor: Monitor | None = None

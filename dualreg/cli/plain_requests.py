@@ -1,12 +1,12 @@
 """Plain requests: heads so simple that they mean the same to every server, read without gunicorn's parser.
 
 Clients of registries hardly send others. What is in any way unusual is left to gunicorn: other methods and
-versions, escapes in the path, headers that are not in the list. So is what a head says about the body.
+versions, escapes in the path, headers that are not in the list, several words about where the body ends.
 """
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 #: Bytes of a head, and lines. gunicorn allows more, as it is configured here.
@@ -15,7 +15,7 @@ HEAD_LIMIT, LINES_LIMIT = 8000, 64
 VERSION = (1, 1)
 #: What ends a head.
 END = b"\r\n\r\n"
-_READS = (b"GET ", b"HEAD ")
+_READS = ("GET", "HEAD")
 _LINE = re.compile(
     r"(GET|HEAD|POST|PUT|PATCH|DELETE)"
     r" ((/[A-Za-z0-9/._~:@+-]*)(?:\?([A-Za-z0-9/._~:@+=&,*%-]*))?) HTTP/1\.1"
@@ -68,7 +68,7 @@ _HEADERS = frozenset(
         "x-request-id",
     }
 )
-#: Those of requests with a body; gunicorn finds out where it ends.
+#: Those of requests with a body.
 _BODY_HEADERS = frozenset(
     {
         "content-length",
@@ -81,25 +81,37 @@ _BODY_HEADERS = frozenset(
 )
 #: Spellings of them that are remembered.
 _SPELLINGS = 200
+#: Two that WSGI names without the prefix of all others.
+_LENGTH, _TYPE = "CONTENT_LENGTH", "CONTENT_TYPE"
 #: The only header that clients send more than once: a list, whose parts are joined.
-_ACCEPT = "ACCEPT"
+_ACCEPT = "HTTP_ACCEPT"
 #: The exception: this value is what HTTP/1.1 does anyway.
-_CONNECTION, _KEPT = "HTTP_CONNECTION", "keep-alive"
+_CONNECTION, _KEPT, _CLOSED = "HTTP_CONNECTION", "keep-alive", "close"
+#: What says where a body ends, beside its length, which has as many digits as that of a file.
+_CODING, _CHUNKED = "HTTP_TRANSFER_ENCODING", "chunked"
+_DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
 class Head(NamedTuple):
-    """The head of a plain request, in the words of gunicorn.
+    """The head of a plain request.
 
     Attributes:
         uri: Path and query as they came.
-        headers: With names in capitals.
+        variables: The headers, under their names in WSGI environments.
+        length: Bytes of the body; None: it is sent in chunks.
     """
 
     method: str
     uri: str
     path: str
     query: str
-    headers: list[tuple[str, str]]
+    variables: dict[str, str]
+    length: int | None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the client closes the connection after this request."""
+        return self.variables.get(_CONNECTION, _KEPT).lower() == _CLOSED
 
 
 def mean_the_same(cfg: Any) -> bool:  # noqa: ANN401 -- gunicorn's
@@ -118,19 +130,31 @@ def parse(head: bytes) -> Head | None:
         return None
     first, *lines = head.decode("ascii").split("\r\n")
     match = _LINE.fullmatch(first)
-    if match is None or len(lines) > LINES_LIMIT:
+    if match is None or len(lines) > LINES_LIMIT or not "".join(lines).isprintable():
         return None
-    headers, seen = [], set()
+    variables: dict[str, str] = {}
     for line in lines:
         spelled, colon, value = line.partition(":")
-        name = _name(spelled)
-        if name is None or name in seen or not colon or not value.isprintable():
+        name = _variable(spelled)
+        if name is None or not colon or (name in variables and name != _ACCEPT):
             return None
-        if name != _ACCEPT:
-            seen.add(name)
-        headers.append((name, value.strip(" ")))
+        value = value.strip(" ")
+        variables[name] = f"{variables[name]},{value}" if name in variables else value
+    length = _length(variables)
+    if length is None and variables.get(_CODING) != _CHUNKED:
+        return None
     method, uri, path, query = match.groups("")
-    return Head(method, uri, path, query, headers)
+    return Head(method, uri, path, query, variables, length)
+
+
+def _length(variables: Mapping[str, str]) -> int | None:
+    """Return how long the body is; None: it is sent in chunks, or that takes a closer look."""
+    length = variables.get(_LENGTH)
+    if _CODING in variables:
+        return None
+    if length is None:
+        return 0
+    return int(length) if _DIGITS.fullmatch(length) else None
 
 
 def peer_of(client: object) -> dict[str, str]:
@@ -146,42 +170,48 @@ def peer_of(client: object) -> dict[str, str]:
     return common | {"REMOTE_ADDR": name}
 
 
-def read(request: bytes, peer: Mapping[str, str]) -> dict[str, str] | None:
+def read(head: Head, peer: Mapping[str, str]) -> dict[str, str] | None:
     """Return the WSGI environment of a request that reads, as far as its head decides on it; or None.
 
     It is that which gunicorn makes, without what is the same for all requests, and what it gives to the
-    application beside the request. None: it is not plain, has a body, or is the last one of its connection.
+    application beside the request. None: it has a body, or is the last one of its connection.
 
     Args:
         peer: See ``peer_of``.
     """
-    head = parse(request[: -len(END)]) if request.startswith(_READS) and request.endswith(END) else None
-    if head is None:
+    reads = head.method in _READS and _body_variables().isdisjoint(head.variables)
+    if not reads or head.variables.get(_CONNECTION, _KEPT).lower() != _KEPT:
         return None
-    environ = {**peer}
-    environ["REQUEST_METHOD"], environ["RAW_URI"] = head.method, head.uri
-    environ["PATH_INFO"], environ["QUERY_STRING"] = head.path, head.query
-    for name, value in head.headers:
-        key = _variable(name)
-        if key is None:
-            return None
-        environ[key] = f"{environ[key]},{value}" if key in environ else value
-    return environ if environ.get(_CONNECTION, _KEPT).lower() == _KEPT else None
+    return {**peer, **environment(head)}
+
+
+def environment(head: Head) -> dict[str, str]:
+    """Return what the head of a request decides on of its WSGI environment."""
+    return {
+        "REQUEST_METHOD": head.method,
+        "RAW_URI": head.uri,
+        "PATH_INFO": head.path,
+        "QUERY_STRING": head.query,
+        **head.variables,
+    }
 
 
 def headers_of(environ: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return the headers of a request, with names in capitals, given its environment."""
-    keys = (key for key in environ if key.startswith("HTTP_"))
-    return [(key.removeprefix("HTTP_").replace("_", "-"), environ[key]) for key in keys]
+    names = [key for key in environ if key.startswith("HTTP_") or key in (_LENGTH, _TYPE)]
+    return [(name.removeprefix("HTTP_").replace("_", "-"), environ[name]) for name in names]
 
 
 @lru_cache(_SPELLINGS)
-def _name(spelled: str) -> str | None:
-    """Return the name of a header in capitals; None if it is in neither list."""
-    return spelled.upper() if spelled.lower() in _HEADERS | _BODY_HEADERS else None
+def _variable(spelled: str) -> str | None:
+    """Return the name of a header in WSGI environments; None if it is in neither list."""
+    if spelled.lower() not in _HEADERS | _BODY_HEADERS:
+        return None
+    name = spelled.upper().replace("-", "_")
+    return name if name in (_LENGTH, _TYPE) else f"HTTP_{name}"
 
 
-@lru_cache(_SPELLINGS)
-def _variable(name: str) -> str | None:
-    """Return the name of a header in the environment of a request without a body; None of other requests."""
-    return "HTTP_" + name.replace("-", "_") if name.lower() in _HEADERS else None
+@cache
+def _body_variables() -> frozenset[str | None]:
+    """Return the names that those of requests with a body have there."""
+    return frozenset(map(_variable, _BODY_HEADERS))

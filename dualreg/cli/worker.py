@@ -64,7 +64,6 @@ class Worker(MonitoredWorker):
         self._end_at = math.inf
         self._shares: Shares = getattr(self.app, "shares", None) or Shares()
         self._look_at = 0.0
-        self._fast_path: FastPath | None = None
 
     def init_process(self) -> None:
         """Serve until stopped."""
@@ -241,14 +240,6 @@ class Worker(MonitoredWorker):
             conn.begin_next(self.cfg.keepalive)
         return answer is None
 
-    def handle_request(self, req: Any, conn: Connection) -> bool:  # noqa: ANN401 -- gunicorn's
-        """Answer a request; return whether the connection can take another one."""
-        conn.request = req
-        try:
-            return bool(super().handle_request(req, conn))
-        finally:
-            conn.request = None
-
     def _handle_one(self, conn: Connection) -> bool:
         """Handle the request that has arrived; what this thread logs from then on is not about it."""
         try:
@@ -356,14 +347,6 @@ class Worker(MonitoredWorker):
         if answer:
             self._send(connection, answer)
         return answer is not None
-
-    def _find_answer(self, connection: Connection, looks: Looks) -> Answer | None:
-        """Return the answer to the request that has arrived, before *looks*, if that takes no wait."""
-        if not self._fast_path or not self.alive or self.nr + 1 >= self.max_requests:
-            return None
-        answer = self._fast_path.answer(connection.arrived, connection.peer, looks)
-        self.nr += answer is not None
-        return answer
 
     def _send(self, connection: Connection, answer: Answer) -> None:
         """Send an answer, as much as fits without waiting; a thread sends the rest."""

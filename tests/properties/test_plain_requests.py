@@ -1,5 +1,6 @@
 """Plain requests: what is read without gunicorn's parser is what gunicorn reads."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,10 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from dualreg.cli import plain_requests
+from dualreg.cli.connection import Arriving
+from dualreg.cli.exchange import common_environment, environment
 from dualreg.cli.parsing import Parser
+from dualreg.cli.plain_requests import Head
 from dualreg.settings import Settings
 from tests.soak import short_or_long
 from tests.test_fast_path import configured
@@ -33,9 +37,22 @@ def by_gunicorn(head: bytes) -> tuple[Request, dict[str, Any]]:
     return request, create(request, None, CLIENT, SERVER, CONFIG)[1]
 
 
+def plain(head: bytes) -> Head | None:
+    """Return what a head says, if it has arrived whole and is plain."""
+    arriving = Arriving()
+    arriving.add(head)
+    return arriving.plain
+
+
+def at_once(head: bytes) -> dict[str, str] | None:
+    """Return the environment of a request that may need no thread; None of others."""
+    found = plain(head)
+    return found and plain_requests.read(found, plain_requests.peer_of(CLIENT))
+
+
 def require_same(head: bytes) -> bool:
     """Compare what both read; return whether it is a plain request."""
-    environ = plain_requests.read(head, plain_requests.peer_of(CLIENT))
+    environ = at_once(head)
     if environ is None:
         return False
     request, expected = by_gunicorn(head)
@@ -45,24 +62,50 @@ def require_same(head: bytes) -> bool:
         if name not in ADDED and not name.startswith(("wsgi.", "gunicorn."))
     }
     assert not request.should_close()
-    assert request.unreader.take_buffered() == b""
+    assert request.unreader.take_buffered() == head.partition(plain_requests.END)[2]
     assert request.body.read() == b""
     names = {name for name, _ in request.headers}
     assert {name for name, _ in plain_requests.headers_of(environ)} == names
     return True
 
 
-def outcome(parser: type[RequestParser], sent: bytes) -> object:
-    """Return all that is made of what a client sent, when *parser* reads it; or how that fails."""
-    client = SimpleNamespace(send=lambda _: None)
+def outcome(read: Callable[[bytes], tuple[Request, dict[str, Any]]], sent: bytes) -> object:
+    """Return all that is made of what a client sent, when *read* reads it; or how that fails."""
     try:
-        request = next(parser(CONFIG, iter([sent]), CLIENT))
-        environ = create(request, client, CLIENT, SERVER, CONFIG)[1]
+        request, environ = read(sent)
         body = request.body.read()
     except Exception as error:  # noqa: BLE001 -- gunicorn's share no other class
         return type(error), str(error)
     shown = {name: value for name, value in environ.items() if isinstance(value, str | bool | tuple)}
-    return shown, request.headers, body, request.unreader.take_buffered(), request.should_close()
+    names = sorted({name for name, _ in request.headers})
+    left, is_last = request.unreader.take_buffered(), request.should_close()
+    return shown, names, body, request.trailers, left, is_last
+
+
+def in_a_thread(sent: bytes) -> tuple[Request, dict[str, Any]]:
+    """Return a request as a thread of ours gets it, and the environment of the application."""
+    arriving, parser = Arriving(), Parser(CONFIG, iter([]), CLIENT)
+    arriving.add(sent)
+    parser.give(arriving.plain, arriving.rest(after_head=arriving.plain is not None))
+    request = next(parser)
+    if arriving.plain is None:
+        return request, created(request)
+    common = common_environment(CONFIG, None, CLIENT, SERVER)
+    connection = SimpleNamespace(server=SERVER, common=common)
+    return request, environment(request, connection)
+
+
+def in_a_thread_of_gunicorn(sent: bytes) -> tuple[Request, dict[str, Any]]:
+    """Return a request as a thread of gunicorn's worker gets it, and the environment of the application."""
+    request = next(RequestParser(CONFIG, iter([sent]), CLIENT))
+    return request, created(request)
+
+
+def created(request: Request) -> dict[str, Any]:
+    """Return the environment that gunicorn makes."""
+    client = SimpleNamespace(send=lambda _: None)
+    environ: dict[str, Any] = create(request, client, CLIENT, SERVER, CONFIG)[1]
+    return environ | {"wsgi.multithread": True}  # as its worker does
 
 
 def head_of(*lines: str, first: str = LINE) -> bytes:
@@ -130,7 +173,6 @@ OTHERS = {
     "a letter beyond ASCII": head_of(*COMMON, "Referer: caf\xe9"),
     "an empty line before": b"\r\n" + head_of(*COMMON),
     "half a head": head_of(*COMMON)[:-2],
-    "bytes after it": head_of(*COMMON) + b"{}",
     "no colon": head_of(*COMMON, "Range"),
     "a long head": head_of(*COMMON, "Authorization: Bearer " + "x" * plain_requests.HEAD_LIMIT),
     "many lines": head_of(*COMMON, *["Accept: a/b"] * plain_requests.LINES_LIMIT),
@@ -147,15 +189,15 @@ def test_what_clients_send_is_plain(head: bytes) -> None:
 @pytest.mark.parametrize("head", PUSHES)
 def test_what_clients_push_with_is_plain(head: bytes, follows: bytes) -> None:
     """It is read without gunicorn's parser, and means the same to it, as does whatever follows."""
-    assert plain_requests.parse(head.removesuffix(plain_requests.END))
-    assert plain_requests.read(head, {}) is None
-    assert outcome(Parser, head + follows) == outcome(RequestParser, head + follows)
+    assert plain(head)
+    assert at_once(head) is None
+    assert outcome(in_a_thread, head + follows) == outcome(in_a_thread_of_gunicorn, head + follows)
 
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_everything_else_is_left_to_gunicorn(kind: str) -> None:
     """Whether gunicorn takes it or refuses it."""
-    assert plain_requests.read(OTHERS[kind], {}) is None
+    assert at_once(OTHERS[kind]) is None
 
 
 NAMES = [*plain_requests._HEADERS, "host", "ACCEPT", "X-A", "Expect", "TE"]
@@ -201,5 +243,5 @@ def test_a_plain_request_is_what_gunicorn_reads(head: bytes) -> None:
 @given(nearly_plain(), st.sampled_from(FOLLOWS))
 def test_a_request_of_a_thread_is_what_gunicorn_reads(head: bytes, follows: bytes) -> None:
     """Whatever is sent: the same environment, body or error, and the same is left for the next request."""
-    event(f"plain: {plain_requests.parse(head.partition(plain_requests.END)[0]) is not None}")
-    assert outcome(Parser, head + follows) == outcome(RequestParser, head + follows)
+    event(f"plain: {plain(head + follows) is not None}")
+    assert outcome(in_a_thread, head + follows) == outcome(in_a_thread_of_gunicorn, head + follows)
