@@ -24,6 +24,7 @@ from unittest.mock import patch
 import pytest
 from click.testing import Result
 
+from tests import quick
 from tests.zygote import PROGRAMS, Forked, Zygote
 
 #: The command, as it was installed beside the interpreter that runs the tests.
@@ -84,7 +85,7 @@ def free_port() -> int:
 @cache
 def _zygote() -> Zygote:
     """Return the process that commands of ours are forked from; it ends with this one."""
-    started = Zygote()
+    started = Zygote(quick.schema())
     atexit.register(started.close)
     return started
 

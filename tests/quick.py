@@ -1,7 +1,7 @@
 """What spares tests the same work again and again, and waits for the disk: no test here cuts the power.
 
 ``install`` is called once for a test process, by ``tests/conftest.py``. Processes that tests start have none
-of this, and the tests of the migrations do without it.
+of this but the template of the catalog, and the tests of the migrations do without it.
 """
 
 import functools
@@ -12,12 +12,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import bcrypt
 import pytest
 from alembic import command
-from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
@@ -28,6 +27,7 @@ from werkzeug.routing import Rule
 from dualreg.auth import passwords
 from dualreg.catalog import dialects, name_parts, postgresql, upgrade
 from dualreg.catalog.database import Catalog
+from tests import template
 from tests.soak import SOAK
 
 _FILE = "catalog.sqlite3"
@@ -59,7 +59,7 @@ def migrated() -> bytes:
 
 
 @functools.cache
-def _schema() -> list[str]:
+def schema() -> list[str]:
     """Return the statements that make such a catalog, without the index of parts of names.
 
     The dump writes no virtual tables. Each upgrade makes the index, if it is missing.
@@ -72,41 +72,6 @@ def _schema() -> list[str]:
                 connection.execute(f"DROP TRIGGER {name}")
             connection.execute(f"DROP TABLE IF EXISTS {name_parts.INDEX}")
             return [line for line in connection.iterdump() if line not in ("BEGIN TRANSACTION;", "COMMIT;")]
-
-
-class _Command:
-    """Alembic's commands; an SQLite catalog without tables gets them from the template."""
-
-    @staticmethod
-    def upgrade(config: Config, target: str) -> None:
-        """Make the tables, or run the migrations that are missing."""
-        connection = config.attributes["connection"]
-        if connection.dialect.name != "sqlite" or _has_tables(connection):
-            command.upgrade(config, target)
-            return
-        for statement in _schema():
-            connection.exec_driver_sql(statement)
-
-
-def _has_tables(connection: Any) -> bool:
-    found = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()
-    return bool(found)
-
-
-class _Scripts:
-    """Alembic's folder of migrations, read once."""
-
-    @staticmethod
-    def from_config(config: Config) -> ScriptDirectory:
-        """Return the folder that *config* names."""
-        return _scripts(cast("str", config.get_main_option("script_location")))
-
-
-@functools.cache
-def _scripts(folder: str) -> ScriptDirectory:
-    config = Config()
-    config.set_main_option("script_location", folder)
-    return ScriptDirectory.from_config(config)
 
 
 @contextmanager
@@ -124,8 +89,7 @@ def install() -> None:
     SQLite catalogs are made from a template; a statement is compiled once for all engines, and the function
     that builds the URL of a route when it is first asked for; nothing waits for the disk.
     """
-    upgrade.command = _Command  # type: ignore[misc, assignment]
-    upgrade.ScriptDirectory = _Scripts  # type: ignore[misc, assignment]
+    template.install(schema)
     os.fsync = os.fdatasync = lambda _: None
     passwords.bcrypt = _Bcrypt  # type: ignore[assignment, misc]
     Rule._compile_builder = _compile_later  # type: ignore[assignment]

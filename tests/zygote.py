@@ -1,7 +1,8 @@
 """A process that has imported dualreg already, and forks one for each command or gunicorn that a test runs.
 
-It stands in for the interpreter's start and end alone, which cost more than most tests. Those that are about
-the command itself pass ``fresh=True`` to ``programs.running``, or run it on their own.
+It stands in for the interpreter's start and end, which cost more than most tests, and for the migrations of
+an empty SQLite catalog. Tests that are about the command itself pass ``fresh=True`` to ``programs.running``,
+or run it on their own.
 """
 
 import atexit
@@ -22,7 +23,7 @@ from pathlib import Path
 from gunicorn.app import wsgiapp
 
 import dualreg
-from tests import directories
+from tests import directories, template
 
 #: What it can run, by name: each reads ``sys.argv``.
 PROGRAMS: Mapping[str, Callable[[], object]] = {
@@ -38,8 +39,8 @@ _TICK = 0.005
 class Zygote:
     """The process, spoken to in lines of JSON over its standard input and output."""
 
-    def __init__(self) -> None:
-        """Start it."""
+    def __init__(self, schema: Sequence[str]) -> None:
+        """Start it; its processes make SQLite catalogs by the statements of *schema*."""
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.zygote"],
@@ -48,6 +49,8 @@ class Zygote:
             text=True,
             cwd=Path(__file__).parents[1],
         )
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(schema) + "\n")
 
     def start(self, words: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path) -> "Forked":
         """Run a command, one of ``PROGRAMS``, in *cwd*, its output at the end of *log*."""
@@ -120,6 +123,8 @@ def _serve() -> None:
             importlib.import_module(module.name)  # to be there in each child
     if directories.ON_POSTGRESQL:
         directories.install()
+    schema = json.loads(sys.stdin.readline())
+    template.install(lambda: schema)
     gc.collect()
     gc.freeze()
     running = set[int]()
