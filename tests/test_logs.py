@@ -15,7 +15,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from dualreg.assembly import open_catalog, prepare
+from dualreg.auth.accounts import Accounts
+from dualreg.auth.passwords import Passwords
 from dualreg.image.digest import Digest
+from dualreg.settings import Settings
 from tests import builders
 from tests.programs import DUALREG, Serving, dualreg_process, free_port, until
 from tests.protocol.clients.v1 import V1Client
@@ -83,13 +87,11 @@ ALICE = basic("alice", "correct horse")
 def logged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logged]:
     """A server with an account, and content of it."""
     data = tmp_path_factory.mktemp("logs") / "data"
-    for command, given in (
-        (["account", "add", "alice", "--password-stdin"], "correct horse\n"),
-        (["access", "grant", "alice", "*", "pull,push"], ""),
-    ):
-        subprocess.run(
-            [DUALREG, *command, "--data", data], input=given, text=True, check=True, capture_output=True
-        )
+    prepare(own := Settings(data=data))
+    with closing(open_catalog(own)) as catalog:
+        accounts = Accounts(catalog, Passwords())
+        accounts.add("alice", "correct horse")
+        accounts.grant("alice", "*", "pull,push")
     settings: dict[str, Any] = {"auth": "accounts", "client_timeout": "2s", "login_limits": "pair=2"}
     with dualreg_process(data, log_format=request.param, **settings) as serving:
         for content in (CONTENT, SMALL):
