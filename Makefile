@@ -31,8 +31,8 @@ postgresql-all: $(VENV)/.installed-dev  ## run all tests on PostgreSQL but those
 	TEST_DATABASE=postgresql $(TESTS) -m 'not postgres and not sqlite' tests
 
 soak: $(VENV)/.installed-dev  ## run the long forms of tests: fuzzing, races, kills at every step, large blobs; hours
-	SOAK=1 $(TESTS) tests/clients tests/cuts tests/endurance tests/faults tests/fuzz tests/instances \
-		tests/maintenance tests/migrate/test_kill.py tests/properties tests/protocol/test_openapi.py tests/races \
+	SOAK=1 $(TESTS) tests/clients tests/contracts tests/cuts tests/endurance tests/faults tests/fuzz \
+		tests/instances tests/maintenance tests/migrate/test_kill.py tests/properties tests/protocol/test_openapi.py tests/races \
 		tests/registry/test_plans.py
 
 cuts: N ?= 1000

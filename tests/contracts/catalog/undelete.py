@@ -16,11 +16,12 @@ from dualreg.registry.state import Retention
 from tests import builders
 from tests.conftest import Clock, GuardedStore
 from tests.properties.registries import push_v2, read_blob
+from tests.soak import short_or_long
 
 NAME, TAG = RepositoryName("team/app"), Tag("1.0")
 GRACE = timedelta(hours=1)
 IMAGE = builders.image(*(builders.layer({"file": bytes(number)}) for number in range(3)))
-ROUNDS = 6
+ROUNDS = short_or_long(3, 30)
 
 
 def deleted(catalog: Catalog, clock: Clock) -> Registry:
