@@ -179,6 +179,19 @@ class PacedSocket:
             file.seek(at)  # as a socket's
         return at - offset
 
+    @property
+    def can_splice(self) -> bool:
+        """Whether ``splice`` works: on Linux, and if no TLS is spoken."""
+        return hasattr(os, "splice") and not isinstance(self._sock, ssl.SSLSocket)
+
+    def splice(self, pipe: int, count: int) -> None:
+        """Send *count* bytes that are in a pipe within the kernel; see ``send``."""
+        while count:
+            send = partial(os.splice, pipe, self._sock.fileno(), count)
+            sent = self._wait(self._writing, select.POLLOUT, send, grace=_ANSWER_TIME)
+            count -= sent
+            self._sent += sent
+
     def _wait(self, pace: Pace, event: int, move: Callable[[], int], *, grace: float = 0) -> int:
         """Return what *move* moves, after waiting for *event* for up to what is left of the window.
 

@@ -2,12 +2,15 @@
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from dualreg.storage.base import StoreUnavailable
 from dualreg.storage.s3 import FETCHES, Bucket, Found, Range
+from dualreg.storage.s3_library import PlainBody
+
+Received = TypeVar("Received")
 
 
 class ObjectReader(io.RawIOBase):
@@ -74,14 +77,39 @@ class ObjectReader(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """Return up to *size* bytes, as they came: the base class would copy them twice."""
-        if size < 0:
-            return self.readall()
+        return self.readall() if size < 0 else self._receive(size, self._bucket.client.read, len) or b""
+
+    @property
+    def can_move(self) -> bool:
+        """Whether ``move`` works."""
+        return isinstance(self._stream, PlainBody)
+
+    def move(self, pipe: int, size: int) -> int:
+        """Move up to *size* bytes into a pipe, which is empty, within the kernel; return how many."""
+
+        def move(key: str, stream: Any, size: int) -> int:  # noqa: ANN401 -- as of read
+            return self._bucket.client.move(key, stream, pipe, size)
+
+        return self._receive(size, move, int) or 0
+
+    def _receive(
+        self, size: int, take: Callable[[str, Any, int], Received], length: Callable[[Received], int]
+    ) -> Received | None:
+        """Return what *take* receives of the bytes from the position on; None at the end.
+
+        Args:
+            take: Receives up to a number of bytes of a stream; none if it broke.
+            length: Returns how many they are.
+        """
         if self._position >= self._size or not size:
-            return b""
+            return None
         for _ in range(FETCHES):
-            if data := self._read(size):
-                self._position += len(data)
-                return data
+            received = self._try_to_receive(size, take)
+            if received and (count := length(received)):
+                begin, left = self._streamed
+                self._streamed = begin + count, left - count
+                self._position += count
+                return received
             self._drop()
         raise StoreUnavailable(f"an object ends before byte {self._position} of {self._size}")
 
@@ -89,17 +117,15 @@ class ObjectReader(io.RawIOBase):
         self._drop()
         super().close()
 
-    def _read(self, size: int) -> bytes:
-        """Return up to *size* bytes from the position on; none if the stream broke."""
+    def _try_to_receive(self, size: int, take: Callable[[str, Any, int], Received]) -> Received | None:
+        """Return what *take* receives from the position on; None if the stream broke."""
         begin, left = self._streamed
         if begin != self._position or not left or self._stream is None:
             self._open()
             begin, left = self._streamed
         with suppress(StoreUnavailable):
-            data = self._bucket.client.read(self._ranges[0].key, self._stream, min(size, left))
-            self._streamed = begin + len(data), left - len(data)
-            return data
-        return b""
+            return take(self._ranges[0].key, self._stream, min(size, left))
+        return None
 
     def _open(self) -> None:
         """Open a stream at the position.

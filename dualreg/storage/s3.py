@@ -176,7 +176,7 @@ class Bucket:
             return found and (found, BytesIO())
         if answer is None or found is None:
             return None
-        return found, answer["Body"]
+        return found, self.client.body(answer)
 
     def fetch(self, key: str) -> tuple[Found, bytes] | None:
         """Return a small object and all its bytes; None if there is none."""

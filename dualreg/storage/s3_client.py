@@ -7,11 +7,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock, local
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from dualreg.storage.base import StoreUnavailable
 from dualreg.storage.circuit import Circuit
-from dualreg.storage.s3_library import failures, open_client
+from dualreg.storage.s3_library import PlainBody, failures, open_client
+
+Result = TypeVar("Result")
 
 #: Seconds for each byte of an answer; and of one to a request that copies up to ``s3._COPIED_AT_ONCE``.
 ANSWER, COPY = 10.0, 30.0
@@ -48,6 +50,7 @@ class S3Client:
             waiting: How many threads wait for it at once, besides those that are ``exempt``.
         """
         self._bucket = bucket
+        self._is_plain = (endpoint or "").startswith("http://")
         self.circuit = Circuit(waiting)
         self._attempts = _Attempts(self.circuit)
         self._clients = _Clients(partial(open_client, endpoint, region, profile), self._prepare)
@@ -69,21 +72,36 @@ class S3Client:
             with self._attempts.lasting(timeout):
                 yield self._clients.get()
 
+    def body(self, answer: Mapping[str, Any]) -> Any:  # noqa: ANN401 -- botocore's, or ours
+        """Return the stream of the bytes of an answer: a PlainBody, if the kernel can move them."""
+        return PlainBody(answer["Body"]) if self._is_plain else answer["Body"]
+
     def read(self, what: str, stream: Any, size: int | None) -> bytes:  # noqa: ANN401 -- botocore's
         """Return up to *size* bytes of the body of an answer; None: all that are left.
 
         Raises:
             StoreUnavailable: none arrive, or it breaks off.
         """
+        return self._receive(what, lambda: bytes(stream.read(size)))
+
+    def move(self, what: str, stream: PlainBody, pipe: int, size: int) -> int:
+        """Move up to *size* bytes of the body of an answer into a pipe, which is empty; return how many.
+
+        Raises:
+            StoreUnavailable: none arrive, or it breaks off.
+        """
+        return self._receive(what, lambda: stream.move(pipe, size, ANSWER))
+
+    def _receive(self, what: str, receive: Callable[[], Result]) -> Result:
         began = monotonic()
         try:
             with failures(what), self.circuit.place():
-                data = bytes(stream.read(size))
+                received = receive()
         except StoreUnavailable as error:
             self.circuit.failed(began, error)
             raise
         self.circuit.answered()
-        return data
+        return received
 
     def sign(self, operation: str, given: Mapping[str, str]) -> str:
         """Return the URL of a request that needs no credentials for some minutes, without sending any.

@@ -1,6 +1,8 @@
 """S3 library: boto3, which is optional and slow to import, how it is used here, and its errors."""
 
+import io
 import os
+import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -14,6 +16,8 @@ _CONNECT_TIMEOUT = 5
 #: How often a request is tried, with growing pauses of random length in between.
 _ATTEMPTS = 4
 _MISSING = frozenset({"404", "NoSuchKey"})
+#: Bytes that are moved through this process at once; few enough for any pipe.
+_THROUGH = 16 << 10
 
 
 def open_client(
@@ -55,6 +59,63 @@ def open_client(
     region = region or core.get_config_variable("region") or "us-east-1"
     client = Session(botocore_session=core).client("s3", region, endpoint_url=endpoint, config=config)
     return client, files
+
+
+class PlainBody:
+    """The body of an answer that came without TLS, so that the kernel can move its bytes."""
+
+    def __init__(self, body: Any) -> None:  # noqa: ANN401 -- botocore's
+        """Begin where *body* is, of which nothing has been read."""
+        self._body, self._raw = body, body._raw_stream  # noqa: SLF001 -- it has no other name
+        #: The most bytes that may have been received, with the head, and not been read.
+        self._buffered = io.DEFAULT_BUFFER_SIZE
+
+    def read(self, size: int | None) -> bytes:
+        """Return up to *size* bytes, or all that are left, as the library does."""
+        if not self._buffered:
+            return bytes(self._raw.read1(self._part(size)))
+        self._buffered = io.DEFAULT_BUFFER_SIZE
+        return bytes(self._body.read(size))
+
+    def move(self, pipe: int, size: int, timeout: float) -> int:
+        """Move up to *size* bytes into a pipe, which is empty; return how many, none if the body broke off.
+
+        What the library may have received, and the last bytes, pass through this process. So the library
+        knows the end, and uses the connection again.
+
+        Args:
+            timeout: Seconds to wait for the first of them.
+
+        Raises:
+            StoreUnavailable: none arrive. So does what the library raises.
+        """
+        left: int = self._raw.length_remaining
+        if self._buffered or left <= _THROUGH:
+            return os.write(pipe, self._read_through(self._part(min(size, _THROUGH))))
+        source, poll = self._raw.fileno(), select.poll()
+        poll.register(source, select.POLLIN)
+        if not poll.poll(timeout * 1000):
+            raise StoreUnavailable(f"no byte within {timeout:.0f} seconds")
+        try:
+            moved = os.splice(source, pipe, min(size, left - 1))
+        except OSError as error:
+            raise StoreUnavailable(str(error)) from error
+        self._raw.length_remaining = left - moved
+        return moved
+
+    def _read_through(self, size: int) -> bytes:
+        """Return up to *size* bytes: of those that the library has, or else by one call to the kernel."""
+        data: bytes = self._raw.read1(size)
+        self._buffered = max(self._buffered - len(data), 0) if len(data) == size else 0
+        return data
+
+    def _part(self, size: int | None) -> int:
+        left: int = self._raw.length_remaining
+        return left if size is None else min(size, left)
+
+    def close(self) -> None:
+        """Close the connection, unless all has been read."""
+        self._body.close()
 
 
 @contextmanager

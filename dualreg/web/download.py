@@ -1,8 +1,8 @@
 """Downloads: the only module that sends blobs and layers, for both dialects.
 
 The bytes are sent by the first of these that is available: an object store (a redirect), nginx
-(``X-Accel-Redirect``), the kernel (``wsgi.file_wrapper``, which is sendfile), this process. It sends what is
-still on its way here.
+(``X-Accel-Redirect``), the kernel (``wsgi.file_wrapper``, which is sendfile, or ``splicing`` from an object
+store), this process. It sends what is still on its way here.
 """
 
 import errno
@@ -25,6 +25,7 @@ from dualreg.web.forwarded import client_address
 from dualreg.web.ranges import Span, requested_spans
 from dualreg.web.repeatable import REPEATED_AT_ONCE, repeat_document, repeatable
 from dualreg.web.responses import FILE, empty_response
+from dualreg.web.splicing import Spliced, can_splice
 
 #: Bytes that are read at once where the kernel does not send them: few enough that the object store goes on
 #: sending while they are sent on.
@@ -237,7 +238,9 @@ def _wrapped(reader: "_File", span: Span, environ: dict[str, Any]) -> Iterable[b
     """Return the bytes of a span, of which *reader* is at the first, as the server's file wrapper."""
     environ[FILE] = (reader, span.start)
     wrapper = environ.get("wsgi.file_wrapper")
-    return wrapper(_Part(reader, span.length), _PIECE) if wrapper else _closing(reader, span.length)
+    is_spliced = can_splice(reader, span.length, environ)
+    part = Spliced(reader, span.length, environ) if is_spliced else _Part(reader, span.length)
+    return wrapper(part, _PIECE) if wrapper else _closing(reader, span.length)
 
 
 class _File(Protocol):

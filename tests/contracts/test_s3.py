@@ -1,11 +1,13 @@
 """S3Store keeps the contract, on a real S3 server, and goes on where that fails for a moment."""
 
 import hashlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain, repeat
 from threading import Event
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,6 +19,7 @@ from dualreg.image.names import UploadId
 from dualreg.storage import open_store, s3_store
 from dualreg.storage.base import StoreUnavailable
 from dualreg.storage.link_tree import StagedLink
+from dualreg.storage.object_reader import ObjectReader
 from dualreg.storage.s3 import PART, Bucket
 from dualreg.storage.s3_library import _errors
 from dualreg.storage.s3_store import S3Store, _blob
@@ -307,6 +310,31 @@ def _read(store: S3Store) -> None:
     assert found.size == len(LARGE)
 
 
+def _move(store: S3Store) -> None:
+    """Have the kernel move bytes, after some that are read, and before others."""
+    with store.open(Digest.of(LARGE)) as blob, pipe() as (end, begin):
+        assert isinstance(blob, ObjectReader)
+        pieces = [blob.read(1000)]
+        for size in chain((3, 9_000, 70_000, 1), repeat(PART)):
+            moved = blob.move(begin, size)
+            assert moved <= size
+            pieces.append(os.read(end, moved) if moved else b"")
+            if size < PART:
+                pieces.append(blob.read(5))
+            elif not moved:
+                break
+        assert b"".join(pieces) == LARGE
+
+
+@contextmanager
+def pipe() -> Iterator[tuple[int, int]]:
+    """Yield a pipe."""
+    ends = os.pipe()
+    yield ends
+    for each in ends:
+        os.close(each)
+
+
 def _delete(store: S3Store) -> None:
     store.delete(DIGEST)
     assert store.stat(DIGEST) is None
@@ -319,7 +347,14 @@ def _link(store: S3Store) -> None:
     assert store.list_links("a") == ["x", "y"]
 
 
-WORK = {"append": _append, "publish": _publish, "read": _read, "delete": _delete, "link": _link}
+WORK = {
+    "append": _append,
+    "publish": _publish,
+    "read": _read,
+    "move": _move,
+    "delete": _delete,
+    "link": _link,
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from dualreg.image.digest import Digest
 from tests import builders
 from tests.contracts.radosgw import s3_bucket, settings_of
 from tests.contracts.s3_faults import Faults, faulty
@@ -112,6 +114,29 @@ def test_a_process_that_is_killed_takes_nothing_with_it(tmp_path: Path, request_
             assert timed(host, "GET", "/v2/team/app/manifests/2")[0] == 404
             V2Client(host).push("team/app", "2", image)
             assert [*V2Client(host).pull("team/app", "2").layers] == [*image.layers]
+
+
+def test_a_blob_that_the_kernel_moves_is_whole(tmp_path: Path) -> None:
+    """From one socket to the other, by several requests to the object store if those break off."""
+    data = os.urandom(3 << 20)
+    with registry(tmp_path) as (host, proxy, _), closing(HTTPConnection(host, timeout=60)) as client:
+
+        def ask(method: str, path: str, *given: Any) -> tuple[int, bytes]:
+            client.request(method, path, *given)
+            answer = client.getresponse()
+            return answer.status, answer.read()
+
+        path = f"/v2/team/app/blobs/{Digest.of(data)}"
+        assert ask("POST", f"/v2/team/app/blobs/uploads/?digest={Digest.of(data)}", data)[0] == 201
+        for proxy.faults.kind in ("", "truncated answer", "lost request"):
+            for span in (slice(0, len(data)), slice(70_000, 2 << 20)):
+                proxy.faults.times = 1
+                asked = {"Range": f"bytes={span.start}-{span.stop - 1}"}
+                assert ask("GET", path, None, asked) == (206, data[span])
+        with closing(HTTPConnection(host, timeout=60)) as leaving:
+            leaving.request("GET", path)
+            assert leaving.getresponse().read(1000) == data[:1000]
+        assert ask("GET", path) == (200, data)
 
 
 def suppressed(act: Callable[[], object]) -> None:
