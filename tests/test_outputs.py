@@ -154,6 +154,7 @@ def test_hostile_registries(kind: str, tmp_path: Path, data: Path, monkeypatch: 
             drive(data, source, f"--user me --password-file {password}")
 
 
+@pytest.mark.slow
 def test_hostile_targets(tmp_path: Path, data: Path) -> None:
     """Nor what a registry says to an export."""
     tree = StockTree(tmp_path / "old")

@@ -15,6 +15,7 @@ FORMATS = {"oci": media_types.OCI_MANIFEST, "v2s2": media_types.DOCKER_MANIFEST}
 LISTS = {"oci": media_types.OCI_INDEX, "v2s2": media_types.DOCKER_LIST}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.usefixtures("layout")
 def test_buildah_pushes_and_pulls(tools: Tools, kind: str) -> None:
@@ -30,6 +31,7 @@ def test_buildah_pushes_and_pulls(tools: Tools, kind: str) -> None:
     assert inspected["OCIv1"]["rootfs"] == original["OCIv1"]["rootfs"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LISTS)
 @pytest.mark.parametrize("program", ["buildah", "podman"])
 @pytest.mark.usefixtures("layout")
@@ -71,6 +73,7 @@ def test_podman_pushes_pulls_and_runs(tools: Tools, layout: Path) -> None:
     assert tools.raw("podman/app:1")["layers"] == layout_manifest(layout, "app")[1]["layers"]
 
 
+@pytest.mark.slow
 def test_podman_search(tools: Tools, layout: Path) -> None:
     """``podman search`` finds repositories by a part of their name."""
     require("podman", package="podman")

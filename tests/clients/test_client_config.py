@@ -95,6 +95,7 @@ def test_docker(configured: Configured) -> None:
     assert info["IndexConfigs"][configured.host]["Secure"] is False
 
 
+@pytest.mark.slow
 def test_containerd(configured: Configured) -> None:
     """Ctr reads the same folder as the CRI plugin: it names the registry that it means in ``?ns=``."""
     require("containerd", "ctr", package="containerd")

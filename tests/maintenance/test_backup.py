@@ -163,6 +163,7 @@ def _links(settings: Settings) -> dict[str, tuple[bytes, datetime | None]]:
     }
 
 
+@pytest.mark.slow
 def test_blobs_are_shared_or_copied(tmp_path: Path) -> None:
     """Hard links on one file system unless --copy is given; what is secret is for its owner only."""
     data = make(tmp_path / "data", ONE).data
@@ -222,6 +223,7 @@ def test_only_what_is_missing_is_copied(tmp_path: Path) -> None:
     assert rows(Settings(data=tmp_path / "new"))["tags"] == rows(settings)["tags"]
 
 
+@pytest.mark.slow
 def test_an_empty_registry_replaces_no_backup(tmp_path: Path) -> None:
     """After the loss of a disk, the next backup would be of the new registry, and delete the old one."""
     settings, folder = make(tmp_path / "data", ONE), tmp_path / "backup"
@@ -237,6 +239,7 @@ def test_an_empty_registry_replaces_no_backup(tmp_path: Path) -> None:
     back_up(tmp_path / "other", empty.data)
 
 
+@pytest.mark.slow
 def test_damage(tmp_path: Path) -> None:
     """What the backup has damaged is replaced by --verify; what the registry has is named, and left out."""
     settings = make(tmp_path / "data", ONE, TWO)

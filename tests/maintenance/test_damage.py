@@ -301,6 +301,7 @@ def test_a_rebuild_goes_on(tmp_path: Path) -> None:
             assert after[name] == before[name], (name, step)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_batches")
 def test_a_rebuild_that_is_stopped_blames_nothing(settings: Settings) -> None:
     """What it did not come to is not missing, wherever it was stopped."""

@@ -242,6 +242,7 @@ def test_a_tag_waits_for_what_its_manifest_is_seen_as(settings: Settings, tmp_pa
     registry.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["team", "team/app", "team/app/_manifests/tags", "team/app/_layers/x"])
 def test_a_folder_that_cannot_be_read(settings: Settings, tmp_path: Path, what: str) -> None:
     """What is in it stays as it was, and everything else follows."""
@@ -371,6 +372,7 @@ def test_damage_that_is_mended(settings: Settings, tmp_path: Path, *, replaced: 
         assert pull_tag(wire, NAME, "latest") == str(TWO.digest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["marks", "list_links", "stat"])
 def test_a_copy_that_is_taken_away(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
@@ -398,6 +400,7 @@ def test_a_copy_that_is_taken_away(
         assert pull_tag(wire, NAME, "latest") == str(TWO.digest)
 
 
+@pytest.mark.slow
 def test_catalogs_are_not_confused(settings: Settings, primary: Path) -> None:
     """A follower does not take the catalog of a registry for its own, nor the reverse."""
     copy(primary, settings.follow)

@@ -174,6 +174,7 @@ def test_schema_1_that_is_pushed_again_does_not_stay_for_ever(
     assert stored(registry) == set()
 
 
+@pytest.mark.slow
 def test_editions_of_each_other_do_not_stay_for_ever(registry: Registry, clock: Clock) -> None:
     """An edition that got a tag may be, to clients of other media types, what it was made of."""
     types = media_types.DOCKER_MANIFEST, media_types.OCI_MANIFEST
@@ -353,6 +354,7 @@ def test_v1_images_without_a_tag_go(registry: Registry, clock: Clock) -> None:
     assert stored(registry) >= {Digest.of(image.layer) for image in chain}
 
 
+@pytest.mark.slow
 def test_a_full_collection_finds_what_was_never_noted(
     registry: Registry, catalog: Catalog, clock: Clock
 ) -> None:
@@ -380,6 +382,7 @@ def test_a_full_collection_finds_what_was_never_noted(
     assert stored(registry) == {*IMAGE.blobs, IMAGE.digest, *named}
 
 
+@pytest.mark.slow
 def test_an_interrupted_full_collection_goes_on(
     registry: Registry, catalog: Catalog, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -407,6 +410,7 @@ def test_an_interrupted_full_collection_goes_on(
     assert stored(registry) == {*IMAGE.blobs, IMAGE.digest}
 
 
+@pytest.mark.slow
 def test_a_rebuilt_catalog_knows_the_garbage(
     registry: Registry, store: GuardedStore, tmp_path: Path, clock: Clock
 ) -> None:
@@ -428,6 +432,7 @@ def test_a_rebuilt_catalog_knows_the_garbage(
         assert read_blob(rebuilt, NAME, LAYER) == IMAGE.layers[0]
 
 
+@pytest.mark.slow
 def test_cost_follows_the_garbage(registry: Registry, catalog: Catalog, clock: Clock) -> None:
     """A collection of the same garbage executes as many statements beside few images as beside many."""
     counts = []

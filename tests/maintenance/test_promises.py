@@ -80,6 +80,7 @@ def test_what_an_unused_manifest_names_has_a_grace_of_its_own(registry: Registry
     assert stored(registry) == set()
 
 
+@pytest.mark.slow
 def test_an_untagged_manifest_that_is_asked_for_stays(registry: Registry, clock: Clock) -> None:
     """Its client may be about to name it in an index."""
     registry = with_untagged(registry, timedelta(0))
@@ -148,6 +149,7 @@ def push_untagged(registry: Registry) -> None:
     push_checksum(registry)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("promise", [ask, push_json, push_layer, push_checksum])
 def test_a_v1_image_that_is_said_to_be_present_stays(
     registry: Registry, clock: Clock, promise: Callable[[Registry], None]

@@ -151,6 +151,7 @@ def test_links_are_dated_as_their_rows(tmp_path: Path, urls: list[str]) -> None:
     assert target.read_link(path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip, lose])
 def test_damage_is_not_copied(tmp_path: Path, urls: list[str], damage: Any) -> None:
     """It is listed; everything else is copied; once it was repaired, a further copy brings it."""
@@ -191,6 +192,7 @@ def test_damage_of_the_other_store_is_replaced(tmp_path: Path, urls: list[str]) 
     assert (folder / "corrupt" / f"sha256-{layer.hex}").exists()
 
 
+@pytest.mark.slow
 def test_stores_of_others_are_left_alone(tmp_path: Path, urls: list[str]) -> None:
     """Neither a store with content, nor the same store; nothing is written to them."""
     settings = make(tmp_path / "data", ONE)
@@ -234,6 +236,7 @@ def test_a_registry_that_moves_is_read_only_everywhere(tmp_path: Path, urls: lis
     assert writes_of(moving).marked() == writes_of(first).marked()
 
 
+@pytest.mark.slow
 def test_it_says_what_to_do_next(tmp_path: Path, urls: list[str]) -> None:
     """By the stores that the registry uses, and whether an upload still is in the old one."""
     settings = make(tmp_path / "data", ONE)

@@ -208,6 +208,7 @@ def test_damaged_v1_images(old: Path, data: Path, damage: str) -> None:
         assert outcomes["team/app:one"] == "done"
 
 
+@pytest.mark.slow
 def test_ids_on_demand(old: Path, data: Path) -> None:
     """A store that stays behind the registry gives its V1 images under their IDs, too."""
     settings = _settings(data).model_copy(update={"legacy_source": f"registry-tree:{old}"})

@@ -96,6 +96,7 @@ def common_sqlite(catalog: Catalog) -> None:
     catalog.engine.dispose()
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite
 @pytest.mark.parametrize("kind", ["layers", "manifests"])
 @pytest.mark.usefixtures("common_sqlite")

@@ -222,6 +222,7 @@ def test_spans_are_what_was_asked_for(asked: tuple[str, int, set[int]]) -> None:
     assert {byte for span in spans for byte in range(span.start, span.end)} == wanted
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(codec="latin-1")) | st.from_regex(r"bytes=[0-9, -]*"), st.integers(0, 2**63))
 def test_no_header_is_too_strange(header: str, size: int) -> None:
     """Any header is answered with the whole blob, or with parts of it."""

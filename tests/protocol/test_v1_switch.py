@@ -70,6 +70,7 @@ def exchanges(client: FlaskClient) -> list[tuple[int, bytes, str | None]]:
     return [(answer.status_code, answer.data, answer.headers.get("Allow")) for answer in answers]
 
 
+@pytest.mark.slow
 def test_the_stricter_of_both_counts(opened: Open) -> None:
     """Each pair of setting and switch is answered as the stricter of them alone."""
     exchanges(opened()[0])  # which leave the repository as it is
@@ -227,6 +228,7 @@ def test_the_command_says_what_it_did(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_followers(tmp_path: Path) -> None:
     """One that takes over accounts takes the switch over; any other has its own, which the command sets."""
     settings = Settings(data=tmp_path / "data", audit="off")
@@ -278,6 +280,7 @@ def test_a_switch_outlives_the_catalog(tmp_path: Path) -> None:
     assert json.loads(run(settings.data, "v1 show --json")) == before
 
 
+@pytest.mark.slow
 def test_a_server_with_two_processes(tmp_path: Path) -> None:
     """A command switches both while they serve, and back."""
     data = tmp_path / "data"

@@ -1,5 +1,7 @@
 """Rebuilding: content is recorded in batches of any size."""
 
+import pytest
+
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rebuilding import FoundBlob
 from dualreg.image.digest import Digest
@@ -12,6 +14,7 @@ MANY = 70_000
 class RebuildingContract:
     """What a rebuild records."""
 
+    @pytest.mark.slow
     def test_links_of_many_blobs(self, catalog: Catalog) -> None:
         """A few manifests may name more blobs than fit into a statement; those not recorded are returned."""
         lost = {Digest.of(b"%d" % number) for number in range(MANY)}

@@ -126,6 +126,7 @@ class TagsContract:
         assert describe(newest_first=True) == ["aB", "a_", "Ab", "a", "b"]
         assert describe(after="aB", newest_first=True) == ["a_", "Ab", "a", "b"]
 
+    @pytest.mark.slow
     def test_pages_in_every_order(self, catalog: Catalog, clock: Clock) -> None:
         """Each tag once, as sorting all of them orders them, in pages of any length, and of a prefix."""
         chance = Random(7)  # noqa: S311 -- no secret

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog
 from dualreg.errors import DeletedForGood, ManifestUnknown, NotRestorable, PreconditionFailed
@@ -76,6 +78,7 @@ def is_whole(registry: Registry) -> bool:
 class UndeleteContract:
     """Several restore, push, and collect garbage at once."""
 
+    @pytest.mark.slow
     def test_restorations_at_once(self, catalog: Catalog, clock: Clock) -> None:
         """One of them points the tag, and all find the image whole."""
         registry = deleted(catalog, clock)
@@ -86,6 +89,7 @@ class UndeleteContract:
             assert row.new == IMAGE.digest
             delete(registry, clock)
 
+    @pytest.mark.slow
     def test_a_push_meanwhile(self, catalog: Catalog, clock: Clock) -> None:
         """Whoever comes first, the image is there once."""
         registry = deleted(catalog, clock)
@@ -96,6 +100,7 @@ class UndeleteContract:
                 assert len(tx.manifests.graph(NAME, IMAGE.digest)) == len(IMAGE.blobs) + 1
             delete(registry, clock)
 
+    @pytest.mark.slow
     def test_a_collection_that_frees_the_bytes_meanwhile(self, catalog: Catalog, clock: Clock) -> None:
         """The image is restored with all its bytes, or is gone with all of them."""
         registry = deleted(catalog, clock)

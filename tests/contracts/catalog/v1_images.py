@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import SentLayer, V1ImageRow
 from dualreg.image.names import RepositoryName
@@ -52,6 +54,7 @@ class V1ImagesContract:
             found = tx.v1_images.find(NAME, image_id(3))
             assert tx.v1_images.ancestry(NAME, image_id(3))[0] == found
 
+    @pytest.mark.slow
     def test_ancestry_of_a_deep_chain(self, catalog: Catalog) -> None:
         """Chains as long as any daemon mounts are followed to their end."""
         self._chain(catalog, [None, *range(400)])

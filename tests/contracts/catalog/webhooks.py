@@ -183,6 +183,7 @@ class WebhooksContract:
             assert outbox(tx).backlogs(None, "none") == {}
             assert len(seen) == 4
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("is_down", [True, False])
     def test_time_without_a_server_is_no_failure(
         self, catalog: Catalog, clock: Clock, *, is_down: bool
