@@ -38,6 +38,9 @@ from tests.programs import until
 from tests.properties.registries import push_v1, push_v2
 from tests.test_tls import make_certificate
 
+#: On PostgreSQL, all requests have threads.
+pytestmark = pytest.mark.sqlite
+
 NAME = RepositoryName("team/app")
 IMAGE, CHAIN = image(layer({"f": b"1"})), v1_chain(layer({"a": b"a"}), layer({"b": b"b"}))
 #: Blobs: one that fits into any buffer, one that does not, and one that is never sent at once.
