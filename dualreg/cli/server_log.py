@@ -18,6 +18,7 @@ from dualreg.logs.lines import Format, formatter
 from dualreg.logs.requests import Request, request_log
 from dualreg.messages import safe_line
 from dualreg.web import identified
+from dualreg.web.forwarded import ADDRESS
 from dualreg.web.outages import outage_of
 
 #: The name of the line that ``logs.requests`` describes, among gunicorn's formats.
@@ -109,7 +110,7 @@ class ServerLog(Logger):  # type: ignore[misc]  # gunicorn is untyped
         """Return what lines of another format are made of."""
         path = str(environ["RAW_URI"]).partition("?")[0]
         own = {
-            "h": safe_line(environ.get(identified.ADDRESS) or environ.get("REMOTE_ADDR", "-")),
+            "h": safe_line(environ.get(ADDRESS) or environ.get("REMOTE_ADDR", "-")),
             "l": "-",
             "u": "-",
             "t": self.now(),

@@ -47,7 +47,7 @@ from dualreg.waiting import Budget
 from dualreg.web import accel, address, api, audit, context, cors, token, ui, v1, v2
 from dualreg.web.application import Application
 from dualreg.web.browser import redirect
-from dualreg.web.current import current_request
+from dualreg.web.current import current_agent, current_request
 from dualreg.web.forwarded import client_address
 from dualreg.web.identified import record_facts
 from dualreg.web.lane import Lane
@@ -171,8 +171,7 @@ def rates_of(settings: Settings) -> Rates:
 
 def _follow_up(app: Flask) -> None:
     """Register what is done with each response. Flask calls the last one first."""
-    app.after_request(_add_v2_headers)
-    app.after_request(_forbid_rendering)
+    app.after_request(_add_headers)
     app.after_request(v1.record_client)
     app.after_request(record_facts)
     app.after_request(partial(audit.record, audit.Denials()))
@@ -303,19 +302,20 @@ def _forbid_rendering(response: Response) -> Response:
     return response
 
 
-def _add_v2_headers(response: Response) -> Response:
-    """Add the API version and the setting ``notice`` to every response below /v2, errors included.
-
-    Docker chooses V2 or V1 by the first header; clients show the second one to their users.
-    """
-    asked = current_request()
-    if asked.path.split("/", 2)[1] == "v2" and not v2.is_hidden_from(asked.user_agent.string):
+def _add_headers(response: Response) -> Response:
+    """Add what every response has, and to those below /v2, errors included, what says that they are of V2."""
+    _forbid_rendering(response)
+    if current_request().path.split("/", 2)[1] == "v2" and not v2.is_hidden_from(current_agent()):
         _add_api_version(response)
     return response
 
 
 def _add_api_version(response: Response) -> Response:
-    response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
+    """Add the API version and the setting ``notice``.
+
+    Docker chooses V2 or V1 by the first header; clients show the second one to their users.
+    """
+    response.headers.add("Docker-Distribution-Api-Version", "registry/2.0")
     if notice := context.settings().notice:
         add_warnings(response, [notice])
     return response

@@ -10,7 +10,9 @@ from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from flask import Flask, Request, Response
-from flask.sessions import NullSession, SessionInterface
+from flask.ctx import RequestContext
+from flask.globals import _cv_app, _cv_request
+from flask.sessions import NullSession
 from werkzeug.routing import MapAdapter, Rule
 
 from dualreg.web.current import current_request
@@ -30,6 +32,8 @@ _ROUTES = {
 }
 #: Hosts of which nothing is to be said against their names.
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,9}(?::[0-9]{1,5})?")
+#: A length of which nothing is to be said either.
+_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 class _Calls(NamedTuple):
@@ -40,20 +44,38 @@ class _Calls(NamedTuple):
     after: tuple[Callable[[Response], Response], ...]
 
 
-class _NoSessions(SessionInterface):
-    """Clients have no sessions of Flask's."""
+class _Context(RequestContext):
+    """The context of a request, which is pushed once, and of which nobody is told."""
 
-    def __init__(self) -> None:
-        """Have one for all of them, which is empty."""
-        self._none = NullSession()
+    def push(self) -> None:
+        """Make the request the one of this thread."""
+        of_application = _cv_app.set(self.app.app_context())
+        self._before = (_cv_request.set(self), of_application)
+        if self.url_adapter is not None:
+            self.match_request()
 
-    def open_session(self, app: Flask, request: Request) -> NullSession:
-        del app, request
-        return self._none
+    def pop(self, exc: BaseException | None = None) -> None:
+        """Make the one before it that of this thread again."""
+        del exc
+        if "files" in vars(self.request):
+            self.request.close()
+        request, application = self._before
+        _cv_request.reset(request)
+        _cv_app.reset(application)
+        self.request.environ["werkzeug.request"] = None  # which refers to the environment, too
 
 
 class _Request(Request):
     """A request, which has one route."""
+
+    @cached_property
+    def content_length(self) -> int | None:
+        """The length of the body, as its head says; Flask reads it anew whenever it is asked."""
+        length: str | None = self.environ.get("CONTENT_LENGTH")
+        if length is None:
+            return None
+        is_plain = _LENGTH.fullmatch(length) and "HTTP_TRANSFER_ENCODING" not in self.environ
+        return int(length) if is_plain else super().content_length
 
     @cached_property
     def blueprint(self) -> str | None:
@@ -65,21 +87,25 @@ class Application(Flask):
     """The WSGI application.
 
     Attributes:
-        request_class, session_interface: As Flask documents.
+        request_class: As Flask documents.
     """
 
     request_class = _Request
-    session_interface = _NoSessions()
 
     def __init__(self, name: str) -> None:
         """Have no routes yet: they are added before the first request, as is what is called with views."""
         super().__init__(name, static_folder=None)
         self._calls = cache(self._find_calls)
         self._rules = cache(self._find_rules)
+        self._no_session = NullSession()
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return *func*: no handler is a coroutine."""
         return func
+
+    def request_context(self, environ: dict[str, Any]) -> RequestContext:
+        """Return the context of a request."""
+        return _Context(self, environ, session=self._no_session)
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Return what finds the route of *request*; None: it is found.

@@ -9,7 +9,7 @@ from dualreg.errors import TooManyRequests
 from dualreg.networks import network_of
 from dualreg.web.context import audit, registry
 from dualreg.web.credentials import claimed_account
-from dualreg.web.current import current_facts, current_request
+from dualreg.web.current import current_agent, current_facts, current_request
 from dualreg.web.forwarded import client_address
 from dualreg.web.identified import current_id
 from dualreg.web.outages import LimitedLog
@@ -72,7 +72,7 @@ def record(denials: Denials, response: Response) -> Response:
             action=action,
             status=response.status_code,
             request_id=current_id(),
-            agent=asked.user_agent.string[:_TEXT_LIMIT],
+            agent=current_agent()[:_TEXT_LIMIT],
             **kept.get("facts", {}),
         )
     return response

@@ -6,19 +6,27 @@ it. So what every request runs asks for the object once. Anything else uses the 
 Source: Flask, "Context", "Proxies".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from flask import Flask, Request, current_app, g, request
-from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 
+#: What a request without a query has of parameters.
+_NONE: Mapping[str, str] = MappingProxyType({})
 #: Each returns what the proxy of its name stands for.
 current_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001 -- as Flask documents
 current_facts: Callable[[], Any] = g._get_current_object  # noqa: SLF001 -- as above
 current_application: Callable[[], Flask] = current_app._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001 -- as above
 
 
-def query() -> MultiDict[str, str]:
-    """Return the parameters in the query of the current request; to parse none takes long, too."""
+def query() -> Mapping[str, str]:
+    """Return the first of each parameter in the query of this request; to parse none takes long, too."""
     asked = current_request()
-    return asked.args if asked.query_string else ImmutableMultiDict()
+    return asked.args if asked.query_string else _NONE
+
+
+def current_agent() -> str:
+    """Return the User-Agent of the current request; empty if it has none."""
+    agent: str = current_request().environ.get("HTTP_USER_AGENT", "")
+    return agent

@@ -9,6 +9,8 @@ from typing import Any
 from dualreg.web.context import settings
 from dualreg.web.current import current_request
 
+#: Where the environment of a request has its client's address, once that has been found.
+ADDRESS = "dualreg.address"
 #: Among the trusted proxies: any address.
 _ANY = "*"
 #: Proxies that a request has passed through at most; what is before them is no address.
@@ -31,7 +33,9 @@ def client_address() -> str:
     ``X-Forwarded-For`` is read from its end, and only the entries that trusted proxies appended: a client can
     forge those before them.
     """
-    return address_of(current_request().environ, settings().trusted_proxies)
+    environ = current_request().environ
+    known: str | None = environ.get(ADDRESS)
+    return address_of(environ, settings().trusted_proxies) if known is None else known
 
 
 def address_of(environ: Mapping[str, Any], trusted_proxies: str) -> str:

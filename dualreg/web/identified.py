@@ -13,13 +13,13 @@ from flask import Response
 
 from dualreg.logs.lines import bind_request
 from dualreg.web.current import current_facts, current_request
-from dualreg.web.forwarded import address_of
+from dualreg.web.forwarded import ADDRESS, address_of
 
 #: The header of requests and responses.
 HEADER = "X-Request-Id"
-#: Keys of the environment: the id, the client's address, the account that has proved who it is, the
-#: repository, and the id of the trace, if there is one.
-ID, ADDRESS, ACCOUNT, REPOSITORY = "dualreg.id", "dualreg.address", "dualreg.account", "dualreg.repository"
+#: Keys of the environment: the id, the account that has proved who it is, the repository, and the id of the
+#: trace, if there is one.
+ID, ACCOUNT, REPOSITORY = "dualreg.id", "dualreg.account", "dualreg.repository"
 TRACE = "dualreg.trace"
 _SENT = "HTTP_X_REQUEST_ID"
 #: An id that is taken over: no separators, which would end it in a log; nor is it a JSON Web Token.

@@ -18,6 +18,8 @@ FILE = "dualreg.file"
 ROUTE, RECEIVED = "dualreg.route", "dualreg.received"
 #: What comes before the name of a parameter in a route.
 _CONVERTER = re.compile(r"<\w+:")
+#: Largest response body, in bytes, that fits into the buffers of any connection.
+SMALL_RESPONSE = 8 << 10
 #: Methods that change nothing.
 READS = ("GET", "HEAD", "OPTIONS")
 #: By which clients find out whether the V2 API is served, and how to log in.
@@ -26,8 +28,9 @@ API_CHECKS = ("/v2", "/v2/")
 MISCELLANEOUS, _STALE = 299, 110
 #: The blueprint of questions about requests that follow, if the answer is no.
 PROBES = "accel"
-#: Statuses of what was created, or will be; and locations that no server has to escape.
-_CREATED = (HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
+#: Statuses of responses that never have a body, of those that are made here; locations that no server has to
+#: escape.
+_WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 _PLAIN = re.compile(r"/v2/[a-z0-9_./:-]+(?:\?offset=[0-9]+)?")
 #: Statuses of requests that are not, or not yet, authorized.
 DENIALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
@@ -39,24 +42,51 @@ def route_name(route: str) -> str:
     return _CONVERTER.sub("<", route)
 
 
-def empty_response(status: int, headers: Mapping[str, str]) -> Response:
-    """Return a response without a body."""
-    return _Empty(status=status, headers={**headers, "Content-Length": "0"})
+class Made(Response):
+    """A response that is complete when it is made: of each header and of its body, it is known what they are.
 
-
-class _Empty(Response):
-    """A response without a body, whose headers are complete.
-
-    Attributes:
-        default_mimetype: None: there is nothing of any type.
+    What Flask's responses find out of that, when they are made and when they are sent, is not asked again.
     """
 
-    default_mimetype = None
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
+        """Have *body*, whose length is one of the *headers*."""
+        self.__dict__ |= _common(status)
+        self.headers = _Headers(headers)
+        self.response = [body] if body else []
+        self._on_close = []
 
-    def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
-        """Return the headers as they are sent: those of what was created need no look at each of them."""
-        is_plain = self.status_code in _CREATED and _PLAIN.fullmatch(self.headers.get("Location", ""))
-        return self.headers if is_plain else super().get_wsgi_headers(environ)
+    @property
+    def is_short(self) -> bool:
+        """Whether the body fits into the buffers of any connection."""
+        return sum(map(len, self.response)) <= SMALL_RESPONSE
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 -- WSGI
+        """Begin the response; return its body."""
+        location = self.headers.get("Location")
+        is_plain = location is None or _PLAIN.fullmatch(location)
+        if self._on_close or self.status_code in _WITHOUT_BODY or not is_plain:
+            return super().__call__(environ, start_response)
+        start_response(self.status, self.headers.to_wsgi_list())
+        return () if environ["REQUEST_METHOD"] == "HEAD" else self.iter_encoded()
+
+
+class _Headers(Headers):
+    """Headers that the server checks when it sends them."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._list = [*headers.items()]
+
+
+@cache
+def _common(status: int) -> Mapping[str, Any]:
+    """Return what Flask gives to all responses with a status, beside what ``Made`` has of its own."""
+    own = ("headers", "response", "_on_close")
+    return {name: value for name, value in vars(Response(status=status)).items() if name not in own}
+
+
+def empty_response(status: int, headers: Mapping[str, str]) -> Response:
+    """Return a response without a body."""
+    return Made(status, {**headers, "Content-Length": "0"})
 
 
 def allow_header() -> dict[str, str]:
@@ -106,5 +136,11 @@ def add_stale(response: Response, reason: str) -> None:
 
 def json_response(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return *value* as JSON, with sorted keys."""
-    body = json.dumps(value, sort_keys=True, ensure_ascii=True)
-    return Response(body, status=status, headers=headers, content_type="application/json")
+    body = _encoder().encode(value).encode()
+    own = {"Content-Type": "application/json", "Content-Length": f"{len(body)}"}
+    return Made(status, {**(headers or {}), **own}, body)
+
+
+@cache  # to make one takes as long as to encode an error
+def _encoder() -> json.JSONEncoder:
+    return json.JSONEncoder(sort_keys=True)

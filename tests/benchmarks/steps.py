@@ -84,7 +84,8 @@ class Steps:
         began = time.process_time()
         answer: Any = self._app(environ, lambda *status: answers.append(status))
         b"".join(answer)
-        answer.close()
+        if hasattr(answer, "close"):
+            answer.close()
         self.times[step].append((time.process_time() - began) * _MICRO)
         status, sent = answers[0][:2]
         if not status.startswith(str(expected)):

@@ -29,6 +29,9 @@ __all__ = ["create_blueprint", "is_hidden_from", "kind_of_agent", "render", "ren
 #: Source: the registry mirror configuration that Docker published for 1.6, confirmed with the real daemons.
 _UNFINISHED_V2 = re.compile(r"docker/1\.(?:3|4|5(?!\.[0-9]-dev))\.|Go ", re.ASCII)
 
+#: What a query has that has the parameter ``ns``; to parse one takes long.
+_NAMESPACE = re.compile(rb"(?:n|%6e)(?:s|%73)", re.IGNORECASE)
+
 
 def create_blueprint() -> Blueprint:
     """Return the blueprint of ``/v2``."""
@@ -67,13 +70,18 @@ def _hide() -> Response | None:
 
 
 def _guard() -> None:
-    enforce(lambda action: authorize((current_request().view_args or {})["name"], action, *_mount_access()))
+    enforce(_authorize)
+
+
+def _authorize(action: Action) -> None:
+    """Check that the request is granted *action* on its repository; see ``authorize``."""
+    asked = current_request()
+    is_mount = asked.method == "POST" and "mount" in query()
+    authorize((asked.view_args or {})["name"], action, *(_mount_access() if is_mount else ()))
 
 
 def _mount_access() -> Iterator[Access]:
     """Yield the access to its source that a mount needs."""
-    if current_request().method != "POST":
-        return
     source = query().get("from", "")
     if query().get("mount") and is_repository(source):
         yield Access.of(source, Action.PULL)
@@ -105,7 +113,8 @@ def _parse_name(text: str) -> RepositoryName:
     Source: OCI distribution-spec, "Registry Proxying"; spegel and stargz-snapshotter for the header.
     """
     asked = current_request()
-    namespace = query().get("ns") or asked.environ.get("HTTP_OCI_NAMESPACE", "")
+    given = query().get("ns") if _NAMESPACE.search(asked.query_string) else None
+    namespace = given or asked.environ.get("HTTP_OCI_NAMESPACE", "")
     if not namespace or namespace == asked.host:
         return RepositoryName.parse(text)
     found = registry().named(namespace, RepositoryName.parse(text))

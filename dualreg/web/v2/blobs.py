@@ -25,7 +25,8 @@ def get_blob(name: RepositoryName, digest: Digest) -> Response:
 
     Source: RFC 9111, "only-if-cached"; peers take 404 as well as 504.
     """
-    if request.cache_control.only_if_cached and registry().blobs.find(name, digest) is None:
+    is_cautious = "HTTP_CACHE_CONTROL" in request.environ and request.cache_control.only_if_cached
+    if is_cautious and registry().blobs.find(name, digest) is None:
         raise BlobUnknown(digest=str(digest))
     found, headers = registry().blobs.find_or_await(name, digest), {"Docker-Content-Digest": str(digest)}
     return send_blob(found, headers) if isinstance(found, BlobRow) else send_coming(found, headers)

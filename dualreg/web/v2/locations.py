@@ -9,7 +9,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.registry.uploads import Upload
 from dualreg.web.address import own_url
 from dualreg.web.context import settings
-from dualreg.web.current import current_request
+from dualreg.web.current import current_agent
 
 #: Docker versions that fail on a relative Location.  (Measured on 1.6 and 1.7.)
 _NEEDS_ABSOLUTE = re.compile(r"docker/1\.[67]\.", re.ASCII)
@@ -72,6 +72,6 @@ def _content_headers(path: str, digest: Digest) -> dict[str, str]:
 
 def _base_url() -> str:
     """Return the prefix of URLs: empty, unless the setting or an old client requires absolute ones."""
-    if settings().public_url or _NEEDS_ABSOLUTE.match(current_request().user_agent.string):
+    if settings().public_url or _NEEDS_ABSOLUTE.match(current_agent()):
         return own_url()
     return ""

@@ -22,7 +22,7 @@ from dualreg.web.accel import let_remember
 from dualreg.web.body import read_limited
 from dualreg.web.context import late, registry, require_deletes
 from dualreg.web.credentials import grant
-from dualreg.web.current import current_request, query
+from dualreg.web.current import current_request
 from dualreg.web.download import take_slot
 from dualreg.web.guard import another_may_do, requires
 from dualreg.web.repeatable import note_repeats, repeat_document
@@ -222,7 +222,7 @@ def _query_tags(reference: Tag | Digest) -> list[Tag]:
 
     Source: OCI distribution-spec, "Pushing Manifests", ``?tag=`` with a digest.
     """
-    tags = [Tag.parse(text) for text in dict.fromkeys(query().getlist("tag"))]
+    tags = [Tag.parse(text) for text in dict.fromkeys(request.args.getlist("tag"))]
     if tags and isinstance(reference, Tag):
         raise RequestInvalid(reason="the tag parameter requires a digest as reference")
     if len(tags) > TAGS_LIMIT:
