@@ -10,9 +10,7 @@ from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from flask import Flask, Request, Response
-from flask.ctx import RequestContext
-from flask.globals import _cv_app, _cv_request
-from flask.sessions import NullSession
+from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import MapAdapter, Rule
 
 from dualreg.web.current import current_request
@@ -44,25 +42,16 @@ class _Calls(NamedTuple):
     after: tuple[Callable[[Response], Response], ...]
 
 
-class _Context(RequestContext):
-    """The context of a request, which is pushed once, and of which nobody is told."""
+class _NoSessions(SessionInterface):
+    """Clients have no sessions of Flask's."""
 
-    def push(self) -> None:
-        """Make the request the one of this thread."""
-        of_application = _cv_app.set(self.app.app_context())
-        self._before = (_cv_request.set(self), of_application)
-        if self.url_adapter is not None:
-            self.match_request()
+    def __init__(self) -> None:
+        """Have one for all of them, which is empty."""
+        self._none = NullSession()
 
-    def pop(self, exc: BaseException | None = None) -> None:
-        """Make the one before it that of this thread again."""
-        del exc
-        if "files" in vars(self.request):
-            self.request.close()
-        request, application = self._before
-        _cv_request.reset(request)
-        _cv_app.reset(application)
-        self.request.environ["werkzeug.request"] = None  # which refers to the environment, too
+    def open_session(self, app: Flask, request: Request) -> NullSession:
+        del app, request
+        return self._none
 
 
 class _Request(Request):
@@ -87,25 +76,21 @@ class Application(Flask):
     """The WSGI application.
 
     Attributes:
-        request_class: As Flask documents.
+        request_class, session_interface: As Flask documents.
     """
 
     request_class = _Request
+    session_interface = _NoSessions()
 
     def __init__(self, name: str) -> None:
         """Have no routes yet: they are added before the first request, as is what is called with views."""
         super().__init__(name, static_folder=None)
         self._calls = cache(self._find_calls)
         self._rules = cache(self._find_rules)
-        self._no_session = NullSession()
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return *func*: no handler is a coroutine."""
         return func
-
-    def request_context(self, environ: dict[str, Any]) -> RequestContext:
-        """Return the context of a request."""
-        return _Context(self, environ, session=self._no_session)
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Return what finds the route of *request*; None: it is found.
