@@ -176,6 +176,18 @@ class ManifestQueries:
             for row in self.connection.execute(_among(), {"repository": repository, "digests": batch})
         }
 
+    def tagged(self, repository: RepositoryName, tags: Collection[Tag]) -> dict[Tag, ManifestRow]:
+        """Return the manifests of those of *tags* that exist, as ``find`` does."""
+        found = dict[Tag, ManifestRow]()
+        for batch in batches(tags):
+            for row in self.connection.execute(_tagged(), {"repository": repository, "tags": batch}):
+                repository_id, digest, media_type, size, origin, noted_at, checked_at, tag = row
+                origin = None if origin is None else Origin(origin)
+                found[Tag(tag)] = ManifestRow(
+                    repository_id, digest, media_type, size, origin, noted_at, checked_at
+                )
+        return found
+
     def lacking(self, repository: RepositoryName, manifest: Digest, roles: Collection[Role]) -> list[Digest]:
         """Return the children of a manifest in some *roles* that are not in the repository, in order."""
         query = select(MissingChildren.child).join(
@@ -326,9 +338,18 @@ def _among() -> Select[int, Digest, str, int]:
 
 @cache
 def _by_tag() -> Select[int, Digest, str, int, str | None, datetime | None, datetime | None]:
+    return _of_tags().where(Tags.name == bindparam("reference"))
+
+
+@cache
+def _tagged() -> Select[int, Digest, str, int, str | None, datetime | None, datetime | None, str]:
+    among = Tags.name.in_(bindparam("tags", expanding=True))
+    return _of_tags().add_columns(Tags.name).where(among)
+
+
+def _of_tags() -> Select[int, Digest, str, int, str | None, datetime | None, datetime | None]:
     tagged = (Tags.repository_id == Manifests.repository_id) & (Tags.manifest == Manifests.digest)
-    query = _manifests().add_columns(Tags.origin, null(), Tags.checked_at).join(Tags, tagged)
-    return query.where(Tags.name == bindparam("reference"))
+    return _manifests().add_columns(Tags.origin, null(), Tags.checked_at).join(Tags, tagged)
 
 
 @cache

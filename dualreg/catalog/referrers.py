@@ -1,10 +1,11 @@
 """SQL of referrers: manifests whose subject is another manifest."""
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import Connection, Select, select, tuple_
+from sqlalchemy import Connection, Select, bindparam, select, tuple_
 
 from dualreg.catalog.rows import ReferrerRow
 from dualreg.catalog.tables import Blobs, Manifests, Repositories
@@ -52,6 +53,26 @@ class ReferrerQueries:
         with self.connection.execute(query, execution_options={"yield_per": _BATCH}) as rows:
             for row in rows:
                 yield ReferrerRow(*row)
+
+    def among(
+        self, repository: RepositoryName, subjects: Collection[Digest], limit: int
+    ) -> list[tuple[Digest, Digest]]:
+        """Return up to *limit* referrers of *subjects*, each after its subject, in the order of ``walk``.
+
+        Args:
+            subjects: At most as many as fit into one statement.
+        """
+        query = _referring().limit(limit)
+        found = self.connection.execute(query, {"repository": repository, "subjects": [*subjects]})
+        return [(subject, digest) for subject, digest in found if subject]
+
+
+@cache
+def _referring() -> Select[Digest | None, Digest]:
+    owner = select(Repositories.id).where(Repositories.name == bindparam("repository")).scalar_subquery()
+    among = Manifests.subject.in_(bindparam("subjects", expanding=True))
+    query = select(Manifests.subject, Manifests.digest).where(Manifests.repository_id == owner, among)
+    return query.order_by(Manifests.subject, Manifests.pushed_at, Manifests.digest)
 
 
 def _manifests() -> Select[Digest, str, int, str, dict[str, str], datetime]:

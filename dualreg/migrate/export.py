@@ -1,34 +1,37 @@
 """Export of tags to a target: blobs first, then manifests, and tags last."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from threading import Event
 
-from dualreg.catalog.rows import BlobRow, ManifestRow
+from dualreg.catalog.rows import BlobRow
 from dualreg.errors import BlobDamaged, BlobMissing, RegistryError
-from dualreg.image import media_types
-from dualreg.image.digest import Digest
-from dualreg.image.formats import Child, Role
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.findings import Broken, FindingKind
-from dualreg.migrate.graph import ManifestGraph, is_blob_only, load_document, tags_about
+from dualreg.migrate.findings import Broken
+from dualreg.migrate.graph import tags_about
+from dualreg.migrate.lookup import Lookup
 from dualreg.migrate.names import Names
 from dualreg.migrate.parallel import pooled
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.run import Outcome, Status
-from dualreg.migrate.single_flight import Done, KeyedLocks
-from dualreg.migrate.sources.base import SourceBytes
+from dualreg.migrate.sending import Sending, Sent
+from dualreg.migrate.single_flight import Done
 from dualreg.migrate.stopping import Stopped
-from dualreg.migrate.targets.base import Outgoing, Target
+from dualreg.migrate.targets.base import Receiver, Target
 from dualreg.migrate.transfer import is_output_error
 from dualreg.registry import Registry
-from dualreg.registry.accept import Accept
 from dualreg.remote.endpoint import RemoteError
-from dualreg.storage.names import V1Name
 
 _PAGE = 1000
+#: Tags that are looked up together, at most, and written together where the target can.
+_TOGETHER = 200
+#: Groups of these that each thread gets, at least: all of them should have work until the end.
+_GROUPS = 4
+_Lookups = Mapping[RepositoryName, Lookup]
 
 
 def entries_to_export(registry: Registry, names: Names) -> Iterator[Entry]:
@@ -64,145 +67,106 @@ class Export:
     on_outcome: Callable[[Outcome], None] = lambda _: None
     convert_schema1: bool = False
     on_blob: Callable[[RepositoryName, BlobRow], None] = lambda *_: None
-    _done: Done = field(default_factory=Done)
-    _locks: KeyedLocks = field(default_factory=KeyedLocks)
+    _sent: Sent = field(default_factory=Sent)
 
-    def export_all(self, entries: Iterable[Entry], jobs: int) -> Sequence[Outcome]:
+    def export_all(self, entries: Sequence[Entry], jobs: int) -> Sequence[Outcome]:
         """Export *entries*, *jobs* at a time if the target allows it; return their outcomes in order."""
-        with ThreadPoolExecutor(1 if self.target.one_by_one else jobs) as pool:
-            outcomes = [*pooled(pool, self._export_one, entries)]
+        left, outcomes = Counter(entry.repository for entry in entries), list[Outcome]()
+        jobs = 1 if self.target.one_by_one else jobs
+        with ThreadPoolExecutor(jobs) as pool:
+            for group in pooled(pool, self._export_group, self._groups(entries, jobs)):
+                outcomes += group
+                self._forget(left, group)
         self.target.finish()
         return outcomes
 
-    def _export_one(self, entry: Entry) -> Outcome:
+    def _groups(self, entries: Sequence[Entry], jobs: int) -> Iterator[Sequence[Entry]]:
+        """Yield entries that a thread exports one after the other: one by one where each takes its time."""
+        size = 1
+        if self.target.one_by_one or self.target.is_quick:
+            size = min(_TOGETHER, len(entries) // (jobs * _GROUPS) + 1)
+        return (entries[first : first + size] for first in range(0, len(entries), size))
+
+    def _forget(self, left: Counter[str], group: Sequence[Outcome]) -> None:
+        """Forget what was sent of repositories of which no tag is *left*."""
+        for outcome in group:
+            repository = outcome.entry.repository
+            left[repository] -= 1
+            if not left[repository]:
+                self._sent.done.forget(repository)
+                self.target.forget(RepositoryName(repository))
+
+    def _export_group(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
         try:
-            outcome = self._export(entry)
-        except Stopped:
-            outcome = Outcome(entry, Status.STOPPED, "run again to continue")
-        except (Broken, RemoteError) as error:
-            outcome = Outcome(entry, Status.FAILED, str(error))
-        except (RegistryError, BlobDamaged, BlobMissing, ValueError) as error:  # or no JSON any more
-            outcome = Outcome(entry, Status.FAILED, f"incomplete in this registry: {error}")
+            return self._export_together(self._lookups(entries), entries)
+        except BaseException:
+            self.stop.set()  # every other tag would fail, too
+            raise
+
+    def _lookups(self, entries: Sequence[Entry]) -> _Lookups:
+        """Look up what *entries* need, by repository."""
+        found = dict[RepositoryName, Lookup]()
+        for repository, own in groupby(entries, lambda entry: entry.repository):
+            lookup = found.setdefault(name := RepositoryName(repository), Lookup(self.registry, name))
+            if not self.stop.is_set():
+                lookup.look_ahead([Tag(entry.tag) for entry in own])
+        return found
+
+    def _export_together(self, lookups: _Lookups, entries: Sequence[Entry]) -> Sequence[Outcome]:
+        """Export *entries* in as few steps as the target needs."""
+        outcomes = list[Outcome]()
+        while left := entries[len(outcomes) :]:
+            done = self._export_step(lookups, left)
+            for outcome in done:
+                self.on_outcome(outcome)
+            outcomes += done
+        return outcomes
+
+    def _export_step(self, lookups: _Lookups, entries: Sequence[Entry]) -> Sequence[Outcome]:
+        """Export the first of *entries*, as many as fit into a step; one by one if that fails."""
+        done, outcomes = Done(), list[Outcome]()
+        try:
+            with self.target.step() as step:
+                while len(outcomes) < len(entries) and not (outcomes and step.is_full):
+                    outcomes.append(self._outcome(lookups, entries[len(outcomes)], step, done))
         except OSError as error:
             if is_output_error(error):
-                self.stop.set()  # every other tag would fail, too
                 raise
-            outcome = Outcome(entry, Status.FAILED, f"read or write failed: {error}")
-        except BaseException:
-            self.stop.set()
-            raise
-        self.on_outcome(outcome)
-        return outcome
+            if len(outcomes) == 1:
+                return [_failed(entries[0], error)]
+            alone = [self._export_step(lookups, [entry]) for entry in entries[: len(outcomes)]]
+            return [outcome for each in alone for outcome in each]
+        self._sent.done.take(done)
+        return outcomes
 
-    def _export(self, entry: Entry) -> Outcome:
-        if self.stop.is_set():
-            raise Stopped
-        repository, tag = RepositoryName(entry.repository), Tag(entry.tag)
-        stored = self._manifest_row(repository, tag)
-        top = self._readable(repository, tag, stored)
-        order = ManifestGraph(self.registry, self.target.renames).in_order(repository, top)
-        # The tag comes last: after the referrers of its manifest, which come after the manifest itself.
-        before = order[:-1] if order[-1].digest == top.digest else order
-        parts = [self._untagged(repository, row) for row in before]
-        sent = sum(size for size, _ in parts) + self._blobs(repository, top)
-        changed = self._send(repository, top, tag) or any(new for _, new in parts)
-        status = Status.DONE if sent or changed else Status.SAME
-        converted = "" if top.digest == stored.digest else str(stored.digest)
-        return Outcome(entry, status, "", str(top.digest), sent, converted, self._note(top.media_type))
+    def _outcome(self, lookups: _Lookups, entry: Entry, receiver: Receiver, done: Done) -> Outcome:
+        """Send an entry; return what became of it."""
+        try:
+            return self._sending(lookups, entry, receiver, done).send(entry)
+        except Stopped:
+            return Outcome(entry, Status.STOPPED, "run again to continue")
+        except (Broken, RemoteError) as error:
+            return Outcome(entry, Status.FAILED, str(error))
+        except (RegistryError, BlobDamaged, BlobMissing, ValueError) as error:  # or no JSON any more
+            return Outcome(entry, Status.FAILED, f"incomplete in this registry: {error}")
+        except OSError as error:
+            if is_output_error(error):
+                raise
+            return _failed(entry, error)
 
-    def _note(self, media_type: str) -> str:
-        """Return which registry cannot serve a manifest of that type from the target; empty: none."""
-        if self.target.served is None or media_type in self.target.served:
-            return ""
-        kind = "schema 1" if media_type in media_types.SCHEMA1_TYPES else media_type
-        return f"registry 3 does not serve {kind}"
-
-    def _manifest_row(self, repository: RepositoryName, tag: Tag) -> ManifestRow:
-        """Return the manifest of a tag, even if `bridge` hides it."""
-        row = self.registry.manifests.peek(repository, tag)
-        return row or self.registry.manifests.find(repository, tag)  # which raises the reason
-
-    def _readable(self, repository: RepositoryName, tag: Tag, row: ManifestRow) -> ManifestRow:
-        """Return the manifest to export: schema 1 is converted if the target does not take it, or as chosen.
-
-        Raises:
-            Broken: it cannot be.
-        """
-        if row.media_type not in media_types.SCHEMA1_TYPES:
-            return row
-        if self.target.takes_schema1 and not self.convert_schema1:
-            return row
-        wanted = media_types.OCI_MANIFEST if self.target.renames else media_types.DOCKER_MANIFEST
-        newer = self.registry.negotiation.find(repository, tag, Accept(frozenset({wanted})))
-        if newer.media_type in media_types.SCHEMA1_TYPES:
-            raise Broken(FindingKind.NO_PLACE, f"{repository}:{tag}", "schema 1 that cannot be converted")
-        return self.registry.manifests.find(repository, newer.digest)
-
-    def _untagged(self, repository: RepositoryName, row: ManifestRow) -> tuple[int, bool]:
-        """Export a manifest without a tag, once; return how many bytes were sent, and whether it was new."""
-        if self._done.has(repository, row.digest):
-            return 0, False
-        sent = self._blobs(repository, row)
-        with self._locks.lock((repository, row.digest)):
-            new = not self._done.has(repository, row.digest) and self._send(repository, row)
-            self._done.add(repository, row.digest)
-        return sent, new
-
-    def _blobs(self, repository: RepositoryName, row: ManifestRow) -> int:
-        """Export the blobs that a manifest names; return how many bytes were sent."""
-        named = [
-            child.descriptor
-            for child in load_document(self.registry, row).contents.children
-            if self._is_blob(repository, child)
-        ]
-        return sum(self._blob(repository, each.digest, each.media_type) for each in named)
-
-    def _is_blob(self, repository: RepositoryName, child: Child) -> bool:
-        """Return whether a child is exported as a blob; entries of indexes are, if they are no manifests."""
-        if child.role is Role.MANIFEST:
-            return is_blob_only(self.registry, repository, child.descriptor.digest)
-        return child.role in (Role.CONFIG, Role.LAYER)
-
-    def _send(self, repository: RepositoryName, row: ManifestRow, *tags: Tag) -> bool:
-        found = load_document(self.registry, row)
-        outgoing = Outgoing(
-            repository,
-            row.media_type,
-            found.payload,
-            row.digest,
-            found.contents.subject,
-            self.registry.negotiation.signed(repository, row),
-            tuple(self._v1_images(repository, row)) if self.target.takes_v1 else (),
+    def _sending(self, lookups: _Lookups, entry: Entry, receiver: Receiver, done: Done) -> Sending:
+        name = RepositoryName(entry.repository)
+        return Sending(
+            lookups[name],
+            self.target,
+            receiver,
+            self._sent,
+            done,
+            self.stop,
+            self.convert_schema1,
+            partial(self.on_blob, name),
         )
-        return self.target.manifest(outgoing, tags)
 
-    def _v1_images(self, repository: RepositoryName, row: ManifestRow) -> Iterator[tuple[V1Name, bytes]]:
-        """Export the layers of the V1 images that a manifest was made of; yield the images, base first."""
-        for each in self.registry.bridge.pushed_images(repository, row):
-            if each.layer:  # which may be another form of that in the manifest
-                self._blob(repository, each.layer, media_types.OCTET_STREAM)
-                facts = each.parent, each.diff_id, each.checksum, each.tarsum, each.tarsum_verified
-                name = V1Name(each.id, each.json, each.layer, *facts)
-                yield name, self.registry.v1_images.json(each)
 
-    def _blob(self, repository: RepositoryName, digest: Digest, media_type: str) -> int:
-        if self.stop.is_set():
-            raise Stopped
-        with self._locks.lock(digest):
-            if self._done.has(repository, digest):
-                return 0
-            try:
-                size = self.registry.blobs.stat(repository, digest).size
-            except RegistryError:
-                if media_types.is_distributable(media_type):
-                    raise
-                return 0  # clients fetch it from its vendor
-            sent = self.target.blob(repository, digest, self._bytes(digest, size))
-            self._done.add(repository, digest)
-            if sent:
-                self.on_blob(repository, BlobRow(digest, size))
-            return sent
-
-    def _bytes(self, digest: Digest, size: int) -> SourceBytes:
-        blobs = self.registry.blobs
-        return SourceBytes(size, partial(blobs.open, digest), blobs.path(digest))
+def _failed(entry: Entry, error: OSError) -> Outcome:
+    return Outcome(entry, Status.FAILED, f"read or write failed: {error}")

@@ -1,6 +1,6 @@
 """Work that several threads want done: a lock for each key, results that are computed once, what is done."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Generic, TypeVar
@@ -54,3 +54,17 @@ class Done:
     def has(self, repository: str, digest: Digest) -> bool:
         """Return whether *digest* is done in a repository."""
         return digest.packed in self._digests.get(repository, ())
+
+    def take(self, others: "Done") -> None:
+        """Note what *others* has, which forgets it."""
+        for repository, digests in others.empty():
+            self._digests.setdefault(repository, set()).update(digests)
+
+    def empty(self) -> Iterable[tuple[str, set[bytes]]]:
+        """Return what is done, by repository, and forget it."""
+        done, self._digests = self._digests, {}
+        return done.items()
+
+    def forget(self, repository: str) -> None:
+        """Forget what is done in a repository."""
+        self._digests.pop(repository, None)

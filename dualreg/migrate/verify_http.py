@@ -12,7 +12,7 @@ from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.migrate.base import Comparison, current_manifest
-from dualreg.migrate.graph import is_blob_only
+from dualreg.migrate.own_documents import is_blob_only
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.transfer import has_digest

@@ -1,10 +1,11 @@
 """Referrers: manifests whose subject is another manifest, such as signatures and bills of materials."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
+from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import ReferrerRow
 from dualreg.errors import UpstreamFailed
 from dualreg.image import media_types
@@ -16,6 +17,8 @@ from dualreg.registry.state import State
 #: The most referrers in a page, and the most bytes of annotations: a page must not exceed a manifest's size.
 _PAGE_LIMIT = 1000
 _PAGE_BYTES = 2 << 20
+#: Referrers that are looked up at a time for many subjects.
+_AMONG_LIMIT = 10_000
 
 
 def index_of(referrers: Iterable[ReferrerRow]) -> dict[str, object]:
@@ -94,6 +97,25 @@ class Referrers:
                 is_here = tx.manifests.find(repository, subject) is not None
             if not (may_lack and is_here):
                 raise
+
+    def among(
+        self, repository: RepositoryName, subjects: Collection[Digest]
+    ) -> Mapping[Digest, Sequence[Digest]]:
+        """Return the referrers of each of *subjects*, as ``all`` does; leave out those that take longer.
+
+        That is what an upstream is asked for, and all of them if there are many.
+        """
+        if self.state.upstream.covers(repository):
+            return {}
+        found: dict[Digest, list[Digest]] = {subject: [] for subject in subjects}
+        with self.state.catalog.read() as tx:
+            for batch in batches(subjects):
+                rows = tx.referrers.among(repository, batch, _AMONG_LIMIT)
+                if len(rows) == _AMONG_LIMIT:
+                    return {}
+                for subject, referrer in rows:
+                    found[subject].append(referrer)
+        return found
 
     def all(self, repository: RepositoryName, subject: Digest) -> Iterator[ReferrerRow]:
         """Yield the referrers of *subject*, page by page."""

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.orders import OrderedTags, TagOrder, TagPlace, TooManyToOrder
-from dualreg.catalog.rows import ORIGINS, Origin, PlacedTag, RepositoryRow, TagRow
+from dualreg.catalog.rows import ORIGINS, ManifestRow, Origin, PlacedTag, RepositoryRow, TagRow
 from dualreg.errors import RepositoryUnknown, TagUnknown
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
@@ -175,6 +175,11 @@ class Tags:
             for each in rows
         ]
         return Page(found, more=len(placed) > limit)
+
+    def manifests(self, repository: RepositoryName, tags: Collection[Tag]) -> dict[Tag, ManifestRow]:
+        """Return the manifests of those of *tags* that this registry has, as ``Manifests.peek``."""
+        with self.state.catalog.read() as tx:
+            return tx.manifests.tagged(repository, tags)
 
     def count(self) -> int:
         """Return the number of tags in this registry."""

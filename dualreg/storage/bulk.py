@@ -7,7 +7,6 @@ The order is that of single files: bytes are durable before they have names, and
 import os
 import shutil
 from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -17,15 +16,10 @@ from typing import BinaryIO, NamedTuple, Protocol, Self, runtime_checkable
 
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
-from dualreg.ownership import create_folder, is_durable, make_folders, noted_durable, owner_within
+from dualreg.ownership import create_folder, make_folders, owner_within
 from dualreg.storage import durable, undo
 from dualreg.storage.link_tree import LinkTree
-from dualreg.storage.whole import WholeFileSystem
-
-#: Waits at a time, for single files: the file system makes several in less than the time of one each.
-_WAITS = 2
-#: Files for which the whole file system is waited for instead, where that is possible.
-_MANY = 8
+from dualreg.storage.waits import Waits
 
 
 class BulkLink(NamedTuple):
@@ -119,40 +113,34 @@ class BulkFile:
         return open(self.path, "rb", buffering=0)  # the caller closes it
 
 
-class Bulk:
+class Bulk(Waits):
     """The files of one step: a context, at whose end those are removed that have no name.
 
     A crash leaves one folder among the uploads, which is collected as they are.
-
-    Attributes:
-        unsynced: Files and folders that ``wait`` waits for.
     """
 
     def __init__(self, places: Places) -> None:
         """Write below *places*."""
+        super().__init__(places.uploads, places.uploads.parent, durable.SHARED)
         self.places = places
-        self.unsynced = dict[str, None]()
         self._blobs = dict[Digest, str]()
         self._links = dict[str, str]()
-        self._made = dict[str, None]()
         self._numbers = count()
-        self._root = f"{places.uploads.parent}"
         self._folder = f"{places.uploads}/{UploadId.new()}"
         self._owner: tuple[int, int] | None = None
-        self._whole = WholeFileSystem(places.uploads)
 
     def __enter__(self) -> Self:
         make_folders(self.places.uploads.parent)
         make_folders(self.places.uploads, durable.SHARED)
         create_folder(self._folder, durable.SHARED)
         self._owner = owner_within(self.places.uploads)
-        self._whole.__enter__()
+        self.whole.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._whole.__exit__(kind, error, trace)
+        self.whole.__exit__(kind, error, trace)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def file(self) -> BulkFile:
@@ -162,7 +150,7 @@ class Bulk:
     def add_blob(self, digest: Digest, file: BulkFile) -> None:
         """Have ``publish`` make *file* a blob; the caller has verified it."""
         self._blobs[digest] = durable.above(file.path)
-        self._make(self._prefix(digest))
+        self.make(self._prefix(digest))
 
     def add_document(self, digest: Digest, content: bytes) -> None:
         """Write a small blob, which the caller has verified, for ``publish``."""
@@ -178,7 +166,7 @@ class Bulk:
                 continue
             if link.folder not in self._links:
                 self._links[link.folder] = self._new_folder()
-                self._make(durable.above(f"{self.places.names}/{link.folder}"))
+                self.make(durable.above(f"{self.places.names}/{link.folder}"))
             self._stage_link(self._links[link.folder], link)
 
     @property
@@ -208,16 +196,6 @@ class Bulk:
         for folder, members in folders.items():
             target = f"{self.places.names}/{folder}"
             self._rename(self._links[folder], target, [link.name for link in members])
-
-    def wait(self) -> None:
-        """Wait until everything that was done is on disk."""
-        waiting, self.unsynced = self.unsynced, {}
-        made, self._made = self._made, {}
-        with noted_durable(made):
-            if len(waiting) < _MANY or not self._whole.sync():
-                with ThreadPoolExecutor(_WAITS) as pool:
-                    for _ in pool.map(durable.sync, waiting):
-                        pass
 
     def create(self, path: str, *, published: bool = False) -> int:
         """Create a file, of which nobody may change the bytes if it is *published*; return its descriptor."""
@@ -264,19 +242,6 @@ class Bulk:
 
     def _prefix(self, digest: Digest) -> str:
         return f"{self.places.blobs}/{digest.algorithm}/{digest.hex[:2]}"
-
-    def _make(self, folder: str) -> None:
-        """Create a folder, and those above it, where they are missing; they are durable after ``wait``.
-
-        So are those that are found: a run that was killed before it waited may have made all of them.
-        """
-        if folder in self._made or is_durable(folder) or folder == self._root:
-            return
-        self._make(durable.above(folder))
-        if not os.path.isdir(folder):
-            create_folder(folder, durable.SHARED)
-        self.unsynced[durable.above(folder)] = None
-        self._made[folder] = None
 
     def _rename(self, staged: str, target: str, names: Sequence[str]) -> None:
         """Rename a staged folder, or the files *names* in it if there is such a folder already."""

@@ -1,11 +1,13 @@
 """``python -m tests.benchmarks.migration``: how fast an old registry's tree of small images comes in.
 
 Every image has a layer of its own, so that what is measured is what an image costs, not what bytes do. With
-``--in-place``, the tree is one of the reference registry, and its own folder gets the catalog.
+``--in-place``, the tree is one of the reference registry, and its own folder gets the catalog; with
+``--export``, its tags then go to other places.
 """
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,24 +24,43 @@ from tests.programs import DUALREG, environment
 _DEPTH = 10
 #: Tags of a repository in a tree of the reference registry.
 _TAGS = 50
+#: Targets of exports, with their options.
+_EXPORTS = (("registry-tree", ("--link", "hard")), ("registry-tree", ()), ("oci-layout", ()))
 
 
 def main() -> None:
     """Build the tree, and run every command over it."""
     options = _options()
-    (_in_place if options.in_place else _v1)(options)
+    (_export if options.export else _in_place if options.in_place else _v1)(options)
 
 
 def _in_place(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="dualreg-bench-", dir=options.folder) as folder:
-        tree = StockTree(Path(folder))
-        for number in range(options.images):
-            image = builders.image(builders.layer({"a": f"{number}".encode()}))
-            tree.image(f"team/app{number // _TAGS}", image, f"{number}")
-        source = f"registry-tree:{folder}"
+        source = _build_tags(Path(folder), options.images)
         for title in ("inspect", "run", "verify --quick", "verify"):
             command, *more = title.split()
-            _print(title, options.images, "tags", (command, source, "--data", folder, *more))
+            _print(title, options.images, "tags", ("migrate", command, source, "--data", folder, *more))
+
+
+def _export(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory(prefix="dualreg-bench-", dir=options.folder) as folder:
+        data, place = f"{folder}/data", f"{folder}/place"
+        source = _build_tags(Path(data), options.images)
+        _print("run", options.images, "tags", ("migrate", "run", source, "--data", data))
+        for scheme, more in _EXPORTS:
+            line = ("export", f"{scheme}:{place}", "--data", data, *more)
+            for title in (" ".join((scheme, *more)), "again"):
+                _print(title, options.images, "tags", line)
+            shutil.rmtree(place)
+
+
+def _build_tags(folder: Path, tags: int) -> str:
+    """Build a tree of the reference registry; return it as a source."""
+    tree = StockTree(folder)
+    for number in range(tags):
+        image = builders.image(builders.layer({"a": f"{number}".encode()}))
+        tree.image(f"team/app{number // _TAGS}", image, f"{number}")
+    return f"registry-tree:{folder}"
 
 
 def _v1(options: argparse.Namespace) -> None:
@@ -49,11 +70,11 @@ def _v1(options: argparse.Namespace) -> None:
         images, source = options.images // _DEPTH * _DEPTH, f"v1-tree:{root}"
         before = _own_bytes(root)
         for title, line in (
-            ("inspect", ("inspect", source)),
-            ("run --link hard", ("run", source, "--data", data, "--link", "hard")),
-            ("run again", ("run", source, "--data", data)),
-            ("verify --quick", ("verify", source, "--data", data, "--quick")),
-            ("verify", ("verify", source, "--data", data)),
+            ("inspect", ("migrate", "inspect", source)),
+            ("run --link hard", ("migrate", "run", source, "--data", data, "--link", "hard")),
+            ("run again", ("migrate", "run", source, "--data", data)),
+            ("verify --quick", ("migrate", "verify", source, "--data", data, "--quick")),
+            ("verify", ("migrate", "verify", source, "--data", data)),
         ):
             _print(title, images, "images", line)
         layers = sum(path.stat().st_size for path in root.glob("images/*/layer"))
@@ -67,6 +88,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.migration", description=main.__doc__)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--in-place", action="store_true", help="import a registry tree in place instead")
+    parser.add_argument("--export", action="store_true", help="export what was imported in place")
     parser.add_argument("--folder", type=Path, help="where to work; default: the system's temporary folder")
     return parser.parse_args()
 
@@ -85,7 +107,7 @@ def _print(title: str, count: int, noun: str, line: tuple[str | Path, ...]) -> N
     """Run a command, and print how long it took, how long a processor worked for it, and its memory."""
     began = time.perf_counter()
     process = subprocess.Popen(
-        [DUALREG, "migrate", *line], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [DUALREG, *line], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     _, status, used = os.wait4(process.pid, 0)
     seconds, process.returncode = time.perf_counter() - began, os.waitstatus_to_exitcode(status)
@@ -93,7 +115,7 @@ def _print(title: str, count: int, noun: str, line: tuple[str | Path, ...]) -> N
         raise subprocess.CalledProcessError(process.returncode, process.args)
     worked, memory = used.ru_utime + used.ru_stime, used.ru_maxrss >> 10
     sys.stdout.write(
-        f"{title:16} {seconds:8.1f} s {count / seconds:10,.0f} {noun}/s"
+        f"{title:25} {seconds:8.1f} s {count / seconds:10,.0f} {noun}/s"
         f" {worked:8.1f} s of a processor {memory:6} MiB\n"
     )
 

@@ -5,7 +5,8 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from click.testing import CliRunner, Result
@@ -114,8 +115,23 @@ def killed_at_every_step(source: str, folder: Path, step: str, stride: int = 1) 
     """
     command(folder / "undisturbed", f"run {source}")
     whole, steps = content(folder / "undisturbed"), 0
+    for own in killed_each_time(step, folder, partial(_run, source), stride):
+        steps += 1
+        _goes_on(source, own, whole)
+    return steps
+
+
+def killed_each_time(
+    step: str, folder: Path, arguments: Callable[[Path], list[str]], stride: int = 1
+) -> Iterator[Path]:
+    """Kill a command before and after its steps, and yield the path that it got, until one is not killed.
+
+    Args:
+        step, stride: As of ``killed_at_every_step``.
+        arguments: Returns those of the command for a path below *folder*.
+    """
     with subprocess.Popen(
-        [sys.executable, "-c", _KILLER, step, json.dumps(_run(source, folder / "before"))],
+        [sys.executable, "-c", _KILLER, step, json.dumps(arguments(folder / "before"))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -126,16 +142,13 @@ def killed_at_every_step(source: str, folder: Path, step: str, stride: int = 1) 
         for number in itertools.count(1, stride):
             for when in ("before", "after"):
                 own = folder / f"{number}-{when}"
-                arguments = _run(source, own)
-                killer.stdin.write(json.dumps([number, when, arguments]) + "\n")
+                killer.stdin.write(json.dumps([number, when, arguments(own)]) + "\n")
                 killer.stdin.flush()
                 code = int(killer.stdout.readline())
                 if code == 0:
-                    return steps
+                    return
                 assert code == -signal.SIGKILL
-                steps += 1
-                _goes_on(source, own, whole)
-    raise AssertionError
+                yield own
 
 
 def _run(source: str, data: Path) -> list[str]:

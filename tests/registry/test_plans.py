@@ -126,6 +126,18 @@ def test_what_names_a_manifest_or_blob_is_found_by_its_digest(
     assert [step.partition("(")[2] for step in steps] == ["repository_id=? AND child=?)"] * 4
 
 
+def test_exports_search_indexes(world: tuple[Catalog, World], issued: list[tuple[str, Any]]) -> None:
+    """What many tags need is found by their names, and by the digests of their manifests."""
+    catalog, repository = world[0], RepositoryName("t/one")
+    with catalog.read() as tx:
+        tx.manifests.tagged(repository, [Tag("one"), Tag("two")])
+        tx.referrers.among(repository, [Digest.of(b"a"), Digest.of(b"b")], 10)
+    tags, referrers = (plan(catalog, *each) for each in issued)
+    assert any(step.endswith("(repository_id=? AND name=?)") for step in tags)
+    assert any("ix_manifests_subject (repository_id=? AND subject=?)" in step for step in referrers)
+    assert not [step for step in (*tags, *referrers) if "SCAN" in step or "TEMP" in step]
+
+
 def test_repositories_with_tags_are_listed_by_the_smallest_indexes(
     world: tuple[Catalog, World], issued: list[tuple[str, Any]]
 ) -> None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
@@ -38,28 +39,8 @@ class Outgoing:
     v1_images: tuple[tuple[V1Name, bytes], ...] = ()
 
 
-class Target(Protocol):
-    """A place that images are exported to. Everything may be repeated; existing content is not written again.
-
-    Attributes:
-        takes_schema1: Whether it accepts schema 1; otherwise such manifests are converted to schema 2.
-        takes_v1: Whether V1 images go with the manifests that they were made into.
-        renames: Whether manifests may get other digests, so that their subjects must be exported with them.
-        one_by_one: Whether tags must be exported one at a time.
-    """
-
-    takes_schema1: bool
-    takes_v1: bool
-    renames: bool
-    one_by_one: bool
-
-    @property
-    def served(self) -> AbstractSet[str] | None:
-        """Media types of manifests that the current release of the target's registry serves; None: all."""
-
-    @property
-    def is_stream(self) -> bool:
-        """Whether somebody may be reading what is written, so that stdout must be left to it."""
+class Receiver(Protocol):
+    """Takes blobs and manifests: blobs are written first, then the manifests that name them."""
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
         """Write a blob; return how many bytes were written, 0 if the target has it.
@@ -77,11 +58,72 @@ class Target(Protocol):
             Broken: the target cannot hold it.
         """
 
+
+class Step(Receiver, Protocol):
+    """Takes those of several tags, which get their names together."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further tag should be begun."""
+
+
+class Target(Protocol):
+    """A place that images are exported to. Everything may be repeated; existing content is not written again.
+
+    Attributes:
+        takes_schema1: Whether it accepts schema 1; otherwise such manifests are converted to schema 2.
+        takes_v1: Whether V1 images go with the manifests that they were made into.
+        renames: Whether manifests may get other digests, so that their subjects must be exported with them.
+        one_by_one: Whether tags must be exported one at a time.
+        is_quick: Whether a step takes many tags, with few waits for the disk.
+    """
+
+    takes_schema1: bool
+    takes_v1: bool
+    renames: bool
+    one_by_one: bool
+    is_quick: bool
+
+    @property
+    def served(self) -> AbstractSet[str] | None:
+        """Media types of manifests that the current release of the target's registry serves; None: all."""
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether somebody may be reading what is written, so that stdout must be left to it."""
+
+    def step(self) -> AbstractContextManager[Step]:
+        """Return a step: a context, at whose end everything that it has taken is durable at the target.
+
+        Until then, nothing of it has a name there, but for what is large. After a failure, some of it may;
+        that is complete, and so is all that it names. Several threads may have a step each.
+
+        Raises:
+            OSError: it could not be written.
+        """
+
+    def forget(self, repository: RepositoryName) -> None:
+        """Forget what is only needed for further tags of a repository: there are none."""
+
     def finish(self) -> None:
         """Write what can only be written after everything else, such as lists and indexes."""
 
     def close(self) -> None:
         """Release the target, and discard what was written to it unless it is usable; may be repeated."""
+
+
+class SingleSteps:
+    """The part of a target that writes each tag as it comes, and remembers nothing by repository."""
+
+    is_quick = False
+    is_full = True
+
+    def step(self) -> AbstractContextManager[Self]:
+        """Return the target itself."""
+        return nullcontext(self)
+
+    def forget(self, repository: RepositoryName) -> None:
+        """Do nothing."""
 
 
 def check_folder(path: Path) -> None:

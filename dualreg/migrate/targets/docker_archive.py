@@ -18,10 +18,10 @@ from dualreg.image.layer import empty_layer, inflated
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Broken, FindingKind
-from dualreg.migrate.graph import read_document
+from dualreg.migrate.own_documents import read_document
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.stopping import Stopped
-from dualreg.migrate.targets.base import Outgoing
+from dualreg.migrate.targets.base import Outgoing, SingleSteps
 from dualreg.migrate.targets.tar_file import TarFile
 from dualreg.registry import Registry
 from dualreg.storage.base import read_chunks, tee
@@ -47,7 +47,7 @@ class _Image:
     names: tuple[str, ...] = ()
 
 
-class DockerArchiveTarget:
+class DockerArchiveTarget(SingleSteps):
     """A Target; images are written in the order of their tags, without those that daemons cannot load.
 
     Attributes:

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO
 
 from dualreg.image.digest import Digest
@@ -45,15 +46,27 @@ def write(path: Path, chunks: Iterable[bytes]) -> None:
 
 def write_if_changed(path: Path, content: bytes) -> bool:
     """Write a small file unless it has that content already; return whether it was written."""
-    if path.is_file() and path.read_bytes() == content:
+    if has_content(path, [content]):
         return False
     write(path, [content])
     return True
 
 
+def has_content(path: Path, chunks: Iterable[bytes]) -> bool:
+    """Return whether a file consists of *chunks*."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return all(file.read(len(chunk)) == chunk for chunk in chunks) and not file.read(1)
+
+
 def has_blob(path: Path, digest: Digest, size: int, *, deep: bool) -> bool:
     """Return whether *path* has a blob, according to its size or, if *deep*, its content."""
-    if not path.is_file() or path.stat().st_size != size:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if not S_ISREG(found.st_mode) or found.st_size != size:
         return False
     if not deep:
         return True
@@ -77,15 +90,26 @@ def write_blob(
         return 0
     if duplicate and link_file(path, duplicate):
         return 0
+    write(path, verified(source, digest))
+    return source.size
+
+
+def verified(source: SourceBytes, digest: Digest) -> Iterator[bytes]:
+    """Yield the bytes of a blob.
+
+    Raises:
+        Broken: they have another digest.
+    """
     verifier = DigestVerifier(digest)
+    with source.open() as reader:
+        yield from tee(read_chunks(reader), verifier.update)
+    verifier.check()
 
-    def verified_chunks() -> Iterable[bytes]:
-        with source.open() as reader:
-            yield from tee(read_chunks(reader), verifier.update)
-        verifier.check()
 
-    write(path, verified_chunks())
-    return verifier.size
+def read_all(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a file."""
+    with path.open("rb") as file:
+        yield from read_chunks(file)
 
 
 def _is_same_file(path: Path, duplicate: Path | None) -> bool:

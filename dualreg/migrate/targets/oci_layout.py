@@ -5,7 +5,8 @@ Readers of layouts ignore Docker's media types. OCI documents keep their digests
 Source: OCI image-spec v1.1, image-layout.md.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from dualreg.image import media_types
@@ -16,8 +17,10 @@ from dualreg.image.formats import FORMATS
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, check_folder
-from dualreg.migrate.targets.files import write_blob, write_if_changed
+from dualreg.migrate.targets.files import has_blob, has_content, verified, write_blob
 from dualreg.migrate.targets.layout_index import LayoutIndex
+from dualreg.migrate.targets.new_files import NewFiles, Rank, StagingFolder
+from dualreg.migrate.transfer import LARGE
 
 
 class OciLayoutTarget:
@@ -28,6 +31,7 @@ class OciLayoutTarget:
     served = None
     renames = True
     one_by_one = False
+    is_quick = True
     is_stream = False
 
     def __init__(self, path: Path, repositories: Iterable[str], *, deep: bool = False) -> None:
@@ -41,15 +45,51 @@ class OciLayoutTarget:
             TargetInvalid: it is not a folder, or its index is invalid.
         """
         check_folder(path)
-        self._root, self._deep, self._index = path, deep, LayoutIndex(path, repositories)
-        self._renamed: dict[RepositoryName, dict[str, Descriptor]] = {}
+        self.root, self.deep, self.index = path, deep, LayoutIndex(path, repositories)
+        self.renamed: dict[RepositoryName, dict[str, Descriptor]] = {}
+        self._staging = StagingFolder(path)
+
+    @contextmanager
+    def step(self) -> Iterator["_Step"]:
+        with NewFiles(self._staging) as files:
+            step = _Step(self, files)
+            yield step
+            step.end()
+
+    def forget(self, repository: RepositoryName) -> None:
+        self.renamed.pop(repository, None)
+
+    def finish(self) -> None:
+        self.index.save()
+
+    def close(self) -> None:
+        self._staging.close()
+
+
+class _Step:
+    """Images that are written together, and listed after that."""
+
+    def __init__(self, target: OciLayoutTarget, files: NewFiles) -> None:
+        self._target, self._files = target, files
+        self._listed = list[tuple[Outgoing, Descriptor, Sequence[Tag]]]()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further tag should be begun."""
+        return self._files.is_full
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
         del repository
-        return write_blob(self._path(digest), digest, source, deep=self._deep)
+        path, deep = self._path(digest), self._target.deep
+        if source.size > LARGE:  # other threads need not write it again meanwhile
+            return write_blob(path, digest, source, deep=deep)
+        if self._files.staged(path) or has_blob(path, digest, source.size, deep=deep):
+            return 0
+        self._files.write(path, verified(source, digest), Rank.BLOB)
+        return source.size
 
     def manifest(self, manifest: Outgoing, tags: Sequence[Tag]) -> bool:
-        renamed = self._renamed.setdefault(manifest.repository, {})
+        renamed = self._target.renamed.setdefault(manifest.repository, {})
         media_type = media_types.DOCKER_TO_OCI.get(manifest.media_type, manifest.media_type)
         payload = (
             docker_to_oci(manifest.payload, renamed) if manifest.media_type in FORMATS else manifest.payload
@@ -57,14 +97,18 @@ class OciLayoutTarget:
         described = Descriptor(media_type, Digest.of(payload, manifest.digest.algorithm), len(payload))
         if (described.digest, media_type) != (manifest.digest, manifest.media_type):
             renamed[str(manifest.digest)] = described
-        sent = write_if_changed(self._path(described.digest), payload)
-        return self._index.add(manifest, described, tags) or sent
+        path = self._path(described.digest)
+        sent = self._files.staged(path) is None and not has_content(path, [payload])
+        if sent:
+            self._files.write(path, [payload], Rank.MANIFEST)
+        self._listed.append((manifest, described, tags))
+        return self._target.index.lacks(manifest, described, tags) or sent
 
-    def finish(self) -> None:
-        self._index.save()
-
-    def close(self) -> None:
-        pass
+    def end(self) -> None:
+        """Give all of it names, and list it."""
+        self._files.name()
+        for manifest, described, tags in self._listed:
+            self._target.index.add(manifest, described, tags)
 
     def _path(self, digest: Digest) -> Path:
-        return self._root / "blobs" / digest.algorithm / digest.hex
+        return self._target.root / "blobs" / digest.algorithm / digest.hex

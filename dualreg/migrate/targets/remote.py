@@ -8,7 +8,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.migrate.targets.base import Outgoing
+from dualreg.migrate.targets.base import Outgoing, SingleSteps
 from dualreg.migrate.transfer import DigestVerifier
 from dualreg.remote.challenge import pulling, pushing
 from dualreg.remote.client import Client
@@ -19,7 +19,7 @@ from dualreg.storage.base import read_chunks, tee
 _OK, _CREATED, _ACCEPTED = 200, 201, 202
 
 
-class RemoteTarget:
+class RemoteTarget(SingleSteps):
     """A Target, for any number of threads."""
 
     takes_schema1 = False

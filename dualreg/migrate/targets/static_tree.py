@@ -18,9 +18,9 @@ from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.migrate.findings import Broken, FindingKind
-from dualreg.migrate.graph import read_document
+from dualreg.migrate.own_documents import read_document
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.migrate.targets.base import Outgoing, check_folder
+from dualreg.migrate.targets.base import Outgoing, SingleSteps, check_folder
 from dualreg.migrate.targets.files import write, write_blob, write_if_changed
 from dualreg.migrate.targets.web_servers import PLAIN_TYPE, check_root, write_configuration
 from dualreg.registry import Registry
@@ -30,7 +30,7 @@ from dualreg.registry.referrers import index_of
 _LISTS = ("index.json", "index.html")
 
 
-class StaticTreeTarget:
+class StaticTreeTarget(SingleSteps):
     """A Target; a blob of several repositories is one file with several hard links."""
 
     takes_schema1 = False

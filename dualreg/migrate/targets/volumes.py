@@ -15,7 +15,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.inventory import Held, Inventory, read_inventory
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.migrate.targets.base import Outgoing, TargetInvalid, check_folder
+from dualreg.migrate.targets.base import Outgoing, SingleSteps, TargetInvalid, check_folder
 from dualreg.migrate.targets.files import write, write_if_changed
 from dualreg.migrate.targets.layout_index import LayoutIndex
 from dualreg.migrate.targets.volume_writer import VolumeWriter
@@ -24,7 +24,7 @@ from dualreg.migrate.volume_names import INVENTORY, volume_name, volume_numbers
 from dualreg.ownership import make_folders
 
 
-class VolumesTarget:
+class VolumesTarget(SingleSteps):
     """A Target; existing volumes stay as they are, and nothing is written before the first blob."""
 
     takes_schema1 = False

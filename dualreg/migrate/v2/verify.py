@@ -14,7 +14,7 @@ from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.base import current_manifest
 from dualreg.migrate.findings import Broken, FindingKind
-from dualreg.migrate.graph import is_blob_only
+from dualreg.migrate.own_documents import is_blob_only
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.sources.base import ManifestSource
