@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import DateTime, Dialect, String
@@ -12,6 +13,8 @@ from dualreg.image.names import NAME_LIMIT
 
 #: Length of the longest digest: ``sha512:`` and 128 digits.
 _DIGEST_LIMIT = 135
+#: Instants whose text is remembered: most rows of a transaction have the same.
+_REMEMBERED = 64
 
 
 class DigestColumn(TypeDecorator[Digest]):
@@ -66,6 +69,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _sqlite_text(value: datetime | None) -> str | None:
     """Return the text of an instant as SQLAlchemy writes it to SQLite: in UTC, without a zone."""
     return None if value is None else value.astimezone(UTC).isoformat(" ", "microseconds")[:26]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from dualreg.ownership import inherit_owner, make_folders, noted_durable, sync
+from dualreg.ownership import create_folder, inherit_owner, make_folders, noted_durable, sync
 from dualreg.storage import parallel
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "create",
     "instant",
     "link",
+    "make_folder",
     "move",
     "nanoseconds",
     "remove",
@@ -69,16 +70,28 @@ def create(path: str | Path, mode: int = 0o644) -> int:
             return descriptor
 
 
-def move(path: str | Path, target: str | Path) -> None:
+def make_folder(path: str) -> None:
+    """Create a folder unless it exists; create the one that it is in, even if others remove that as empty."""
+    while True:
+        try:
+            create_folder(path, SHARED)
+        except FileNotFoundError:
+            make_folders(above(path), SHARED)
+        else:
+            return
+
+
+def move(path: str | Path, target: str | Path) -> bool:
     """Rename a file or folder; create its new folder, even if others remove it as empty.
 
-    If it is gone, nothing is done.
+    If it is gone, nothing is done, and False is returned.
     """
     while os.path.lexists(path):
         make_folders(above(target), SHARED)
         with suppress(FileNotFoundError):
             os.rename(path, target)
-            return
+            return True
+    return False
 
 
 def remove(path: str | Path) -> None:
@@ -115,6 +128,10 @@ class Wait:
 
     files: Sequence[str]
     new: Sequence[str] = ()
+
+    def with_files(self, *files: str) -> "Wait":
+        """Return what waits for other *files*, too."""
+        return Wait((*files, *self.files), self.new)
 
     def __call__(self) -> None:
         """Wait."""

@@ -134,29 +134,36 @@ class FilesystemStore(LinkFolder):
 
     def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
         path, pieces = self._staged_file(upload), filter(None, chunks)
+        fresh = None if offset else self._begin(upload)
+        if fresh is not None:
+            return self._write_on(fresh, pieces, 0, self._uploads)
         found = _look(path)
-        size = found.st_size if found else 0
-        if size < offset:
+        if found is None or found.st_size < offset:
             raise BlobMissing(upload)
-        first = [*islice(pieces, 1)] if found else []
-        if found and not first and size == offset:
+        first = [*islice(pieces, 1)]
+        if not first and found.st_size == offset:
             return offset
-        if found:
-            self._make_writable(upload, found, offset)
-        descriptor = os.open(path, os.O_RDWR) if found else self._create(upload)
+        self._make_writable(upload, found, offset)
+        if found.st_size > offset:
+            os.truncate(path, offset)
+        return self._write_on(os.open(path, os.O_WRONLY | os.O_APPEND), chain(first, pieces), offset)
+
+    def _begin(self, upload: UploadId) -> int | None:
+        """Create the file of an upload, and return its descriptor; None if it exists."""
         try:
-            if size > offset:
-                os.ftruncate(descriptor, offset)
-            length = os.lseek(descriptor, offset, os.SEEK_SET)
+            return self._create(upload)
+        except FileExistsError:
+            return None
+
+    def _write_on(self, descriptor: int, pieces: Iterable[bytes], length: int, *folders: Path) -> int:
+        """Add to an upload of *length* bytes, and make it durable with *folders*; return its new length."""
+        try:
             behind = WriteBehind(descriptor, length)
-            for chunk in chain(first, pieces):
-                durable.write(descriptor, chunk)
-                length += len(chunk)
+            for piece in pieces:
+                durable.write(descriptor, piece)
+                length += len(piece)
                 behind.reach(length)
-            if not found:
-                durable.sync_all(descriptor, self._uploads)
-            elif size > offset or length > offset:
-                os.fsync(descriptor)
+            durable.sync_all(descriptor, *folders)
         finally:
             os.close(descriptor)
         return length
@@ -231,22 +238,29 @@ class FilesystemStore(LinkFolder):
         found = _look(staged)
         if found is None:
             raise BlobMissing(upload)
-        self._make_blob_folder(path)
-        is_new = not os.path.lexists(path)
-        if not is_new:  # what was answered for is replaced by durable bytes
-            self._settle_bytes(upload, staged)
-        try:
-            if found.st_nlink == 1:  # a hard link shares its mode with the source
-                os.chmod(staged, _PUBLISHED)
-            if is_new:
-                os.link(staged, path)
-            else:
-                _link_over(staged, path, self._staged_file(UploadId.new()))
-        except OSError:  # there are no hard links here, or others came in between
+        naming = self._make_blob_folder(path)
+        if not self._link(upload, found, path):
             published = _look(path)
             if published is None or not os.path.samestat(found, published):
                 return lambda: None  # ``publish`` does all
-        return self._naming(path, *([staged] if upload in self._unsynced else []))
+        return naming.with_files(staged) if upload in self._unsynced else naming
+
+    def _link(self, upload: UploadId, found: os.stat_result, path: str) -> bool:
+        """Make *path* a name of an upload, even if it exists.
+
+        Return False if that fails: there are no hard links here, or others came in between.
+        """
+        staged = self._staged_file(upload)
+        try:
+            if found.st_nlink == 1:  # a hard link shares its mode with the source
+                os.chmod(staged, _PUBLISHED)
+            os.link(staged, path)
+        except FileExistsError:
+            self._settle_bytes(upload, staged)  # what was answered for is replaced by durable bytes
+            return _link_over(staged, path, self._staged_file(UploadId.new()))
+        except OSError:
+            return False
+        return True
 
     def publish(self, upload: UploadId, digest: Digest) -> None:
         staged, path = self._staged_file(upload), self._file(digest)
@@ -259,12 +273,12 @@ class FilesystemStore(LinkFolder):
             self._unsynced.discard(upload)  # what ``prepare`` returned has waited for it
             os.unlink(staged)
         else:
-            self._make_blob_folder(path)
+            naming = self._make_blob_folder(path)
             self._settle_bytes(upload, staged)
             if found.st_nlink == 1:
                 os.chmod(staged, _PUBLISHED)
             os.rename(staged, path)
-            self._naming(path)()
+            naming()
 
     def _settle_bytes(self, upload: UploadId, *files: str | Path) -> None:
         """Make *files* durable, which have the bytes of an upload, if ``stage`` has written them."""
@@ -272,22 +286,22 @@ class FilesystemStore(LinkFolder):
             durable.sync_all(*files)
             self._unsynced.discard(upload)
 
-    def _make_blob_folder(self, path: str) -> None:
-        """Create the folders of a blob, of which ``_naming`` makes durable what was missing."""
-        folder = durable.above(path)
-        prefix = durable.above(folder)
-        if not is_durable(prefix):
+    def _make_blob_folder(self, path: str) -> durable.Wait:
+        """Create the folders of a blob; return what waits until its name is durable, when it has got it."""
+        naming = self._naming(path)
+        for prefix in naming.new:
             make_folders(durable.above(prefix), durable.SHARED)
             create_folder(prefix, durable.SHARED)
-        create_folder(folder, durable.SHARED)
+        create_folder(durable.above(path), durable.SHARED)
+        return naming
 
-    def _naming(self, path: str, *more: str) -> durable.Wait:
-        """Return what waits until the names of a blob are durable, and *more* files."""
+    def _naming(self, path: str) -> durable.Wait:
+        """Return what waits until the name of a blob is durable."""
         folder = durable.above(path)
         prefix = durable.above(folder)
         if is_durable(prefix):
-            return durable.Wait((*more, folder, prefix))
-        return durable.Wait((*more, folder, prefix, durable.above(prefix)), new=(prefix,))
+            return durable.Wait((folder, prefix))
+        return durable.Wait((folder, prefix, durable.above(prefix)), new=(prefix,))
 
     def discard(self, upload: UploadId) -> None:
         self._unsynced.discard(upload)
@@ -330,7 +344,7 @@ class FilesystemStore(LinkFolder):
 
     def _create(self, upload: UploadId, mode: int = _STAGED) -> int:
         """Create the file of an upload, and return its descriptor."""
-        self._make_uploads()
+        self._expect_uploads()
         return durable.create(self._staged_file(upload), mode)
 
     def _staged_file(self, upload: UploadId) -> str:
@@ -351,16 +365,20 @@ def _look(path: str) -> os.stat_result | None:
         return None
 
 
-def _link_over(source: str, path: str, fresh: str) -> None:
-    """Make *path* a name of *source*, even if it exists; *fresh* is a name for the time in between."""
+def _link_over(source: str, path: str, fresh: str) -> bool:
+    """Make *path*, which exists, a name of *source*, and return whether that succeeded.
+
+    Args:
+        fresh: A name for the time in between.
+    """
     try:
-        os.link(source, path)
-    except FileExistsError:
         os.link(source, fresh)
-        try:
-            os.rename(fresh, path)
-        finally:
-            durable.remove(fresh)  # it stays if *path* is one already
+        os.rename(fresh, path)
+    except OSError:
+        return False
+    finally:
+        durable.remove(fresh)  # it stays if *path* is one already
+    return True
 
 
 def _folders(folder: os.PathLike[str]) -> Iterator[os.DirEntry[str]]:

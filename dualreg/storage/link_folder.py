@@ -36,6 +36,8 @@ class LinkFolder:
         self._uploads = root / "uploads"
         self._corrupt = root / "corrupt"
         self._names = root / REGISTRY / "repositories"
+        self._has_uploads = False
+        self._kept = dict[UploadId, str]()  # what is among the uploads, and where staged files will be
 
     def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None:
         folder = durable.above(self._replace(path, content, at))
@@ -54,7 +56,7 @@ class LinkFolder:
         return target
 
     def stage_links(self, links: Sequence[StagedLink], waits: Sequence[Callable[[], None]] = ()) -> None:
-        self._make_uploads()
+        self._expect_uploads()
         trees, folders = dict[str, str](), dict[str, None]()
         with ExitStack() as stack:
             files = [
@@ -77,12 +79,17 @@ class LinkFolder:
         while folder and not os.path.lexists(f"{self._names}/{folder}"):
             missing, folder = folder, durable.above(folder)
         if not missing:
-            return None if self._holds(link.path, link.content, link.due) else fresh
-        top, *below = trees.setdefault(missing, fresh), *link.path[len(missing) + 1 :].split("/")
-        *new, file = accumulate([top, *below], "{}/{}".format)
+            if self._holds(link.path, link.content, link.due):
+                return None
+            self._kept[link.upload] = link.path
+            return fresh
+        top = trees.setdefault(missing, fresh)
+        if top == fresh:
+            self._kept[link.upload] = missing
+        *new, file = accumulate([top, *link.path[len(missing) + 1 :].split("/")], "{}/{}".format)
         for each in new:
             if each not in folders:
-                create_folder(each, durable.SHARED)
+                durable.make_folder(each)
                 folders[each] = None
         return file
 
@@ -94,20 +101,17 @@ class LinkFolder:
             durable.sync_all(*{*map(durable.above, changed)})
 
     def _place(self, link: StagedLink, changed: set[str], new: set[str]) -> None:
-        """Move a staged file, with its new folders; add to what has come to its place, and to new folders.
-
-        Where it was staged says which folder is the highest new one: of the paths of a repository below the
-        same folder, none is the end of another one.
-        """
-        fresh, place, below = f"{self._uploads}/{link.upload}", link.path, ""
-        while place and not os.path.isfile(fresh + below):
-            place, _, name = place.rpartition("/")
-            below = f"/{name}{below}"
+        """Move a staged file, with its new folders; add to what has come to its place, and to new folders."""
+        place, moved = self._kept.get(link.upload, ""), list[str]()
         if place:
-            changed.update(self._move(fresh, f"{self._names}/{place}"))
-            if below:
-                new.update(accumulate([f"{self._names}/{place}", *below.split("/")[1:-1]], "{}/{}".format))
-        else:  # the file was right, or was moved with another one; it may have been replaced since
+            target, below = f"{self._names}/{place}", link.path[len(place) :]
+            moved += self._move(f"{self._uploads}/{link.upload}", target)
+            if target in moved:
+                del self._kept[link.upload]
+            if moved and below:
+                new.update(accumulate([target, *below.split("/")[1:-1]], "{}/{}".format))
+        changed.update(moved)
+        if not moved:  # the file was right, or was moved with another one; it may have been replaced since
             target = self._replace(link.path, link.content, link.due, link.at)
             if changed.isdisjoint(accumulate(target.split("/"), "{}/{}".format)):
                 found = {*self._unsettled(durable.above(target))}
@@ -118,21 +122,23 @@ class LinkFolder:
     def _move(self, fresh: str, target: str) -> Iterator[str]:
         """Move a staged file or folder to its place; yield what is where it was not before.
 
-        Of a folder that other requests have made meanwhile, what is in it is moved.
+        Of a folder that other requests have made meanwhile, what is in it is moved. If it is gone, discarded
+        as a stray by a process whose clock is ahead, nothing is.
         """
         self._settle(durable.above(target))
         try:
             try:
                 os.rename(fresh, target)
+                is_moved = True
             except FileNotFoundError:  # others have removed what is above, as empty
-                durable.move(fresh, target)
+                is_moved = durable.move(fresh, target)
         except OSError as error:
             if error.errno not in durable.TAKEN:
                 raise
             for name in os.listdir(fresh):
                 yield from self._move(f"{fresh}/{name}", f"{target}/{name}")
         else:
-            yield target
+            yield from [target] if is_moved else []
 
     def _settle(self, folder: str) -> None:
         """Make a folder, created if need be, durable with those above it.
@@ -215,6 +221,7 @@ class LinkFolder:
 
     def set_aside(self, aside: UploadId, *folders: FolderLinks) -> None:
         self._make_uploads()
+        self._kept[aside] = ""
         create_folder(self._uploads / aside)
         changed = dict[Path, Path]()  # one of the targets in each folder
         for number, target in enumerate(self._names / folder.path for folder in folders):
@@ -236,7 +243,8 @@ class LinkFolder:
         self.drop(aside)
 
     def drop(self, aside: UploadId) -> None:
-        durable.remove(f"{self._uploads}/{aside}")
+        if self._kept.pop(aside, None) is not None:
+            durable.remove(f"{self._uploads}/{aside}")
 
     def link_paths(self) -> Iterator[str]:
         for path in _files(self._names):
@@ -246,6 +254,12 @@ class LinkFolder:
     def walk_links(self) -> Iterator[tuple[str, bytes]]:
         for path in self.link_paths():
             yield path, (self._names / path).read_bytes()
+
+    def _expect_uploads(self) -> None:
+        """Create the folder of uploads once. Whoever creates something in it notices if it is gone."""
+        if not self._has_uploads:
+            self._make_uploads()
+            self._has_uploads = True
 
     def _make_uploads(self) -> None:
         if is_durable(f"{self._uploads}"):

@@ -263,25 +263,22 @@ def test_a_blob_that_another_request_publishes_meanwhile(
     store: FilesystemStore, root: Path, journal: list[tuple[str, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is replaced as well, when the bytes are durable."""
-    blob, upload, lexists = root / BLOBS / store.internal_path(DIGEST), UploadId.new(), os.path.lexists
+    blob, upload, link = root / BLOBS / store.internal_path(DIGEST), UploadId.new(), os.link
     store.stage(upload, DATA)
 
-    def publish(path: str) -> bool:
-        found = lexists(path)
-        monkeypatch.setattr(os.path, "lexists", lexists)
+    def publish(source: str, target: str) -> None:
+        monkeypatch.setattr(os, "link", link)
         _publish(store, DATA)
-        return found
+        journal.clear()
+        link(source, target)
 
-    monkeypatch.setattr(os.path, "lexists", publish)
-    wait = store.prepare(upload, DIGEST)
-    before = blob.stat()
-    journal.clear()
-    wait()
-    store.publish(upload, DIGEST)
-    assert not os.path.samestat(blob.stat(), before)
-    staged = root / "uploads" / upload
-    steps = _positions(journal, ("fsync", staged), ("rename", staged), ("fsync", blob.parent))
+    monkeypatch.setattr(os, "link", publish)
+    store.prepare(upload, DIGEST)()
+    steps = _positions(
+        journal, ("fsync", root / "uploads" / upload), ("rename", blob), ("fsync", blob.parent)
+    )
     assert steps == sorted(steps)
+    store.publish(upload, DIGEST)
     assert [*store.staged()] == []
 
 
