@@ -22,7 +22,7 @@ from dualreg.errors import (
 )
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
-from dualreg.registry.at_once import AtOnce, read_beginning
+from dualreg.registry.at_once import AtOnce, Givings, read_beginning
 from dualreg.registry.counting import require_any_room
 from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.integrity import Integrity
@@ -85,6 +85,7 @@ class Uploads:
         ttl: How long an upload may be idle before it counts as cancelled.
         limits: How many a client may have, and how many bytes.
         hashing: For uploads that are read again: a request without a body can ask for that.
+        givings: What short uploads got from this process.
     """
 
     state: State
@@ -92,6 +93,7 @@ class Uploads:
     ttl: timedelta = timedelta(hours=24)
     limits: UploadLimits = field(default_factory=UploadLimits)
     hashing: InflatingSlots = field(default_factory=lambda: InflatingSlots(_HASHED_AT_ONCE))
+    givings: Givings = field(default_factory=Givings)
 
     @property
     def _leases(self) -> Leases:
@@ -99,7 +101,7 @@ class Uploads:
 
     @property
     def _at_once(self) -> AtOnce:
-        return AtOnce(self.state, self.ttl, self.limits)
+        return AtOnce(self.state, self.ttl, self.limits, self.givings)
 
     def start(self, repository: RepositoryName, client: str = "") -> Upload:
         """Start an empty upload.

@@ -108,6 +108,7 @@ HOMES: dict[str, set[str]] = {
         "dualreg.migrate.on_demand.lookup",
         "dualreg.migrate.on_demand.loader",
         "dualreg.migrate.sources.v2_remote",
+        "dualreg.registry.at_once",
         "dualreg.registry.derived",
         "dualreg.registry.document_cache",
         "dualreg.registry.editions",

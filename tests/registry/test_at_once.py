@@ -65,11 +65,13 @@ def _begins(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 def test_a_push_of_a_short_blob_waits_for_three_commits(
     registry: Registry, store: GuardedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One for each request; none of them takes a lease."""
+    """One for each request; none of them takes a lease, and the process looks for nothing that it knows."""
     begins = _begins(registry, monkeypatch)
-    upload = registry.uploads.start(NAME).id
-    assert _append(registry, upload, BODY[:4], BODY[4:]) == len(BODY)
-    registry.uploads.finish(NAME, upload, Digest.of(BODY))
+    with monkeypatch.context() as patch:
+        patch.delattr(Catalog, "read")
+        upload = registry.uploads.start(NAME).id
+        assert _append(registry, upload, BODY[:4], BODY[4:]) == len(BODY)
+        registry.uploads.finish(NAME, upload, Digest.of(BODY))
     assert begins == [True, True, True]
     assert [*store.staged()] == []
     with registry.blobs.open(Digest.of(BODY)) as reader:
@@ -116,7 +118,10 @@ class Preparing(FilesystemStore):
             self.meanwhile.pop()()
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(
+    ("process", "moment"),
+    [("same", "before"), ("same", "after"), ("other", "before"), ("other", "after")],
+)
 @pytest.mark.parametrize(
     ("meanwhile", "error"),
     [
@@ -128,11 +133,18 @@ class Preparing(FilesystemStore):
     ],
 )
 def test_what_comes_while_it_becomes_a_blob(
-    catalog: Catalog, tmp_path: Path, moment: str, meanwhile: str, error: type[RegistryError] | None
+    catalog: Catalog,
+    tmp_path: Path,
+    *,
+    process: str,
+    moment: str,
+    meanwhile: str,
+    error: type[RegistryError] | None,
 ) -> None:
     """It is as if that had come before, and no byte of the blob, which others have, changes."""
     store = Preparing(tmp_path / "store", moment)
     registry = build_registry(catalog, store)
+    finishing = (registry if process == "same" else build_registry(catalog, store)).uploads
     uploads, upload, digest = registry.uploads, registry.uploads.start(NAME).id, Digest.of(BODY)
     uploads.ingest(RepositoryName("team/other"), [BODY])
     _append(registry, upload, BODY)
@@ -161,7 +173,7 @@ def test_what_comes_while_it_becomes_a_blob(
         }
         store.meanwhile.append(acts[meanwhile])
         with pytest.raises(error) if error else nullcontext():
-            assert uploads.finish(NAME, upload, digest) == BlobRow(digest, len(BODY))
+            assert finishing.finish(NAME, upload, digest) == BlobRow(digest, len(BODY))
     with registry.blobs.open(digest) as reader:
         assert reader.read() == BODY
     assert (registry.blobs.find(NAME, digest) is None) is (error is not None)
@@ -170,6 +182,29 @@ def test_what_comes_while_it_becomes_a_blob(
     if meanwhile == "go on writing":
         assert uploads.finish(NAME, upload, Digest.of(BODY + MORE * 2)).size == len(BODY + MORE * 2)
     assert [*store.staged()] == []
+
+
+@pytest.mark.parametrize("elsewhere", ["append", "cancel", "finish", "expire"])
+def test_what_another_process_did_since_then(
+    catalog: Catalog, tmp_path: Path, clock: Clock, elsewhere: str
+) -> None:
+    """What a process remembers of an upload does not count any more."""
+    store = FilesystemStore(tmp_path / "store")
+    here, other = (build_registry(catalog, store).uploads for _ in range(2))
+    upload, digest = here.start(NAME).id, Digest.of(BODY)
+    here.append(NAME, upload, [BODY], known=0)
+    acts: dict[str, Callable[[], object]] = {
+        "append": lambda: other.append(NAME, upload, [MORE]),
+        "cancel": lambda: other.cancel(NAME, upload),
+        "finish": lambda: other.finish(NAME, upload, digest),
+        "expire": lambda: clock.advance(here.ttl + timedelta(seconds=1)),
+    }
+    acts[elsewhere]()
+    errors = {"append": DigestMismatch, "cancel": UploadUnknown, "expire": UploadUnknown}
+    with pytest.raises(errors[elsewhere]) if elsewhere in errors else nullcontext():
+        assert here.finish(NAME, upload, digest).size == len(BODY)
+    if elsewhere == "append":
+        assert here.finish(NAME, upload, Digest.of(BODY + MORE)).size == len(BODY + MORE)
 
 
 def test_uploads_go_on_after_it(registry: Registry, upload: UploadId) -> None:
