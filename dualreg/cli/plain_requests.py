@@ -141,8 +141,8 @@ def parse(head: bytes) -> Head | None:
         value = value.strip(" ")
         variables[name] = f"{variables[name]},{value}" if name in variables else value
     length = _length(variables)
-    if length is None and variables.get(_CODING) != _CHUNKED:
-        return None
+    if length is None and (variables.get(_CODING) != _CHUNKED or _LENGTH in variables):
+        return None  # a proxy may believe either, so that gunicorn refuses both
     method, uri, path, query = match.groups("")
     return Head(method, uri, path, query, variables, length)
 

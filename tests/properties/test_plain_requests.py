@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gunicorn.http.errors import InvalidHeader
 from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import IterUnreader
@@ -69,7 +70,7 @@ def require_same(head: bytes) -> bool:
     return True
 
 
-def outcome(read: Callable[[bytes], tuple[Request, dict[str, Any]]], sent: bytes) -> object:
+def outcome(read: Callable[[bytes], tuple[Request, dict[str, Any]]], sent: bytes) -> tuple[Any, ...]:
     """Return all that is made of what a client sent, when *read* reads it; or how that fails."""
     try:
         request, environ = read(sent)
@@ -192,6 +193,20 @@ def test_what_clients_push_with_is_plain(head: bytes, follows: bytes) -> None:
     assert plain(head)
     assert at_once(head) is None
     assert outcome(in_a_thread, head + follows) == outcome(in_a_thread_of_gunicorn, head + follows)
+
+
+@pytest.mark.parametrize("follows", FOLLOWS)
+@pytest.mark.parametrize(
+    "lines", [["Content-Length: 5"], ["Content-Length: "], ["Transfer-Encoding: chunked"]]
+)
+def test_several_words_about_the_end_of_a_body_are_refused(lines: list[str], follows: bytes) -> None:
+    """Beside one of chunks: a proxy before the registry could take another end for that of the request."""
+    push = head_of(
+        *COMMON, "Transfer-Encoding: chunked", *lines, first="PATCH /v2/a/blobs/uploads/0a HTTP/1.1"
+    )
+    assert plain(push) is None
+    kind, _ = outcome(in_a_thread, push + follows)
+    assert kind is InvalidHeader
 
 
 @pytest.mark.parametrize("kind", OTHERS)
