@@ -74,7 +74,7 @@ class S3Client:
 
     def body(self, answer: Mapping[str, Any]) -> Any:  # noqa: ANN401 -- botocore's, or ours
         """Return the stream of the bytes of an answer: a PlainBody, if the kernel can move them."""
-        return PlainBody(answer["Body"]) if self._is_plain else answer["Body"]
+        return PlainBody.of(answer["Body"]) if self._is_plain else answer["Body"]
 
     def read(self, what: str, stream: Any, size: int | None) -> bytes:  # noqa: ANN401 -- botocore's
         """Return up to *size* bytes of the body of an answer; None: all that are left.

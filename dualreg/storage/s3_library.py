@@ -16,8 +16,9 @@ _CONNECT_TIMEOUT = 5
 #: How often a request is tried, with growing pauses of random length in between.
 _ATTEMPTS = 4
 _MISSING = frozenset({"404", "NoSuchKey"})
-#: Bytes that are moved through this process at once; few enough for any pipe.
-_THROUGH = 16 << 10
+#: Bytes that are moved through this process at once: few enough for a pipe of one page, which is what a user
+#: gets who has many pipes.  Source: pipe(7).
+_THROUGH = 4 << 10
 
 
 def open_client(
@@ -69,6 +70,12 @@ class PlainBody:
         self._body, self._raw = body, body._raw_stream  # noqa: SLF001 -- it has no other name
         #: The most bytes that may have been received, with the head, and not been read.
         self._buffered = io.DEFAULT_BUFFER_SIZE
+
+    @classmethod
+    def of(cls, body: Any) -> Any:  # noqa: ANN401 -- as above
+        """Return *body* as one of these; itself if it comes in chunks, whose marks are not its bytes."""
+        is_known = body._raw_stream.length_remaining is not None  # noqa: SLF001 -- as above
+        return cls(body) if is_known else body
 
     def read(self, size: int | None) -> bytes:
         """Return up to *size* bytes, or all that are left, as the library does."""
