@@ -13,7 +13,7 @@ from dualreg.errors import BlobDamaged, BlobMissing, RegistryError
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.graph import tags_about
-from dualreg.migrate.lookup import Lookup
+from dualreg.migrate.lookup import REMEMBERED, Lookup
 from dualreg.migrate.names import Names
 from dualreg.migrate.parallel import pooled
 from dualreg.migrate.plan import Entry, PlanAction
@@ -106,8 +106,9 @@ class Export:
     def _lookups(self, entries: Sequence[Entry]) -> _Lookups:
         """Look up what *entries* need, by repository."""
         found = dict[RepositoryName, Lookup]()
+        share = REMEMBERED // len({entry.repository for entry in entries})
         for repository, own in groupby(entries, lambda entry: entry.repository):
-            lookup = found.setdefault(name := RepositoryName(repository), Lookup(self.registry, name))
+            lookup = found.setdefault(name := RepositoryName(repository), Lookup(self.registry, name, share))
             if not self.stop.is_set():
                 lookup.look_ahead([Tag(entry.tag) for entry in own])
         return found

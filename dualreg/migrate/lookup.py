@@ -13,23 +13,27 @@ from dualreg.migrate.findings import Broken
 from dualreg.migrate.own_documents import Document, is_blob_only, load_document
 from dualreg.registry import Registry
 
-#: Bytes of manifests that are remembered at a time.
-_REMEMBERED = 16 << 20
+#: Bytes of manifests that are remembered at a time, for all repositories of a step.
+REMEMBERED = 16 << 20
 
 
 @dataclass
 class Lookup:
-    """Rows and documents of a repository; what was not looked up ahead is looked up when it is needed."""
+    """Rows and documents of a repository; what was not looked up ahead is looked up when it is needed.
+
+    Attributes:
+        left: Bytes of manifests that it may yet remember.
+    """
 
     registry: Registry
     repository: RepositoryName
+    left: int = REMEMBERED
     _tags: dict[Tag, ManifestRow] = field(default_factory=dict)
     _rows: dict[Digest, ManifestRow] = field(default_factory=dict)
     _absent: set[Digest] = field(default_factory=set)
     _referrers: dict[Digest, tuple[Digest, ...]] = field(default_factory=dict)
     _documents: dict[Digest, Document] = field(default_factory=dict)
     _blobs: dict[Digest, BlobRow] = field(default_factory=dict)
-    _left: int = _REMEMBERED
 
     def look_ahead(self, tags: Collection[Tag]) -> None:
         """Look up what an export of *tags* needs, by a few statements for each level of manifests."""
@@ -81,8 +85,8 @@ class Lookup:
         if found := self._documents.get(row.digest):
             return found
         document = load_document(self.registry, row)
-        if len(document.payload) <= self._left:
-            self._left -= len(document.payload)
+        if len(document.payload) <= self.left:
+            self.left -= len(document.payload)
             self._documents[row.digest] = document
         return document
 

@@ -104,9 +104,10 @@ class BulkFile:
         except OSError:
             os.unlink(self.path)
             self.bulk.places.clones = False
+            return False
         finally:
             os.close(descriptor)
-        return self.bulk.places.clones
+        return True
 
     def open(self) -> BinaryIO:
         """Return a reader of the bytes from the beginning."""

@@ -52,10 +52,11 @@ class Waits:
         """
         if folder in self._made or is_durable(folder) or folder == self._root:
             return
-        self.make(durable.above(folder))
+        above = durable.above(folder) or "."  # of a path relative to the working directory
+        self.make(above)
         if not os.path.isdir(folder):
             create_folder(folder, self._mode)
-        self.unsynced[durable.above(folder)] = None
+        self.unsynced[above] = None
         self._made[folder] = None
 
 

@@ -137,6 +137,18 @@ def test_files_are_shared(store: FilesystemStore, tmp_path: Path, hard: bool) ->
     assert read(store, Digest.of(ONE)) == ONE
 
 
+def test_a_clone_while_another_thread_cannot_make_one(
+    store: FilesystemStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is there, and is not to be written again."""
+    source, places = tmp_path / "source", store.places()
+    source.write_bytes(ONE)
+    monkeypatch.setattr(durable, "clone", lambda *_: setattr(places, "clones", False))
+    with Bulk(places) as files, source.open("rb") as opened:
+        assert files.file().adopt(opened, hard=False)
+    assert not places.clones
+
+
 def test_a_disk_that_fails(store: FilesystemStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait raises what the disk did."""
 

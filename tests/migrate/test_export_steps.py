@@ -11,6 +11,7 @@ import pytest
 from dualreg.assembly import open_registry
 from dualreg.catalog.database import Transaction
 from dualreg.image.digest import Digest
+from dualreg.image.names import UploadId
 from dualreg.migrate.export import Export, entries_to_export
 from dualreg.migrate.names import Names
 from dualreg.migrate.run import Outcome, Status
@@ -177,12 +178,40 @@ def test_names_come_in_the_order_of_ranks(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_what_killed_exports_left_is_removed(tmp_path: Path) -> None:
-    """And nothing of those that run."""
-    left, running, fresh = tmp_path / ".export-left", StagingFolder(tmp_path), StagingFolder(tmp_path)
+    """And nothing of those that run, nor of others."""
+    left, other = tmp_path / f".export-{UploadId.new()}", tmp_path / ".export-of-mine"
+    running, fresh = StagingFolder(tmp_path), StagingFolder(tmp_path)
     used = Path(running.path())
-    (left / "file").parent.mkdir()
-    (left / "file").write_bytes(b"")
-    assert {Path(fresh.path()), used} == {*tmp_path.iterdir()}
+    for folder in (left, other):
+        folder.mkdir()
+        (folder / "file").write_bytes(b"")
+    assert {Path(fresh.path()), used, other} == {*tmp_path.iterdir()}
     running.close()
     fresh.close()
-    assert not [*tmp_path.iterdir()]
+    assert [*tmp_path.rglob("*")] == [other, other / "file"]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_an_export_to_the_working_directory(
+    tmp_path: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the same as to its full name."""
+    data, place = filled(tmp_path / "data", 1), tmp_path / "place"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    assert "1 done" in export(data, f"{scheme}:.").output
+    assert incomplete(place) == []
+    assert "1 same" in export(data, f"{scheme}:{place}").output
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_manifests_that_are_not_remembered(
+    tmp_path: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Repositories share what may be remembered; what does not fit is read again."""
+    monkeypatch.setattr("dualreg.migrate.export.REMEMBERED", 0)
+    registry = open_registry(Settings(data=filled(tmp_path / "data", 2)))
+    outcomes = exported(registry, opened_target(scheme, tmp_path / "place", registry))
+    registry.close()
+    assert [each.status for each in outcomes] == [Status.DONE] * 2
+    assert incomplete(tmp_path / "place") == []

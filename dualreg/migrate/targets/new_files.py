@@ -88,7 +88,7 @@ class StagingFolder:
     def _clean(self) -> None:
         """Remove the folders of exports that have ended."""
         for entry in [*os.scandir(self.root)]:
-            if entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False):
+            if _is_ours(entry.name) and entry.is_dir(follow_symlinks=False):
                 with suppress(OSError):  # another export removes it
                     descriptor = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY)
                     if _lock(descriptor):
@@ -182,6 +182,15 @@ class NewFiles(Waits):
         if before := self._ranks[rank].get(path):
             os.unlink(before)
         self._ranks[rank][path] = staged
+
+
+def _is_ours(name: str) -> bool:
+    """Return whether a folder of that name is one of an export, not one that somebody keeps there."""
+    unique = name.removeprefix(_PREFIX)
+    try:
+        return unique != name and f"{uuid.UUID(unique)}" == unique
+    except ValueError:
+        return False
 
 
 def _lock(descriptor: int) -> bool | None:

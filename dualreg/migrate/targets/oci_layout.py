@@ -7,6 +7,7 @@ Source: OCI image-spec v1.1, image-layout.md.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from dualreg.image import media_types
@@ -101,7 +102,7 @@ class _Step:
         sent = self._files.staged(path) is None and not has_content(path, [payload])
         if sent:
             self._files.write(path, [payload], Rank.MANIFEST)
-        self._listed.append((manifest, described, tags))
+        self._listed.append((replace(manifest, payload=b""), described, tags))  # there may be many
         return self._target.index.lacks(manifest, described, tags) or sent
 
     def end(self) -> None:
