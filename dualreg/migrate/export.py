@@ -133,7 +133,7 @@ class Export:
         except OSError as error:
             if is_output_error(error):
                 raise
-            if len(outcomes) == 1:
+            if len(outcomes) <= 1:
                 return [_failed(entries[0], error)]
             alone = [self._export_step(lookups, [entry]) for entry in entries[: len(outcomes)]]
             return [outcome for each in alone for outcome in each]
