@@ -170,19 +170,19 @@ def test_a_push_shows_its_store_and_its_catalog(world: World) -> None:
     """Operations of the store, transactions and their statements, each of which is a part of the next one."""
     image = builders.image(builders.layer({"b": os.urandom(50_000)}), oci=True)
     push(world.front.host, "open/pushed", image)
-    world.send("GET", "/v2/open/pushed/manifests/1", {"X-Request-Id": "after"})
-    world.span("after")
-    pushes = [
-        each
-        for each in world.collector.named(f"PUT {MANIFEST}")
-        if each.attributes["dualreg.repository"] == "open/pushed"
-    ]
-    assert [each.attributes["http.response.status_code"] for each in pushes] == [201]
-    parts = world.collector.below(pushes[0])
+
+    def pushes() -> list[Seen]:  # each worker sends its spans when it likes
+        found = world.collector.named(f"PUT {MANIFEST}")
+        return [each for each in found if each.attributes["dualreg.repository"] == "open/pushed"]
+
+    assert until(pushes)
+    (span,) = pushes()
+    assert span.attributes["http.response.status_code"] == 201
+    parts = world.collector.below(span)
     writes = [each for each in parts if each.name == "catalog.write"]
     assert {"INSERT"} <= {inner.name for each in writes for inner in world.collector.below(each)}
+    assert until(lambda: world.collector.named("store.append"))
     uploads = world.collector.named("store.append")
-    assert uploads
     assert {each.attributes["dualreg.store"] for each in uploads} == {"file"}
 
 
