@@ -18,6 +18,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers, "DEFAULT_FILES", (DEFAULT_FILES[0], tmp_path / "etc/dualreg.toml"))
 
 
+@pytest.mark.sqlite
 def test_everything_has_a_default(tmp_path: Path) -> None:
     """Without file, environment and flags it serves on loopback, from a folder where it was started."""
     settings = Settings.from_env({})
@@ -282,9 +283,10 @@ def test_all_mistakes_are_reported_at_once() -> None:
         ({"database": "sqlite:///x"}, {"database_url": "sqlite:///x"}),
         ({"database": "sqlite:///~/x"}, {"database_url": "sqlite:////home/me/x"}),
         ({"database": "sqlite:////~/x"}, {"database_url": "sqlite:////~/x"}),
-        (
+        pytest.param(
             {"data": "/srv/r"},
             {"store_url": "file:///srv/r", "database_url": "sqlite:////srv/r/catalog.sqlite3"},
+            marks=pytest.mark.sqlite,
         ),
     ],
 )
