@@ -12,7 +12,7 @@ from typing import Self
 
 from dualreg.errors import NameInvalid, RequestInvalid
 from dualreg.image.names import RepositoryName
-from dualreg.patterns import Reach, matches
+from dualreg.patterns import Reach
 
 
 class Action(StrEnum):
@@ -181,10 +181,7 @@ class Grant:
 
     def allows(self, repository: str, action: Action) -> bool:
         """Return whether it allows *action* on the repository."""
-        for group in (self.accesses, self.identity.limits):
-            if group is not None and not _covers(group, repository, action):
-                return False
-        return True
+        return self.reach(action).covers(repository)
 
     @property
     def anonymous(self) -> bool:
@@ -221,14 +218,6 @@ class Grant:
             action for action in Action if wanted.permits(action) and self.allows(wanted.name, action)
         )
         return Access(REPOSITORY, wanted.name, allowed) if allowed else None
-
-
-def _covers(accesses: Iterable[Access], repository: str, action: Action) -> bool:
-    """Return whether one of *accesses* allows *action* on the repository, as ``Grant.reach`` has it."""
-    for access in accesses:
-        if access.type == REPOSITORY and access.permits(action) and matches(access.name, repository):
-            return True
-    return False
 
 
 def _patterns(accesses: Iterable[Access], action: Action) -> tuple[str, ...]:
