@@ -162,11 +162,7 @@ class ManifestQueries:
         query = _by_digest() if isinstance(reference, Digest) else _by_tag()
         values = {"repository": repository, "reference": reference}
         row = prepared.row(self.connection, query, values)
-        if row is None:
-            return None
-        repository_id, digest, media_type, size, origin, noted_at, checked_at = row
-        found = None if origin is None else Origin(origin)
-        return ManifestRow(repository_id, digest, media_type, size, found, noted_at, checked_at)
+        return _found(*row) if row else None
 
     def find_all(self, repository: RepositoryName, digests: Collection[Digest]) -> dict[Digest, ManifestRow]:
         """Return those of *digests* that are manifests of the repository, as ``find`` does."""
@@ -178,15 +174,11 @@ class ManifestQueries:
 
     def tagged(self, repository: RepositoryName, tags: Collection[Tag]) -> dict[Tag, ManifestRow]:
         """Return the manifests of those of *tags* that exist, as ``find`` does."""
-        found = dict[Tag, ManifestRow]()
-        for batch in batches(tags):
-            for row in self.connection.execute(_tagged(), {"repository": repository, "tags": batch}):
-                repository_id, digest, media_type, size, origin, noted_at, checked_at, tag = row
-                origin = None if origin is None else Origin(origin)
-                found[Tag(tag)] = ManifestRow(
-                    repository_id, digest, media_type, size, origin, noted_at, checked_at
-                )
-        return found
+        return {
+            Tag(row[-1]): _found(*row[:-1])
+            for batch in batches(tags)
+            for row in self.connection.execute(_tagged(), {"repository": repository, "tags": batch})
+        }
 
     def lacking(self, repository: RepositoryName, manifest: Digest, roles: Collection[Role]) -> list[Digest]:
         """Return the children of a manifest in some *roles* that are not in the repository, in order."""
@@ -318,6 +310,20 @@ def _waiting() -> Any:  # noqa: ANN401 -- a DELETE with RETURNING
     own = MissingChildren.repository_id == bindparam("repository")
     waiting = delete(MissingChildren).where(own, MissingChildren.child == bindparam("named"))
     return waiting.returning(MissingChildren.manifest, MissingChildren.role, MissingChildren.position)
+
+
+def _found(
+    repository_id: int,
+    digest: Digest,
+    media_type: str,
+    size: int,
+    origin: str | None,
+    *times: datetime | None,
+) -> ManifestRow:
+    """Return the row of what was found by ``_by_digest`` or ``_of_tags``."""
+    return ManifestRow(
+        repository_id, digest, media_type, size, None if origin is None else Origin(origin), *times
+    )
 
 
 @cache
