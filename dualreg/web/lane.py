@@ -31,8 +31,8 @@ from dualreg.web.forwarded import ADDRESS
 from dualreg.web.identified import ACCOUNT, answering, identify, keep_facts
 from dualreg.web.rates import client_of
 from dualreg.web.repeatable import REPEATED_AT_ONCE, Asker, Environ, Repeat, take_repeat
-from dualreg.web.responses import API_CHECKS, FILE, ROUTE, SMALL_RESPONSE
-from dualreg.web.slots import call_on_close
+from dualreg.web.responses import API_CHECKS, FILE, ROUTE
+from dualreg.web.slots import SMALL_RESPONSE, call_on_close
 
 Application = Callable[[Environ, Any], Iterable[bytes]]
 Value = TypeVar("Value")

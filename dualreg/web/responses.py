@@ -18,8 +18,6 @@ FILE = "dualreg.file"
 ROUTE, RECEIVED = "dualreg.route", "dualreg.received"
 #: What comes before the name of a parameter in a route.
 _CONVERTER = re.compile(r"<\w+:")
-#: Largest response body, in bytes, that fits into the buffers of any connection.
-SMALL_RESPONSE = 8 << 10
 #: Methods that change nothing.
 READS = ("GET", "HEAD", "OPTIONS")
 #: By which clients find out whether the V2 API is served, and how to log in.
@@ -54,11 +52,6 @@ class Made(Response):
         self.headers = _Headers(headers)
         self.response = [body] if body else []
         self._on_close = []
-
-    @property
-    def is_short(self) -> bool:
-        """Whether the body fits into the buffers of any connection."""
-        return sum(map(len, self.response)) <= SMALL_RESPONSE
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 -- WSGI
         """Begin the response; return its body."""

@@ -18,10 +18,11 @@ from dualreg.errors import ServerBusy
 from dualreg.networks import network_of
 from dualreg.waiting import Budget
 from dualreg.web.current import current_facts, current_request
-from dualreg.web.responses import SMALL_RESPONSE, Made
 
 #: Largest request body, in bytes, that the server receives before a thread handles the request.
 SMALL_BODY = 64 << 10
+#: Largest response body, in bytes, that fits into the buffers of any connection.
+SMALL_RESPONSE = 8 << 10
 #: The part of the threads that uploads and downloads take; and that part of them which waits for upstreams.
 SHARE, FOLLOWERS = 3 / 4, 1 / 2
 #: When a client that got no slot may try again, in seconds.
@@ -116,8 +117,6 @@ class Slots:
         Raises:
             ServerBusy: as ``take``; the response is closed.
         """
-        if isinstance(response, Made) and response.is_short:
-            return
         length: int | None = response.content_length  # or that of a body in memory
         length = response.calculate_content_length() if length is None else length
         is_head = current_request().method == "HEAD"
