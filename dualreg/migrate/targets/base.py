@@ -18,6 +18,10 @@ class TargetInvalid(Exception):
     """The target cannot be used; the text says why."""
 
 
+#: Files of a step, about.
+STEP_FILES = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """A manifest to be exported.

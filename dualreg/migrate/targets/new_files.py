@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from dualreg.filelocks import try_lock
+from dualreg.migrate.targets.base import STEP_FILES
 from dualreg.migrate.targets.files import read_all, write
 from dualreg.ownership import create_folder, make_folders
 from dualreg.storage import durable
@@ -23,8 +24,6 @@ from dualreg.storage.waits import Waits
 _PREFIX = ".export-"
 #: Mode of folders: they are the operator's own, by the umask.
 _MODE = 0o777
-#: Files of a step, about.
-_FILES = 1000
 #: Bytes of a step, about.
 _BYTES = 64 << 20
 
@@ -123,7 +122,7 @@ class NewFiles(Waits):
     @property
     def is_full(self) -> bool:
         """Whether they should get their names before there are more."""
-        return sum(map(len, self._ranks.values())) > _FILES or self._bytes > _BYTES
+        return sum(map(len, self._ranks.values())) > STEP_FILES or self._bytes > _BYTES
 
     def staged(self, path: str | Path) -> str | None:
         """Return where the file is that will be *path*; None if there is none."""

@@ -13,7 +13,7 @@ from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.migrate.targets.base import Outgoing, TargetInvalid, check_folder
+from dualreg.migrate.targets.base import STEP_FILES, Outgoing, TargetInvalid, check_folder
 from dualreg.migrate.targets.files import has_blob
 from dualreg.migrate.transfer import LARGE, LinkMode, stage_blob
 from dualreg.registry.blobs import Blobs
@@ -21,9 +21,6 @@ from dualreg.storage.bulk import Bulk, BulkLink
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.links import blob_link, manifest_link, signed_link, tag_link
 from dualreg.storage.staging import staging
-
-#: Files of a step, about.
-_FILES = 1000
 
 
 class RegistryTreeTarget:
@@ -86,7 +83,7 @@ class _Step:
     def is_full(self) -> bool:
         """Whether no further tag should be begun."""
         blobs = len(self._files.published) if self._is_begun else 0
-        return len(self._links) + len(self._tags) + blobs > _FILES or self._bytes > LARGE
+        return len(self._links) + len(self._tags) + blobs > STEP_FILES or self._bytes > LARGE
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
         sent = self._content(digest, source, deep=self._target.deep)
