@@ -243,7 +243,9 @@ def _compare(filled: Sequence[tuple[Path, Sequence[_Content]]], reads: int) -> N
 def _served(data: Path) -> Iterator[Serving]:
     """Start a registry, and print how long that took."""
     began = time.monotonic()
-    with dualreg_process(data, workers=1, access_log="false", fsck_rate=0, gc_interval="0s") as serving:
+    with dualreg_process(
+        data, fresh=True, workers=1, access_log="false", fsck_rate=0, gc_interval="0s"
+    ) as serving:
         say(f"started in {time.monotonic() - began:.1f} s")
         yield serving
 
