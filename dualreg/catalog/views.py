@@ -12,7 +12,15 @@ from sqlalchemy.orm import InstrumentedAttribute
 from dualreg.catalog.candidates import note, noted, noting, seen_as
 from dualreg.catalog.dialects import batches, insert_for
 from dualreg.catalog.rows import ORIGINS, ManifestRow, Origin
-from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, ManifestViews, Repositories, Tags
+from dualreg.catalog.tables import (
+    Blobs,
+    ManifestChildren,
+    Manifests,
+    ManifestViews,
+    Repositories,
+    Tags,
+    V1Images,
+)
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.names import ImageId, RepositoryName, Tag
@@ -33,6 +41,20 @@ class V1Tags(NamedTuple):
     images: dict[Tag, ImageId]
     complete: bool
     total: int
+
+
+class SeenTag(NamedTuple):
+    """A tag as V1 clients see it.
+
+    Attributes:
+        manifest: What it points at.
+        image: None if V1 clients cannot use it, or if that is not known.
+        is_known: Whether that is known.
+    """
+
+    manifest: Digest
+    image: ImageId | None
+    is_known: bool
 
 
 def kinds_of_manifests(repository_id: int) -> Select[str]:
@@ -260,6 +282,46 @@ class ViewQueries:
         rows = self.connection.execute(query).all()
         images = {Tag(name): ImageId(view) for name, view, _ in rows if view is not None}
         return V1Tags(images, all(known is not None for *_, known in rows), len(rows))
+
+    def seen(
+        self, repository: RepositoryName, tags: Collection[Tag], *, origins: Collection[Origin]
+    ) -> dict[Tag, SeenTag]:
+        """Return those of *tags* that exist, as V1 clients see them: none but those of *origins*."""
+        found = dict[Tag, SeenTag]()
+        for batch in batches(tags):
+            rows = self.connection.execute(_seen(), {"repository": repository, "tags": batch})
+            for name, origin, manifest, recorded, view in rows:
+                is_hidden = origin not in origins
+                image = None if is_hidden or view is None else ImageId(view)
+                found[Tag(name)] = SeenTag(manifest, image, is_hidden or recorded is not None)
+        return found
+
+    def parents(self, repository_id: int, views: Collection[ImageId]) -> dict[ImageId, ImageId | None]:
+        """Return the V1 images that some *views* are, and all their ancestors, each with its parent."""
+        asked = ({"repository": repository_id, "images": batch} for batch in batches(views))
+        found = (row for each in asked for row in self.connection.execute(_parents(), each))
+        return {ImageId(image): ImageId(parent) if parent else None for image, parent in found}
+
+
+@cache
+def _seen() -> Select[str, str, Digest, Digest, str | None]:
+    """Return the statement of ``seen``, cached as those below; without a view, its manifest is None, too."""
+    query = select(Tags.name, Tags.origin, Tags.manifest, ManifestViews.manifest, ManifestViews.view)
+    query = query.join(Repositories, Repositories.id == Tags.repository_id)
+    query = query.outerjoin(ManifestViews, _of(Tags.repository_id, Tags.manifest))
+    among = Tags.name.in_(bindparam("tags", expanding=True))
+    return query.where(Repositories.name == bindparam("repository"), among)
+
+
+@cache
+def _parents() -> Select[str, str | None]:
+    """Return the statement of ``parents``: each image once, however many build on it."""
+    image = select(V1Images.image_id, V1Images.parent_id)
+    own = V1Images.repository_id == bindparam("repository")
+    first = image.where(own, V1Images.image_id.in_(bindparam("images", expanding=True)))
+    chain = first.cte("chain", recursive=True)
+    chain = chain.union(image.join(chain, V1Images.image_id == chain.c.parent_id).where(own))
+    return select(chain.c.image_id, chain.c.parent_id)
 
 
 @cache

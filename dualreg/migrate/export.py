@@ -23,6 +23,7 @@ from dualreg.migrate.single_flight import Done
 from dualreg.migrate.stopping import Stopped
 from dualreg.migrate.targets.base import Receiver, Target
 from dualreg.migrate.transfer import is_output_error
+from dualreg.migrate.v1_lookup import V1Lookup
 from dualreg.registry import Registry
 from dualreg.remote.endpoint import RemoteError
 
@@ -106,9 +107,10 @@ class Export:
     def _lookups(self, entries: Sequence[Entry]) -> _Lookups:
         """Look up what *entries* need, by repository."""
         found = dict[RepositoryName, Lookup]()
+        make = V1Lookup if self.target.shows_v1 else Lookup
         share = REMEMBERED // len({entry.repository for entry in entries})
         for repository, own in groupby(entries, lambda entry: entry.repository):
-            lookup = found.setdefault(name := RepositoryName(repository), Lookup(self.registry, name, share))
+            lookup = found.setdefault(name := RepositoryName(repository), make(self.registry, name, share))
             if not self.stop.is_set():
                 lookup.look_ahead([Tag(entry.tag) for entry in own])
         return found

@@ -5,13 +5,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from dualreg.catalog.rows import BlobRow, ManifestRow
-from dualreg.errors import BlobMissing
+from dualreg.errors import BlobMissing, RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.own_documents import Document, is_blob_only, load_document
 from dualreg.registry import Registry
+from dualreg.registry.v1_seen import SeenImage
 
 #: Bytes of manifests that are remembered at a time, for all repositories of a step.
 REMEMBERED = 16 << 20
@@ -101,6 +102,15 @@ class Lookup:
             RegistryError: it is not linked to the repository.
         """
         return self._blobs.get(digest) or self.registry.blobs.stat(self.repository, digest)
+
+    def seen(self, tag: Tag) -> tuple[SeenImage, ...]:
+        """Return the V1 image that V1 clients see a tag as, and its ancestors, the base last; or none."""
+        registry, repository = self.registry, self.repository
+        try:
+            rows = registry.v1_images.ancestry(repository, registry.bridge.resolve(repository, tag))
+        except RegistryError:
+            return ()
+        return tuple(map(SeenImage, rows))
 
     def _note_children(self, row: ManifestRow, manifests: set[Digest], blobs: set[Digest]) -> None:
         """Note what a manifest names; one that is damaged is reported with its tag."""

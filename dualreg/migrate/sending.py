@@ -147,6 +147,7 @@ class Sending:
             found.contents.subject,
             self.lookup.registry.negotiation.signed(repository, row) if is_schema1 else None,
             tuple(self._v1_images(row)) if self.target.takes_v1 else (),
+            self.lookup.seen(tags[0]) if self.target.shows_v1 and tags else (),
         )
         return self.receiver.manifest(outgoing, tags)
 

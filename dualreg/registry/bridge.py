@@ -38,6 +38,7 @@ from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.upstream import available_v1_tags
 from dualreg.registry.v1_images import V1Images
+from dualreg.registry.v1_seen import V1Seen
 from dualreg.registry.v1_views import V1Views
 from dualreg.registry.visibility import Visibility
 
@@ -206,6 +207,11 @@ class Bridge:
         if tag not in tags:
             raise TagUnknown(tag=tag)
         return tags[tag]
+
+    @property
+    def seen(self) -> V1Seen:
+        """What finds what V1 clients see many tags as."""
+        return V1Seen(self.state, self.manifests.documents, self.visibility)
 
     def _is_due(self, repository: RepositoryName, tag: Tag) -> bool:
         """Return whether upstream may have something newer for a tag that is here; read that only then."""

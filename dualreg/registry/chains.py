@@ -31,7 +31,13 @@ class Chains:
         """Return an image manifest as a chain, base first; None if V1 clients cannot use it."""
         if image.media_type in media_types.SCHEMA1_TYPES:
             return self.of_schema1(image)
-        read = self.read_image(image)
+        return (
+            self.of_manifest(self.manifests.load(image)) if image.media_type in media_types.IMAGES else None
+        )
+
+    def of_manifest(self, manifest: Manifest) -> tuple[Link, ...] | None:
+        """Return an image manifest as ``of``; it is not schema 1, and has the sizes that its content has."""
+        read = self._with_config(manifest)
         return read and chain_from_manifest(*read, empty_layer())
 
     def of_schema1(self, row: ManifestRow) -> tuple[Link, ...] | None:
@@ -57,9 +63,12 @@ class Chains:
         """
         if row.media_type not in media_types.IMAGES:
             return None
-        manifest = self.manifests.load(row)
+        return self._with_config(self.manifests.load(row))
+
+    def _with_config(self, manifest: Manifest) -> tuple[Manifest, bytes] | None:
+        """Return a manifest with its config, as ``read_image``."""
         (config,) = manifest.described(Role.CONFIG)
-        possible = media_types.may_be_image(row.media_type, config.media_type)
+        possible = media_types.may_be_image(manifest.media_type, config.media_type)
         if not possible or (config.size or 0) > CONFIG_LIMIT:
             return None
         return manifest, self.manifests.documents.read(config.digest)

@@ -148,7 +148,7 @@ class Manifests:
         """
         if row.media_type not in media_types.INDEXES:
             return row
-        chosen = self._linux_amd64(row)
+        chosen = self.linux_amd64(row)
         if chosen is None:
             return None
         child = self.peek(repository, chosen)
@@ -157,7 +157,7 @@ class Manifests:
             child = self.peek(repository, chosen)
         return child
 
-    def _linux_amd64(self, index: ManifestRow) -> Digest | None:
+    def linux_amd64(self, index: ManifestRow) -> Digest | None:
         """Return the first such entry of an index; remembered, since there may be thousands of others."""
         with self._lock:
             if index.digest in self._chosen:

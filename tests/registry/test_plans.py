@@ -25,6 +25,7 @@ from dualreg.catalog.database import Catalog
 from dualreg.catalog.orders import TagOrder, TagPlace
 from dualreg.catalog.outbox import Backlog, EventPlace
 from dualreg.catalog.retention import RetentionRule
+from dualreg.catalog.rows import ORIGINS
 from dualreg.catalog.tables import (
     Blobs,
     Manifests,
@@ -40,7 +41,7 @@ from dualreg.catalog.upgrade import upgrade
 from dualreg.catalog.webhooks import WebhookRow
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
-from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.maintenance.gc import Collection
 from dualreg.maintenance.retention import Retained, RetentionRun
 from dualreg.patterns import Reach
@@ -132,10 +133,17 @@ def test_exports_search_indexes(world: tuple[Catalog, World], issued: list[tuple
     with catalog.read() as tx:
         tx.manifests.tagged(repository, [Tag("one"), Tag("two")])
         tx.referrers.among(repository, [Digest.of(b"a"), Digest.of(b"b")], 10)
-    tags, referrers = (plan(catalog, *each) for each in issued)
+        tx.views.seen(repository, [Tag("one"), Tag("two")], origins=ORIGINS)
+        tx.views.parents(1, [ImageId("a" * 64), ImageId("b" * 64)])
+    tags, referrers, seen, parents = (plan(catalog, *each) for each in issued)
     assert any(step.endswith("(repository_id=? AND name=?)") for step in tags)
     assert any("ix_manifests_subject (repository_id=? AND subject=?)" in step for step in referrers)
     assert not [step for step in (*tags, *referrers) if "SCAN" in step or "TEMP" in step]
+    assert any(step.endswith("(repository_id=? AND name=?)") for step in seen)
+    assert any(step.endswith("(repository_id=? AND manifest=? AND kind=?) LEFT-JOIN") for step in seen)
+    assert [
+        step for step in parents if "v1_images" in step and "(repository_id=? AND image_id=?)" not in step
+    ] == []
 
 
 def test_repositories_with_tags_are_listed_by_the_smallest_indexes(

@@ -11,6 +11,7 @@ from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.sources.base import SourceBytes
+from dualreg.registry.v1_seen import SeenImage
 from dualreg.storage.names import V1Name
 
 
@@ -32,6 +33,8 @@ class Outgoing:
         signed: Of schema 1, the document with its signatures.
         v1_images: Those that V1 clients pushed and see it as, base first, with their JSONs; their layers were
             written before. Only for targets that take them.
+        seen: The V1 image that V1 clients see its tag as, and its ancestors, the base last; none if they see
+            none. Only for targets that show them.
     """
 
     repository: RepositoryName
@@ -41,6 +44,7 @@ class Outgoing:
     subject: Descriptor | None = None
     signed: bytes | None = None
     v1_images: tuple[tuple[V1Name, bytes], ...] = ()
+    seen: tuple[SeenImage, ...] = ()
 
 
 class Receiver(Protocol):
@@ -77,6 +81,7 @@ class Target(Protocol):
     Attributes:
         takes_schema1: Whether it accepts schema 1; otherwise such manifests are converted to schema 2.
         takes_v1: Whether V1 images go with the manifests that they were made into.
+        shows_v1: Whether V1 clients are served from it, so that it gets what they see tags as.
         renames: Whether manifests may get other digests, so that their subjects must be exported with them.
         one_by_one: Whether tags must be exported one at a time.
         is_quick: Whether a step takes many tags, with few waits for the disk.
@@ -84,6 +89,7 @@ class Target(Protocol):
 
     takes_schema1: bool
     takes_v1: bool
+    shows_v1: bool
     renames: bool
     one_by_one: bool
     is_quick: bool
@@ -119,6 +125,7 @@ class Target(Protocol):
 class SingleSteps:
     """The part of a target that writes each tag as it comes, and remembers nothing by repository."""
 
+    shows_v1 = False
     is_quick = False
     is_full = True
 

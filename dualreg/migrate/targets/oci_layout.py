@@ -29,6 +29,7 @@ class OciLayoutTarget:
 
     takes_schema1 = False
     takes_v1 = False
+    shows_v1 = False
     served = None
     renames = True
     one_by_one = False

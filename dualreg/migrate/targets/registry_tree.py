@@ -28,6 +28,7 @@ class RegistryTreeTarget:
 
     takes_schema1 = True
     takes_v1 = False
+    shows_v1 = False
     served = media_types.IMAGES | media_types.INDEXES
     renames = False
     one_by_one = False
