@@ -25,7 +25,12 @@ _DEPTH = 10
 #: Tags of a repository in a tree of the reference registry.
 _TAGS = 50
 #: Targets of exports, with their options.
-_EXPORTS = (("registry-tree", ("--link", "hard")), ("registry-tree", ()), ("oci-layout", ()))
+_EXPORTS = (
+    ("registry-tree", ("--link", "hard")),
+    ("registry-tree", ()),
+    ("oci-layout", ()),
+    ("static-tree", ()),
+)
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """What nginx makes of a static tree: answers as of a registry, with the headers that caches need."""
 
 import json
+import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -14,9 +16,7 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.export import Export, entries_to_export
 from dualreg.migrate.names import Names
 from dualreg.migrate.run import Status
-from dualreg.migrate.targets import static_tree
 from dualreg.migrate.targets.base import TargetInvalid
-from dualreg.migrate.targets.files import write_if_changed
 from dualreg.migrate.targets.static_tree import StaticTreeTarget
 from dualreg.registry import Registry
 from tests import builders
@@ -235,16 +235,16 @@ def test_lists_name_what_the_server_finds(
     """At any time, also if the export is killed then: tags, and referrers."""
     place, listed = tmp_path / "static", list[str]()
 
-    def checked(path: Path, content: bytes) -> bool:
-        changed = write_if_changed(path, content)
-        found = json.loads(content) if path.parent.name in ("tags", "referrers") else {}
-        names = [each["digest"] for each in found.get("manifests", [])] + found.get("tags", [])
-        for name in names if "v2" in path.relative_to(place).parts else ():
+    def checked(staged: str, path: str, rename: Callable[[str, str], None] = os.rename) -> None:
+        file = Path(path)
+        is_list = file.parent.name in ("tags", "referrers") and "v2" in file.relative_to(place).parts
+        found = json.loads(Path(staged).read_bytes()) if is_list else {}
+        for name in [each["digest"] for each in found.get("manifests", [])] + found.get("tags", []):
             assert (place / "nginx" / APP / "_references" / name / "manifest").is_file(), name
             listed.append(name)
-        return changed
+        rename(staged, path)
 
-    monkeypatch.setattr(static_tree, "write_if_changed", checked)
+    monkeypatch.setattr(os, "rename", checked)
     image = push(opened, APP, "latest", oci=True)
     opened.uploads.ingest(APP, [b"{}"])
     subject = builders.descriptor(image.media_type, image.manifest)

@@ -19,6 +19,7 @@ from dualreg.migrate.targets.base import Target
 from dualreg.migrate.targets.new_files import NewFiles, Rank, StagingFolder
 from dualreg.migrate.targets.oci_layout import OciLayoutTarget
 from dualreg.migrate.targets.registry_tree import RegistryTreeTarget
+from dualreg.migrate.targets.static_tree import StaticTreeTarget
 from dualreg.migrate.transfer import LinkMode
 from dualreg.registry import Registry
 from dualreg.settings import Settings
@@ -28,7 +29,10 @@ from tests.migrate.commands import command, export, killed_each_time
 from tests.migrate.stock_trees import StockTree
 from tests.soak import short_or_long
 
-SCHEMES = ("registry-tree", "oci-layout")
+SCHEMES = ("registry-tree", "oci-layout", "static-tree")
+#: Waits of an export that fits into a step: for bytes, blobs, what names these, and tags, which a layout has
+#: in its index; of a static tree, for those of its references and lists, too.
+WAITS = {"registry-tree": 4, "oci-layout": 3, "static-tree": 10}
 
 
 def filled(folder: Path, tags: int) -> Path:
@@ -44,6 +48,8 @@ def opened_target(scheme: str, place: Path, registry: Registry) -> Target:
     """Return a target below *place*."""
     if scheme == "registry-tree":
         return RegistryTreeTarget(place, LinkMode.COPY, registry.blobs)
+    if scheme == "static-tree":
+        return StaticTreeTarget(place, registry)
     return OciLayoutTarget(place, ["team/app"])
 
 
@@ -57,6 +63,8 @@ def exported(registry: Registry, target: Target) -> list[Outcome]:
 
 def incomplete(place: Path) -> list[str]:
     """Return the files of a tree or layout that are not what their names say, or name what is not there."""
+    if (place / "v1").exists():
+        return [*incomplete_v1(place / "v1"), *incomplete_v2(place / "v2"), *dangling(place)]
     blobs, found = dict[str, bytes](), list[str]()
     for path in place.rglob("blobs/sha256/**/*"):
         if path.is_file():
@@ -73,17 +81,59 @@ def incomplete(place: Path) -> list[str]:
     return found + [digest for digest in named if digest not in blobs]
 
 
+def incomplete_v2(root: Path) -> list[str]:
+    """Return the manifests and blobs of a static tree that ``incomplete`` returns."""
+    found = list[str]()
+    for path in root.glob("**/blobs/*:*"):
+        found += [f"{path}"] if str(Digest.of(path.read_bytes())) != path.name else []
+    for path in root.glob("**/manifests/[!.]*"):
+        data = path.read_bytes()
+        document, digest = json.loads(data), str(Digest.of(data))
+        named = [document["config"]["digest"], *(each["digest"] for each in document["layers"])]
+        files = [path.with_name(digest), *(path.parent.parent / "blobs" / each for each in named)]
+        found += [f"{path}: {file}" for file in files if not file.is_file()]
+        found += [f"{path}"] if ":" in path.name and digest != path.name else []
+    return found
+
+
+def incomplete_v1(root: Path) -> list[str]:
+    """Return the V1 images of a static tree that ``incomplete`` returns."""
+    found = list[str]()
+    for path in root.glob("repositories/**/tags/[!i]*"):
+        for image in json.loads((root / "images" / json.loads(path.read_bytes()) / "ancestry").read_bytes()):
+            document = json.loads((root / "images" / image / "json").read_bytes())
+            layer = root / "images" / image / "layer"
+            found += [f"{path}: {image}"] if document["id"] != image or not layer.stat().st_size else []
+    return found
+
+
+def dangling(place: Path) -> list[str]:
+    """Return what the lists and references of a static tree name that nginx does not find."""
+    found = [f"{link}" for link in place.glob("nginx/**/_references/*") if not (link / "manifest").is_file()]
+    for path in place.glob("v2/**/tags/list"):
+        listed = json.loads(path.read_bytes())
+        references = place / "nginx" / listed["name"] / "_references"
+        found += [f"{path}: {tag}" for tag in listed["tags"] if not (references / tag).exists()]
+    return found
+
+
 def files_of(place: Path) -> dict[str, bytes]:
-    """Return the files of a tree or layout, but for those without names."""
+    """Return the files and symbolic links of a tree or layout, but for files without names; not its path."""
     return {
-        f"{path.relative_to(place)}": path.read_bytes()
+        f"{path.relative_to(place)}": (
+            f"{path.readlink()}".encode()
+            if path.is_symlink()
+            else path.read_bytes().replace(f"{place}".encode(), b"")
+        )
         for path in sorted(place.rglob("*"))
-        if path.is_file() and path.relative_to(place).parts[0] != "uploads"
+        if (path.is_file() or path.is_symlink()) and path.relative_to(place).parts[0] != "uploads"
     }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("scheme", "stride"), [("registry-tree", 23), ("oci-layout", 11)])
+@pytest.mark.parametrize(
+    ("scheme", "stride"), [("registry-tree", 23), ("oci-layout", 11), ("static-tree", 29)]
+)
 def test_killed_at_waits_for_the_disk(tmp_path: Path, scheme: str, stride: int) -> None:
     """Nothing is ever named that is not whole; another export completes it, and leaves nothing else."""
     data = filled(tmp_path / "data", 2)
@@ -105,7 +155,7 @@ def test_killed_at_waits_for_the_disk(tmp_path: Path, scheme: str, stride: int) 
 def test_many_tags_take_the_waits_and_statements_of_one(
     tmp_path: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four waits: for bytes, blobs, what names these, and tags, which a layout has in its index."""
+    """However many they are, in one step."""
     counts = []
     for tags in (2, 20):
         registry = open_registry(Settings(data=filled(tmp_path / f"{tags}", tags)))
@@ -128,7 +178,7 @@ def test_many_tags_take_the_waits_and_statements_of_one(
         counts.append((len(waits), len(reads)))
         registry.close()
     assert counts[0] == counts[1]
-    assert counts[0][0] == (4 if scheme == "registry-tree" else 3)
+    assert counts[0][0] == WAITS[scheme]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -138,6 +188,8 @@ def test_a_tag_without_a_place_fails_alone(tmp_path: Path, scheme: str) -> None:
     layer = Digest.of(builders.layer({"a": b"1"}))
     if scheme == "registry-tree":
         taken = place / "docker/registry/v2/blobs/sha256" / layer.hex[:2] / layer.hex
+    elif scheme == "static-tree":
+        taken = place / "v2/team/app/blobs" / f"{layer}" / "folder"
     else:
         taken = place / "blobs/sha256" / layer.hex / "folder"
     taken.parent.mkdir(parents=True)
@@ -148,6 +200,9 @@ def test_a_tag_without_a_place_fails_alone(tmp_path: Path, scheme: str) -> None:
     assert [each.status for each in outcomes] == [Status.DONE, Status.FAILED, Status.DONE]
     assert "read or write failed" in outcomes[1].reason
     taken.unlink()
+    if scheme == "static-tree":
+        taken.parent.rmdir()
+        assert json.loads((place / "v2/team/app/tags/list").read_bytes())["tags"] == ["0", "2"]
     if scheme == "oci-layout":
         taken.parent.rmdir()
         names = [each["annotations"] for each in json.loads((place / "index.json").read_bytes())["manifests"]]

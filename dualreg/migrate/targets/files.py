@@ -86,7 +86,7 @@ def write_blob(
     Raises:
         Broken: its content has another digest.
     """
-    if has_blob(path, digest, source.size, deep=deep and not _is_same_file(path, duplicate)):
+    if has_blob(path, digest, source.size, deep=deep and not is_same_file(path, duplicate)):
         return 0
     if duplicate and link_file(path, duplicate):
         return 0
@@ -112,7 +112,8 @@ def read_all(path: Path) -> Iterator[bytes]:
         yield from read_chunks(file)
 
 
-def _is_same_file(path: Path, duplicate: Path | None) -> bool:
+def is_same_file(path: Path, duplicate: Path | None) -> bool:
+    """Return whether both are there, and one file."""
     return duplicate is not None and path.exists() and duplicate.exists() and path.samefile(duplicate)
 
 
@@ -121,10 +122,18 @@ def link_file(path: Path, duplicate: Path) -> bool:
     with _temporary(path) as temporary, suppress(OSError):  # not supported, or too many links
         temporary.hardlink_to(duplicate)
         temporary.replace(path)
-    if not _is_same_file(path, duplicate):
+    if not is_same_file(path, duplicate):
         return False
     durable.sync(path.parent)
     return True
+
+
+def replace_link(path: Path, target: str) -> None:
+    """Make *path* a symbolic link to *target*, or have it lead there, atomically."""
+    with _temporary(path) as temporary:
+        temporary.symlink_to(target)
+        temporary.replace(path)
+    durable.sync(path.parent)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Self
 
 from dualreg.filelocks import try_lock
 from dualreg.migrate.targets.base import STEP_FILES
-from dualreg.migrate.targets.files import read_all, write
+from dualreg.migrate.targets.files import has_content, read_all, replace_link, write
 from dualreg.ownership import create_folder, make_folders
 from dualreg.storage import durable
 from dualreg.storage.waits import Waits
@@ -104,6 +104,7 @@ class NewFiles(Waits):
         self._staging = staging
         self._begun = False
         self._ranks: dict[Rank, dict[str, str]] = {rank: {} for rank in Rank}
+        self._firsts, self._originals = set[str](), dict[str, str]()
         self._bytes = 0
 
     def __enter__(self) -> Self:
@@ -141,15 +142,38 @@ class NewFiles(Waits):
             raise
         self._stage(f"{path}", staged, rank)
 
-    def link(self, path: str | Path, duplicate: str, rank: Rank) -> bool:
-        """Have *path* be a hard link to *duplicate* if the file system can; return whether it will be."""
-        staged = self._new()
+    def write_if_changed(self, path: Path, content: bytes, rank: Rank) -> bool:
+        """Write a small file unless it has that content, or will have one; return whether it will be new."""
+        if self.staged(path) or has_content(path, [content]):
+            return False
+        self.write(path, [content], rank)
+        return True
+
+    def write_first(self, path: str | Path, chunks: Iterable[bytes], rank: Rank) -> None:
+        """Write a file as ``write``; one that somebody else gives that name meanwhile stays."""
+        self.write(path, chunks, rank)
+        self._firsts.add(f"{path}")
+
+    def link(self, path: str | Path, original: str | Path, rank: Rank) -> bool:
+        """Have *path* be a hard link to what is, or will be, the file *original*, of no higher rank.
+
+        Return False if the file system cannot.
+        """
+        staged, will_be = self._new(), self.staged(original)
         try:
-            os.link(duplicate, staged)
+            os.link(will_be or original, staged)
         except OSError:  # not supported, or too many links
             return False
         self._stage(f"{path}", staged, rank)
+        if will_be:
+            self._originals[f"{path}"] = f"{original}"
         return True
+
+    def symlink(self, path: str | Path, target: str, rank: Rank) -> None:
+        """Have *path* be a symbolic link to *target*."""
+        staged = self._new()
+        os.symlink(target, staged)
+        self._stage(f"{path}", staged, rank)
 
     def name(self) -> None:
         """Give the files their names, in the order of ranks, durably.
@@ -163,10 +187,33 @@ class NewFiles(Waits):
         for staged in self._ranks.values():
             for path, file in staged.items():
                 self.make(durable.above(path))
-                _rename(file, path)
+                self._name(file, path)
                 self.unsynced[durable.above(path)] = None
             staged.clear()
             self.wait()
+        self._firsts.clear()
+        self._originals.clear()
+        self._bytes = 0
+
+    def _name(self, staged: str, path: str) -> None:
+        if path in self._firsts:
+            _name_first(staged, path)
+        elif original := self._originals.get(path):
+            _rename(self._linked_anew(staged, original), path)
+        else:
+            _rename(staged, path)
+
+    def _linked_anew(self, staged: str, original: str) -> str:
+        """Return a link, if need be another one: somebody else may have given *original* its name."""
+        if os.path.samefile(staged, original):
+            return staged
+        fresh = self._new()
+        try:
+            os.link(original, fresh)
+        except OSError:
+            return staged
+        os.unlink(staged)
+        return fresh
 
     def _new(self) -> str:
         """Return a path for a new file without a name."""
@@ -200,6 +247,20 @@ def _lock(descriptor: int) -> bool | None:
         return None
 
 
+def _name_first(staged: str, path: str) -> None:
+    """Rename a file, unless there is one of that name."""
+    try:
+        os.link(staged, path)  # which replaces none
+    except FileExistsError:
+        if not os.path.isfile(path):
+            raise
+    except OSError:  # no hard links, or another file system
+        if not os.path.isfile(path):
+            _rename(staged, path)
+            return
+    os.unlink(staged)
+
+
 def _rename(staged: str, path: str) -> None:
     """Rename a file, or copy it if its folder is on another file system."""
     try:
@@ -207,5 +268,8 @@ def _rename(staged: str, path: str) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        write(Path(path), read_all(Path(staged)))
+        if os.path.islink(staged):
+            replace_link(Path(path), os.readlink(staged))
+        else:
+            write(Path(path), read_all(Path(staged)))
         os.unlink(staged)

@@ -18,7 +18,7 @@ from dualreg.image.formats import FORMATS
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, check_folder
-from dualreg.migrate.targets.files import has_blob, has_content, verified, write_blob
+from dualreg.migrate.targets.files import has_blob, verified, write_blob
 from dualreg.migrate.targets.layout_index import LayoutIndex
 from dualreg.migrate.targets.new_files import NewFiles, Rank, StagingFolder
 from dualreg.migrate.transfer import LARGE
@@ -99,10 +99,7 @@ class _Step:
         described = Descriptor(media_type, Digest.of(payload, manifest.digest.algorithm), len(payload))
         if (described.digest, media_type) != (manifest.digest, manifest.media_type):
             renamed[str(manifest.digest)] = described
-        path = self._path(described.digest)
-        sent = self._files.staged(path) is None and not has_content(path, [payload])
-        if sent:
-            self._files.write(path, [payload], Rank.MANIFEST)
+        sent = self._files.write_if_changed(self._path(described.digest), payload, Rank.MANIFEST)
         self._listed.append((replace(manifest, payload=b""), described, tags))  # there may be many
         return self._target.index.lacks(manifest, described, tags) or sent
 

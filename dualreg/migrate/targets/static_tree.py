@@ -6,38 +6,46 @@ lists only grow.
 
 import errno
 import json
-from collections.abc import Sequence
-from contextlib import suppress
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 from dualreg.catalog.rows import V1ImageRow
-from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.own_documents import read_document
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.migrate.targets.base import Outgoing, SingleSteps, check_folder
-from dualreg.migrate.targets.files import write, write_blob, write_if_changed
-from dualreg.migrate.targets.web_servers import PLAIN_TYPE, check_root, write_configuration
+from dualreg.migrate.targets.base import Outgoing, check_folder
+from dualreg.migrate.targets.files import has_blob, is_same_file, verified, write_blob, write_if_changed
+from dualreg.migrate.targets.new_files import NewFiles, Rank, StagingFolder
+from dualreg.migrate.targets.static_lists import PAGES, Exported, StaticLists, read_json
+from dualreg.migrate.targets.web_servers import PLAIN_TYPE, check_root
+from dualreg.migrate.transfer import LARGE
 from dualreg.registry import Registry
-from dualreg.registry.referrers import index_of
+from dualreg.registry.v1_seen import SeenImage
 
-#: Files with the list of tags in V1; tags cannot have these names there.
-_LISTS = ("index.json", "index.html")
+#: Parts of names of repositories that are files of other repositories: a tag, or a list.
+_TAKEN = frozenset({"manifests", "tags", "images"})
 
 
-class StaticTreeTarget(SingleSteps):
-    """A Target; a blob of several repositories is one file with several hard links."""
+class StaticTreeTarget:
+    """A Target; a blob of several repositories is one file with several hard links.
+
+    Attributes:
+        exported: What is in the tree by its name, of this export.
+    """
 
     takes_schema1 = False
     takes_v1 = False
+    shows_v1 = True
     served = None
     renames = False
     one_by_one = False
+    is_quick = True
     is_stream = False
 
     def __init__(self, path: Path, registry: Registry, *, deep: bool = False) -> None:
@@ -52,157 +60,206 @@ class StaticTreeTarget(SingleSteps):
         """
         check_folder(path)
         check_root(path)
-        self._root, self._registry, self._deep, self._lock = path, registry, deep, Lock()
-        self._started = False
-        self._first: dict[Digest, Path] = {}
-        self._headers: dict[str, dict[str, tuple[str, str]]] = {}
-        self._tags: dict[RepositoryName, dict[Tag, ImageId | None]] = {}
+        self.root, self.registry, self.deep, self.exported = path, registry, deep, Exported()
+        self._staging, self._lock, self._started = StagingFolder(path), Lock(), False
         self._v1_images: dict[ImageId, tuple[Digest, Digest | None]] = {}
-        self._changes: dict[str, bytes] = {}
-        self._subjects: set[tuple[RepositoryName, Digest]] = set()
+        self._claimed: dict[str, str] = {}
 
-    def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
-        self._start()
-        path = self._root / "v2" / repository / "blobs" / str(digest)
-        sent = write_blob(path, digest, source, deep=self._deep, duplicate=self._first.get(digest))
-        self._first.setdefault(digest, path)
-        return sent
+    @contextmanager
+    def step(self) -> Iterator["_Step"]:
+        with NewFiles(self._staging) as files:
+            step = _Step(self, files)
+            yield step
+            step.end()
 
-    def manifest(self, manifest: Outgoing, tags: Sequence[Tag]) -> bool:
-        self._start()
-        repository, kind = manifest.repository, manifest.media_type
-        if not PLAIN_TYPE.fullmatch(kind):
-            where = f"{repository}@{manifest.digest}"
-            raise Broken(
-                FindingKind.NO_PLACE, where, f"media type {kind!r} cannot be in a server's configuration"
-            )
-        folder = f"v2/{repository}/manifests"
-        changed = write_if_changed(self._root / folder / str(manifest.digest), manifest.payload)
-        self._add_headers(manifest, str(manifest.digest))
-        if manifest.subject:
-            with self._lock:
-                self._subjects.add((repository, manifest.subject.digest))
-        for tag in tags:
-            self._reserve(f"v2/{repository}/tags/list", {"name": repository, "tags": []})
-            seen = self._v1_image(repository, tag)
-            changed |= self._place(f"{folder}/{tag}", manifest.payload)
-            self._add_headers(manifest, tag)
-            with self._lock:
-                self._tags.setdefault(repository, {})[tag] = seen
-        return changed
+    def forget(self, repository: RepositoryName) -> None:
+        del repository
 
     def finish(self) -> None:
-        for path, content in self._changes.items():
-            write(self._root / path, [content])
-        before = self._read("v2/_catalog", "repositories") or ()
-        repositories = sorted({*before, *self._tags})
-        write_configuration(self._root, self._headers, repositories, self._sizes())
-        for repository, exported in self._tags.items():
-            path = f"v2/{repository}/tags/list"
-            tags = {*(self._read(path, "tags") or ()), *exported}
-            self._json(path, {"name": repository, "tags": sorted(tags)})
-            self._v1_lists(repository)
-        for repository, subject in self._subjects:
-            self._list_referrers(repository, subject)
-        self._json("v2/_catalog", {"repositories": repositories})
+        with NewFiles(self._staging) as files:
+            StaticLists(self.root, files, self.registry).write(self.exported)
+        self.close()
 
     def close(self) -> None:
-        pass
+        self._staging.close()
 
-    def _list_referrers(self, repository: RepositoryName, subject: Digest) -> None:
-        """List the referrers of a manifest that are in the tree."""
-        folder = self._root / "v2" / repository
-        rows = self._registry.referrers.all(repository, subject)
-        index = index_of(row for row in rows if (folder / f"manifests/{row.digest}").is_file())
-        self._json(f"v2/{repository}/referrers/{subject}", index)
-
-    def _start(self) -> None:
+    def start(self) -> None:
         """Write the files that every tree has, before a repository can take their places."""
         with self._lock:
             if self._started:
                 return
-            for page in _LISTS:
-                self._json(f"v2/{page}", {})
-            self._json("v1/_ping", {"standalone": True})
+            for page in PAGES:
+                write_if_changed(self.root / "v2" / page, b"{}")
+            write_if_changed(self.root / "v1/_ping", json.dumps({"standalone": True}).encode())
             self._started = True
 
-    def _add_headers(self, manifest: Outgoing, name: str) -> None:
+    def note(self, exported: Exported) -> None:
+        """Note what has got its name."""
         with self._lock:
-            headers = self._headers.setdefault(manifest.repository, {})
-            headers[name] = manifest.media_type, str(manifest.digest)
+            self.exported.take(exported)
 
-    def _v1_image(self, repository: RepositoryName, tag: Tag) -> ImageId | None:
+    def claim(self, path: str, kind: str) -> None:
+        """Have a file be of that kind, for as long as this export runs.
+
+        Raises:
+            FileExistsError: it is of another one, of another repository.
+        """
+        with self._lock:
+            if self._claimed.setdefault(path, kind) != kind:
+                raise _taken(path)
+
+    def has_other(self, row: V1ImageRow) -> bool:
+        """Return whether the tree has another image with that id, which is unique only in its repository."""
+        content = row.json, row.diff_id  # whatever compressed the layer
+        with self._lock:
+            if self._v1_images.setdefault(row.id, content) != content:
+                return True
+        file = self.root / "v1/images" / row.id / "json"
+        is_known = row.id in self.exported.v1_images or not file.is_file()
+        return not is_known and Digest.of(file.read_bytes(), row.json.algorithm) != row.json
+
+
+class _Step:
+    """Images that are written together, and listed after all others."""
+
+    def __init__(self, target: StaticTreeTarget, files: NewFiles) -> None:
+        self._target, self._files, self._own = target, files, Exported()
+        self._entered, self._reserved = set[RepositoryName](), set[str]()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further tag should be begun."""
+        return self._files.is_full
+
+    def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
+        self._enter(repository)
+        return self._content(self._path("v2", repository, "blobs", str(digest)), digest, source)
+
+    def manifest(self, manifest: Outgoing, tags: Sequence[Tag]) -> bool:
+        repository, kind, digest = manifest.repository, manifest.media_type, str(manifest.digest)
+        if not PLAIN_TYPE.fullmatch(kind):
+            text = f"media type {kind!r} cannot be in a server's configuration"
+            raise Broken(FindingKind.NO_PLACE, f"{repository}@{digest}", text)
+        self._enter(repository)
+        folder = f"v2/{repository}/manifests"
+        changed = self._files.write_if_changed(self._path(folder, digest), manifest.payload, Rank.MANIFEST)
+        headers = self._own.headers.setdefault(repository, {})
+        headers[digest] = kind, digest
+        if manifest.subject:
+            self._own.subjects.add((repository, manifest.subject.digest))
+        for tag in tags:
+            self._reserve(f"v2/{repository}/tags/list", {"name": repository, "tags": []})
+            seen = self._v1_image(repository, tag, manifest.seen)
+            changed |= self._place(f"{folder}/{tag}", manifest.payload)
+            headers[tag] = kind, digest
+            self._own.tags.setdefault(repository, {})[tag] = seen
+        return changed
+
+    def end(self) -> None:
+        """Give all of it names."""
+        self._files.name()
+        self._target.note(self._own)
+        self._own = Exported()
+
+    def _path(self, *parts: str) -> Path:
+        return self._target.root.joinpath(*parts)
+
+    def _enter(self, repository: RepositoryName) -> None:
+        """Make the folder of a repository, so that one whose place is taken fails alone.
+
+        Raises:
+            OSError: a file of another repository is in its place.
+        """
+        if repository in self._entered:
+            return
+        self._target.start()
+        parts = repository.split("/")
+        above = {"/".join(parts[:number]) for number, part in enumerate(parts) if part in _TAKEN}
+        if not self._entered.isdisjoint(above):
+            self.end()  # what is in its place may have no name yet
+        self._files.make(f"{self._path('v2', repository, 'manifests')}")
+        self._entered.add(repository)
+
+    def _content(self, path: Path, digest: Digest, source: SourceBytes) -> int:
+        """Write a blob or V1 layer unless it exists; return how many bytes were written."""
+        first = self._own.blobs.get(digest) or self._target.exported.blobs.get(digest)
+        sent = self._write(path, digest, source, first)
+        self._own.blobs.setdefault(digest, path)
+        return sent
+
+    def _write(self, path: Path, digest: Digest, source: SourceBytes, first: Path | None) -> int:
+        """Write a blob as ``_content``, of which *first* is or will be another file."""
+        deep = self._target.deep
+        if source.size > LARGE:  # other threads need not write it again meanwhile
+            sent = write_blob(path, digest, source, deep=deep, duplicate=first)
+            self._target.note(Exported(blobs={digest: path}))
+            return sent
+        is_known = first and not self._files.staged(first) and is_same_file(path, first)
+        if self._files.staged(path) or has_blob(path, digest, source.size, deep=deep and not is_known):
+            return 0
+        if first and self._files.link(path, first, Rank.BLOB):
+            return 0
+        write = self._files.write if path.exists() else self._files.write_first  # what is there is damaged
+        write(path, verified(source, digest), Rank.BLOB)
+        return source.size
+
+    def _v1_image(self, repository: RepositoryName, tag: Tag, images: Sequence[SeenImage]) -> ImageId | None:
         """Write the V1 image that V1 clients see as the tag, and its ancestors.
 
         Returns:
             The image; None if there is none, or if the tree has another image with an id of these.
         """
-        try:
-            image = self._registry.bridge.resolve(repository, tag)
-            rows = self._registry.v1_images.ancestry(repository, image)
-        except RegistryError:
+        target, ids = self._target, [each.row.id for each in images]
+        if not images or tag in PAGES or any(target.has_other(each.row) for each in images):
             return None
-        if tag in _LISTS or any(self._has_other(row) for row in rows):
-            return None
-        for number, row in enumerate(rows):
-            folder = self._root / "v1/images" / row.id
-            if row.layer:
-                layer = self._registry.v1_layers.get(repository, row)
-                source = SourceBytes(layer.size, partial(self._registry.blobs.open, layer.digest))
-                first = self._first.get(layer.digest)
-                write_blob(folder / "layer", layer.digest, source, deep=self._deep, duplicate=first)
-            self._json(f"v1/images/{row.id}/ancestry", [ancestor.id for ancestor in rows[number:]])
-            write_if_changed(folder / "json", read_document(self._registry, row.json))
+        self._files.make(f"{self._path('v1/repositories', repository, 'tags')}")
+        for number, each in enumerate(images):
+            if each.row.id not in self._own.v1_images and each.row.id not in target.exported.v1_images:
+                self._write_v1_image(repository, each, ids[number:])
         self._reserve(f"v1/repositories/{repository}/images", [])
-        self._place(f"v1/repositories/{repository}/tags/{tag}", json.dumps(image).encode())
-        return image
+        self._place(f"v1/repositories/{repository}/tags/{tag}", json.dumps(ids[0]).encode())
+        return ids[0]
 
-    def _has_other(self, row: V1ImageRow) -> bool:
-        """Return whether the tree has another image with that id, which is unique only in its repository."""
-        with self._lock:
-            if self._v1_images.setdefault(row.id, (row.json, row.layer)) != (row.json, row.layer):
-                return True
-        file = self._root / "v1/images" / row.id / "json"
-        return file.is_file() and Digest.of(file.read_bytes(), row.json.algorithm) != row.json
-
-    def _v1_lists(self, repository: RepositoryName) -> None:
-        exported, folder = self._tags[repository], f"v1/repositories/{repository}"
-        before: dict[str, str] = self._read(f"{folder}/tags/index.json") or {}
-        seen = before | {str(tag): str(image) for tag, image in exported.items() if image}
-        for tag in [tag for tag, image in exported.items() if tag in before and not image]:
-            del seen[tag]
-            (self._root / folder / "tags" / tag).unlink(missing_ok=True)
-        if seen or before:
-            for page in _LISTS:
-                self._json(f"{folder}/tags/{page}", seen)
-            self._json(f"{folder}/images", [{"id": image} for image in dict.fromkeys(seen.values())])
-
-    def _sizes(self) -> dict[str, int]:
-        """Return the sizes of layers, which V1 clients get as a header with the JSON, by path of the JSON."""
-        sizes = {}
-        for file in (self._root / "v1/images").glob("*/json"):
-            with suppress(FileNotFoundError):
-                sizes[f"/v1/images/{file.parent.name}/json"] = (file.parent / "layer").stat().st_size
-        return sizes
+    def _write_v1_image(
+        self, repository: RepositoryName, image: SeenImage, ancestry: Sequence[ImageId]
+    ) -> None:
+        registry, row = self._target.registry, image.row
+        folder = self._path("v1/images", row.id)
+        if row.layer:
+            layer = registry.v1_layers.get(repository, row)
+            source = SourceBytes(layer.size, partial(registry.blobs.open, layer.digest))
+            self._content(folder / "layer", layer.digest, source)
+        document = read_document(registry, row.json) if image.json is None else image.json
+        for name, content in (("ancestry", json.dumps(ancestry).encode()), ("json", document)):
+            self._files.write_if_changed(folder / name, content, Rank.MANIFEST)
+        self._own.v1_images.add(row.id)
 
     def _reserve(self, path: str, value: object) -> None:
         """Create a list that is completed in the end, so that no repository can take its place."""
-        if (self._root / path).is_file():
+        if path in self._reserved:
+            return
+        self._target.claim(path, "list")
+        file = self._path(path)
+        if file.is_file():
             self._check_place(path, value)
         else:
-            self._json(path, value)
+            self._files.write_first(file, [json.dumps(value).encode()], Rank.MANIFEST)
+        self._reserved.add(path)
 
     def _place(self, path: str, content: bytes) -> bool:
         """Create a file, or change an existing one in the end; return whether its content changes."""
-        file = self._root / path
+        if path.endswith("/images"):  # which is also the name of a list
+            self._target.claim(path, "tag")
+        file = self._path(path)
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if not file.is_file():
-            write(file, [content])
+            self._files.write(file, [content], Rank.TAG)
             return True
         if file.read_bytes() == content:
             return False
         self._check_place(path, json.loads(content))
-        with self._lock:
-            self._changes[path] = content
+        self._own.changes[path] = content
         return True
 
     def _check_place(self, path: str, value: object) -> None:
@@ -211,17 +268,10 @@ class StaticTreeTarget(SingleSteps):
         Raises:
             FileExistsError: it is of another one.
         """
-        held = self._read(path)  # None: damaged, and written anew
+        held = read_json(self._path(path))  # None: damaged, and written anew
         if held is not None and not isinstance(held, type(value)):
-            raise FileExistsError(errno.EEXIST, "belongs to another repository", path)
+            raise _taken(path)
 
-    def _read(self, path: str, member: str | None = None) -> Any:  # noqa: ANN401 -- any JSON
-        """Return the JSON in a file, or a member of it; None if it is missing or invalid."""
-        try:
-            value = json.loads((self._root / path).read_bytes())
-            return value[member] if member else value
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, KeyError, TypeError):
-            return None
 
-    def _json(self, path: str, value: object) -> None:
-        write_if_changed(self._root / path, json.dumps(value).encode())
+def _taken(path: str) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, "belongs to another repository", path)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dualreg.migrate.targets.base import TargetInvalid
 from dualreg.migrate.targets.files import write_if_changed
+from dualreg.migrate.targets.new_files import NewFiles, Rank
 from dualreg.migrate.targets.references import refer
 
 #: Media type and digest of manifests, by file name.
@@ -200,23 +201,29 @@ def check_root(root: Path) -> None:
 
 
 def write_configuration(
-    root: Path, exported: Mapping[str, Headers], repositories: Iterable[str], sizes: Mapping[str, int]
+    files: NewFiles,
+    root: Path,
+    exported: Mapping[str, Headers],
+    repositories: Iterable[str],
+    sizes: Mapping[str, int],
 ) -> None:
     """Write the configuration for all *repositories* in the tree.
 
     Args:
+        files: Gives the files of repositories their names.
         exported: Of the manifests of this export, by repository.
         sizes: Of layers, by path of the V1 image's JSON.
     """
     for repository in repositories:
         file = root / "v2" / repository / "manifests/.htaccess"
         headers = {**_read(file), **exported.get(repository, {})}
-        refer(root, repository, headers)
+        refer(files, root, repository, headers)
         text = (
             _FILE.format(name=name, kind=headers[name][0], digest=headers[name][1])
             for name in sorted(headers)
         )
-        write_if_changed(file, "".join(text).encode())
+        files.write_if_changed(file, "".join(text).encode(), Rank.TAG)
+    files.name()
     included = _INCLUDED.format(root=_quoted(root), headers=_HEADERS)
     write_if_changed(root / _LOCATIONS, included.encode())
     write_if_changed(root / "nginx.conf", (_MAPS.format(sizes=_map(sizes)) + _server(root)).encode())
