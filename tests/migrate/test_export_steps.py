@@ -32,7 +32,7 @@ from tests.soak import short_or_long
 SCHEMES = ("registry-tree", "oci-layout", "static-tree")
 #: Waits of an export that fits into a step: for bytes, blobs, what names these, and tags, which a layout has
 #: in its index; of a static tree, for those of its references and lists, too.
-WAITS = {"registry-tree": 4, "oci-layout": 3, "static-tree": 10}
+WAITS = {"registry-tree": 4, "oci-layout": 3, "static-tree": 14}
 
 
 def filled(folder: Path, tags: int) -> Path:
@@ -132,7 +132,7 @@ def files_of(place: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("scheme", "stride"), [("registry-tree", 23), ("oci-layout", 11), ("static-tree", 29)]
+    ("scheme", "stride"), [("registry-tree", 23), ("oci-layout", 11), ("static-tree", 31)]
 )
 def test_killed_at_waits_for_the_disk(tmp_path: Path, scheme: str, stride: int) -> None:
     """Nothing is ever named that is not whole; another export completes it, and leaves nothing else."""

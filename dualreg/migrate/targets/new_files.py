@@ -186,9 +186,10 @@ class NewFiles(Waits):
         self.wait()
         for staged in self._ranks.values():
             for path, file in staged.items():
-                self.make(durable.above(path))
+                folder = durable.above(path) or "."  # of a path relative to the working directory
+                self.make(folder)
                 self._name(file, path)
-                self.unsynced[durable.above(path)] = None
+                self.unsynced[folder] = None
             staged.clear()
             self.wait()
         self._firsts.clear()

@@ -13,7 +13,6 @@ from typing import Any
 
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.migrate.targets.files import write_if_changed
 from dualreg.migrate.targets.new_files import NewFiles, Rank
 from dualreg.migrate.targets.web_servers import write_configuration
 from dualreg.registry import Registry
@@ -84,8 +83,8 @@ class StaticLists:
         self.files.name()
         for file in gone:
             file.unlink(missing_ok=True)
-        catalog = json.dumps({"repositories": repositories}).encode()
-        write_if_changed(self.root / "v2/_catalog", catalog)
+        self._json("v2/_catalog", {"repositories": repositories})
+        self.files.name()
 
     def _name_many(self) -> None:
         if self.files.is_full:

@@ -20,7 +20,7 @@ from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.own_documents import read_document
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, check_folder
-from dualreg.migrate.targets.files import has_blob, is_same_file, verified, write_blob, write_if_changed
+from dualreg.migrate.targets.files import has_blob, is_same_file, verified, write_blob
 from dualreg.migrate.targets.new_files import NewFiles, Rank, StagingFolder
 from dualreg.migrate.targets.static_lists import PAGES, Exported, StaticLists, read_json
 from dualreg.migrate.targets.web_servers import PLAIN_TYPE, check_root
@@ -88,9 +88,12 @@ class StaticTreeTarget:
         with self._lock:
             if self._started:
                 return
-            for page in PAGES:
-                write_if_changed(self.root / "v2" / page, b"{}")
-            write_if_changed(self.root / "v1/_ping", json.dumps({"standalone": True}).encode())
+            with NewFiles(self._staging) as files:
+                for page in PAGES:
+                    files.write_if_changed(self.root / "v2" / page, b"{}", Rank.TAG)
+                ping = json.dumps({"standalone": True}).encode()
+                files.write_if_changed(self.root / "v1/_ping", ping, Rank.TAG)
+                files.name()
             self._started = True
 
     def note(self, exported: Exported) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dualreg.migrate.targets.base import TargetInvalid
-from dualreg.migrate.targets.files import write_if_changed
 from dualreg.migrate.targets.new_files import NewFiles, Rank
 from dualreg.migrate.targets.references import refer
 
@@ -210,7 +209,7 @@ def write_configuration(
     """Write the configuration for all *repositories* in the tree.
 
     Args:
-        files: Gives the files of repositories their names.
+        files: Gives the files their names.
         exported: Of the manifests of this export, by repository.
         sizes: Of layers, by path of the V1 image's JSON.
     """
@@ -223,10 +222,11 @@ def write_configuration(
             for name in sorted(headers)
         )
         files.write_if_changed(file, "".join(text).encode(), Rank.TAG)
-    files.name()
     included = _INCLUDED.format(root=_quoted(root), headers=_HEADERS)
-    write_if_changed(root / _LOCATIONS, included.encode())
-    write_if_changed(root / "nginx.conf", (_MAPS.format(sizes=_map(sizes)) + _server(root)).encode())
+    files.write_if_changed(root / _LOCATIONS, included.encode(), Rank.TAG)
+    configuration = _MAPS.format(sizes=_map(sizes)) + _server(root)
+    files.write_if_changed(root / "nginx.conf", configuration.encode(), Rank.TAG)
+    files.name()
 
 
 def _server(root: Path) -> str:
