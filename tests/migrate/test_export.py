@@ -1,6 +1,7 @@
 """Exports are complete, keep digests, and send nothing twice."""
 
 import errno
+import gzip
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from threading import Event
@@ -467,6 +469,41 @@ def test_a_static_tree_changes_last(filled: Path, opened: Registry, tmp_path: Pa
     after = served(place)
     assert after["team/oci:1"][0] == str(moved.digest)
     assert {**after, "team/oci:1": before["team/oci:1"]} == before
+
+
+def test_static_trees_keep_layers_of_repositories_apart(opened: Registry, tmp_path: Path) -> None:
+    """Who states the diff IDs of another repository's layers has no V1 client get other files for them."""
+    image = builders.image(builders.layer({"a": b"well"}))
+    other = builders.layer({"a": b"other"})
+    layers = [builders.descriptor(media_types.DOCKER_LAYER_GZIP, other)]
+    manifest = json.dumps(json.loads(image.manifest) | {"layers": layers}).encode()
+    forged = replace(image, manifest=manifest, layers=[other])
+    for name, each in (("a/forged", forged), ("b/well", image)):
+        push_v2(opened, RepositoryName(name), Tag("1"), each)
+    place = tmp_path / "static"
+    Export(opened, StaticTreeTarget(place, opened)).export_all([*entries_to_export(opened, Names())], jobs=1)
+    for name, each in (("a/forged", forged), ("b/well", image)):
+        tag = place / "v1/repositories" / name / "tags/1"
+        if tag.is_file():
+            layer = place / "v1/images" / json.loads(tag.read_bytes()) / "layer"
+            assert layer.read_bytes() == each.layers[0], name
+
+
+def test_static_trees_share_what_was_compressed_anew(opened: Registry, tmp_path: Path) -> None:
+    """Within a repository, the first layer stays; another repository has to have that one."""
+    layer = builders.layer({"a": b"1"})
+    again = gzip.compress(gzip.decompress(layer), 1, mtime=1)
+    for name, each in (("a/one:1", layer), ("b/two:1", layer), ("b/two:2", again), ("c/three:1", again)):
+        repository, _, tag = name.partition(":")
+        push_v2(opened, RepositoryName(repository), Tag(tag), builders.image(each, each, author=name))
+    place = tmp_path / "static"
+    Export(opened, StaticTreeTarget(place, opened)).export_all([*entries_to_export(opened, Names())], jobs=1)
+    seen = [path.relative_to(place).as_posix() for path in (place / "v1/repositories").rglob("tags/[123]")]
+    assert sorted(seen) == [
+        f"v1/repositories/{name}" for name in ("a/one/tags/1", "b/two/tags/1", "b/two/tags/2")
+    ]
+    base = place / "v1/images" / Digest.of(gzip.decompress(layer)).hex / "layer"
+    assert base.read_bytes() == layer
 
 
 @pytest.mark.parametrize("links", [True, False])

@@ -9,9 +9,11 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 from dualreg.catalog.rows import V1ImageRow
 from dualreg.image.digest import Digest
@@ -30,6 +32,15 @@ from dualreg.registry.v1_seen import SeenImage
 
 #: Parts of names of repositories that are files of other repositories: a tag, or a list.
 _TAKEN = frozenset({"manifests", "tags", "images"})
+
+
+class _Content(NamedTuple):
+    """What an image of an ID is."""
+
+    json: Digest
+    diff_id: Digest | None
+    layer: Digest | None
+    layer_size: int | None
 
 
 class StaticTreeTarget:
@@ -62,7 +73,8 @@ class StaticTreeTarget:
         check_root(path)
         self.root, self.registry, self.deep, self.exported = path, registry, deep, Exported()
         self._staging, self._lock, self._started = StagingFolder(path), Lock(), False
-        self._v1_images: dict[ImageId, tuple[Digest, Digest | None]] = {}
+        self._v1_images: dict[ImageId, _Content] = {}
+        self._own_images: dict[RepositoryName, dict[ImageId, _Content]] = {}
         self._claimed: dict[str, str] = {}
 
     @contextmanager
@@ -73,7 +85,8 @@ class StaticTreeTarget:
             step.end()
 
     def forget(self, repository: RepositoryName) -> None:
-        del repository
+        with self._lock:
+            self._own_images.pop(repository, None)
 
     def finish(self) -> None:
         with NewFiles(self._staging) as files:
@@ -111,15 +124,26 @@ class StaticTreeTarget:
             if self._claimed.setdefault(path, kind) != kind:
                 raise _taken(path)
 
-    def has_other(self, row: V1ImageRow) -> bool:
-        """Return whether the tree has another image with that id, which is unique only in its repository."""
-        content = row.json, row.diff_id  # whatever compressed the layer
+    def settled(self, repository: RepositoryName, row: V1ImageRow) -> V1ImageRow | None:
+        """Return an image as the tree has it, or will; None if that is another one with its id.
+
+        An id is unique only in its repository. There, it is the same image whatever compressed its layer, and
+        the first one stays. That of another repository has to have the same layer: the diff ID of a derived
+        image is what its client states, and may be that of anybody's layer.
+        """
+        content = _Content(row.json, row.diff_id, row.layer, row.layer_size)
         with self._lock:
-            if self._v1_images.setdefault(row.id, content) != content:
-                return True
+            own = self._own_images.setdefault(repository, {}).setdefault(row.id, content)
+            first = self._v1_images.setdefault(row.id, own)
+        if own[:2] != content[:2] or (first.json, first.layer) != (own.json, own.layer):
+            return None
         file = self.root / "v1/images" / row.id / "json"
         is_known = row.id in self.exported.v1_images or not file.is_file()
-        return not is_known and Digest.of(file.read_bytes(), row.json.algorithm) != row.json
+        if not is_known and Digest.of(file.read_bytes(), row.json.algorithm) != row.json:
+            return None
+        if row.layer == own.layer:
+            return row
+        return replace(row, layer=own.layer, layer_size=own.layer_size, checksum=None)
 
 
 class _Step:
@@ -206,14 +230,18 @@ class _Step:
         write(path, verified(source, digest), Rank.BLOB)
         return source.size
 
-    def _v1_image(self, repository: RepositoryName, tag: Tag, images: Sequence[SeenImage]) -> ImageId | None:
+    def _v1_image(self, repository: RepositoryName, tag: Tag, seen: Sequence[SeenImage]) -> ImageId | None:
         """Write the V1 image that V1 clients see as the tag, and its ancestors.
 
         Returns:
             The image; None if there is none, or if the tree has another image with an id of these.
         """
-        target, ids = self._target, [each.row.id for each in images]
-        if not images or tag in PAGES or any(target.has_other(each.row) for each in images):
+        if not seen or tag in PAGES:
+            return None
+        target, ids = self._target, [each.row.id for each in seen]
+        settled = ((each, target.settled(repository, each.row)) for each in seen)
+        images = [replace(each, row=row) for each, row in settled if row]
+        if len(images) < len(seen):
             return None
         self._files.make(f"{self._path('v1/repositories', repository, 'tags')}")
         for number, each in enumerate(images):
