@@ -296,9 +296,15 @@ class ViewQueries:
                 found[Tag(name)] = SeenTag(manifest, image, is_hidden or recorded is not None)
         return found
 
-    def parents(self, repository_id: int, views: Collection[ImageId]) -> dict[ImageId, ImageId | None]:
-        """Return the V1 images that some *views* are, and all their ancestors, each with its parent."""
-        asked = ({"repository": repository_id, "images": batch} for batch in batches(views))
+    def parents(
+        self, repository_id: int, views: Collection[ImageId], limit: int
+    ) -> dict[ImageId, ImageId | None]:
+        """Return the V1 images that some *views* are, and all their ancestors, each with its parent.
+
+        Args:
+            limit: Up to so many for each statement.
+        """
+        asked = ({"repository": repository_id, "images": batch, "limit": limit} for batch in batches(views))
         found = (row for each in asked for row in self.connection.execute(_parents(), each))
         return {ImageId(image): ImageId(parent) if parent else None for image, parent in found}
 
@@ -321,7 +327,7 @@ def _parents() -> Select[str, str | None]:
     first = image.where(own, V1Images.image_id.in_(bindparam("images", expanding=True)))
     chain = first.cte("chain", recursive=True)
     chain = chain.union(image.join(chain, V1Images.image_id == chain.c.parent_id).where(own))
-    return select(chain.c.image_id, chain.c.parent_id)
+    return select(chain.c.image_id, chain.c.parent_id).limit(bindparam("limit"))
 
 
 @cache

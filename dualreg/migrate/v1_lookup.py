@@ -55,7 +55,9 @@ class V1Lookup(Lookup):
         """Note what tags will be seen as, whose views are not recorded."""
         chains = self._chains({row.digest: row for row in tags.values()}.values())
         derived = {digest: chain for digest, chain in chains.items() if chain}
-        found = self.registry.bridge.seen.foresee(self.repository, derived) if derived else {}
+        found: Mapping[Digest, Sequence[V1ImageRow]] = {}
+        with suppress(OSError):  # of the JSON of one image, which ``seen`` raises for its tag alone
+            found = self.registry.bridge.seen.foresee(self.repository, derived) if derived else {}
         made = dict[ImageId, SeenImage]()
         for tag, row in tags.items():
             chain = chains.get(row.digest)

@@ -19,6 +19,9 @@ from dualreg.registry.state import State
 from dualreg.registry.v1_comparison import recorded_as
 from dualreg.registry.visibility import Visibility
 
+#: Images that some tags are seen as, of which all are in memory at once; more are found tag by tag.
+_LIMIT = 30_000
+
 
 @dataclass(frozen=True, slots=True)
 class SeenImage:
@@ -51,10 +54,15 @@ class V1Seen:
     def ancestries(
         self, repository: RepositoryName, images: Collection[ImageId]
     ) -> dict[ImageId, tuple[V1ImageRow, ...]]:
-        """Return those of *images* that are complete, each with its ancestors, the base last."""
+        """Return those of *images* that are complete, each with its ancestors, the base last.
+
+        None are returned if they have too many ancestors together.
+        """
         with self.state.catalog.read() as tx:
             row = tx.repositories.find(repository)
-            parents = tx.views.parents(row.id, images) if row else {}
+            parents = tx.views.parents(row.id, images, _LIMIT + 1) if row else {}
+            if len(parents) > _LIMIT:
+                return {}
             rows = tx.v1_images.complete_ones(row.id, parents) if row else {}
         chains = {image: [*_chain(parents, image)] for image in images if image in parents}
         return {

@@ -134,7 +134,7 @@ def test_exports_search_indexes(world: tuple[Catalog, World], issued: list[tuple
         tx.manifests.tagged(repository, [Tag("one"), Tag("two")])
         tx.referrers.among(repository, [Digest.of(b"a"), Digest.of(b"b")], 10)
         tx.views.seen(repository, [Tag("one"), Tag("two")], origins=ORIGINS)
-        tx.views.parents(1, [ImageId("a" * 64), ImageId("b" * 64)])
+        tx.views.parents(1, [ImageId("a" * 64), ImageId("b" * 64)], 10)
     tags, referrers, seen, parents = (plan(catalog, *each) for each in issued)
     assert any(step.endswith("(repository_id=? AND name=?)") for step in tags)
     assert any("ix_manifests_subject (repository_id=? AND subject=?)" in step for step in referrers)

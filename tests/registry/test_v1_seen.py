@@ -4,6 +4,7 @@ import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import BinaryIO
 
 import pytest
 
@@ -16,6 +17,7 @@ from dualreg.registry import Registry
 from dualreg.registry.v1_seen import SeenImage
 from dualreg.registry.visibility import Visibility
 from tests import builders
+from tests.conftest import GuardedStore
 from tests.migrate.stock_trees import LAYERS
 from tests.properties.registries import push_v1, push_v2
 from tests.protocol.clients.schema1 import push_chain
@@ -100,6 +102,45 @@ def test_many_tags_take_few_statements(registry: Registry, monkeypatch: pytest.M
         assert [len(lookup.seen(tag)) for tag in tags] == [2] * count + [1] * count
         counts.append(len(reads))
     assert counts[0] == counts[1]
+
+
+def test_many_ancestors_are_found_tag_by_tag(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that few of them are in memory at once; they are the same."""
+    chains = [builders.v1_chain(*LAYERS.values(), seed=seed) for seed in ("one", "two")]
+    for number, chain in enumerate(chains):
+        push_v1(registry, NAME, Tag(f"{number}"), chain)
+    tops = [chain[-1].id for chain in chains]
+    for limit, number in ((2 * len(LAYERS), 2), (2 * len(LAYERS) - 1, 0)):
+        monkeypatch.setattr("dualreg.registry.v1_seen._LIMIT", limit)
+        assert len(registry.bridge.seen.ancestries(NAME, tops)) == number
+        lookup = V1Lookup(registry, NAME)
+        lookup.look_ahead([Tag("0"), Tag("1")])
+        for tag, chain in enumerate(chains):
+            assert [each.row.id for each in lookup.seen(Tag(f"{tag}"))] == [each.id for each in chain[::-1]]
+
+
+def test_a_json_that_cannot_be_read(
+    registry: Registry, store: GuardedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps its own tag from being exported, and no other."""
+    base = ImageId(Digest.of(gzip.decompress(LAYERS["a"])).hex)
+    document = json.dumps({"id": base, "author": "somebody"}).encode()
+    push_v1(registry, NAME, Tag("old"), [builders.V1Pushed(base, document, LAYERS["a"])])
+    push_v2(registry, NAME, Tag("on it"), builders.image(LAYERS["a"], LAYERS["b"]))
+    push_v2(registry, NAME, Tag("well"), builders.image(LAYERS["c"]))
+    fresh, opened = registry.build(registry.state, registry.rules), store.open
+
+    def refused(digest: Digest, **part: int) -> BinaryIO:
+        if digest == Digest.of(document):
+            raise PermissionError
+        return opened(digest, **part)
+
+    monkeypatch.setattr(store, "open", refused)
+    lookup = V1Lookup(fresh, NAME)
+    lookup.look_ahead([Tag("on it"), Tag("well")])
+    assert lookup.seen(Tag("well"))
+    with pytest.raises(PermissionError):
+        lookup.seen(Tag("on it"))
 
 
 def test_ancestors_that_are_lost(registry: Registry) -> None:
