@@ -17,6 +17,8 @@ from dualreg.errors import DigestInvalid
 #: "Registered algorithms".
 HEX_DIGITS = {"sha256": 64, "sha512": 128}
 CANONICAL = "sha256"
+#: The algorithm of a digest of so many bytes.
+_ALGORITHMS = {32: "sha256", 64: "sha512"}
 #: Bytes of a piece that takes much longer to hash than to hand over to another thread.
 _OVERLAPPED = 128 << 10
 
@@ -55,6 +57,11 @@ class Digest:
     def of(cls, data: bytes, algorithm: str = CANONICAL) -> Self:
         """Return the digest of *data*."""
         return cls(algorithm, hashlib.new(algorithm, data).hexdigest())
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Self:
+        """Return the digest that ``packed`` is of: its length says the algorithm."""
+        return cls(_ALGORITHMS[len(packed)], packed.hex())
 
     @property
     def packed(self) -> bytes:

@@ -72,6 +72,7 @@ class Passes:
             unsettled: Leave out entries that are imported already, that failed in one of the last passes, or
                 that an earlier pass reported as skipped by the plan.
         """
+        found.tags.clear()  # which the plan has
         run = self._begin(found, stop)
         name = run.journal.path.stem
         left = self._foresee(run, entries)

@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from dualreg.catalog.rows import BlobRow
 from dualreg.filelocks import is_locked, try_lock
 from dualreg.image.digest import Digest
 from dualreg.messages import json_text
+from dualreg.migrate.layer_facts import KnownLayers, LayerFacts
 from dualreg.ownership import inherit_owner, make_folders, sync
 from dualreg.transports import is_remote
 
@@ -31,33 +31,6 @@ _MODE = 0o640
 
 class JournalBusy(Exception):
     """Another run holds the lock on the journals."""
-
-
-@dataclass(frozen=True, slots=True)
-class LayerFacts:
-    """What reading the layer of a V1 image found out.
-
-    Attributes:
-        size: In bytes.
-        mtime: Of the file that was read, in nanoseconds. If it and the size are unchanged, so is the layer.
-        json: The digest of the image's JSON.
-        layer: The digest of the layer.
-        checksum: The payload checksum of the image.
-        verified: Whether a checksum that the source states proves the layer.
-    """
-
-    size: int
-    mtime: int
-    json: str
-    layer: str
-    diff_id: str
-    checksum: str
-    verified: bool
-
-    @property
-    def blob(self) -> BlobRow:
-        """The layer."""
-        return BlobRow(Digest.parse(self.layer), self.size)
 
 
 class Journal:
@@ -115,7 +88,7 @@ class EarlierRuns:
     """
 
     def __init__(self, folder: Path, source: str) -> None:
-        self.layers = dict[str, LayerFacts]()
+        self.layers = KnownLayers()
         self.blobs = dict[Digest, BlobRow]()
         self._folder, self._place = folder, place_of(source)
         self._offsets = dict[str, int]()

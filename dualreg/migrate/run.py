@@ -125,7 +125,7 @@ class Run:
         new = [entry for entry in entries if entry in self._new and entry not in self.predicted]
         try:
             for entry, (digest, read) in self.importer.import_new(new):
-                done[entry] = Outcome(entry, Status.DONE, digest=str(digest), read=read)
+                done[entry] = Outcome(entry, Status.DONE, digest=_text_of(digest, entry), read=read)
                 self.record(done[entry])
         except BaseException:
             self.stop.set()
@@ -220,7 +220,7 @@ class Run:
         if before and self.importer.is_same(repository, entry.image, before):
             if not self.importer.is_complete(entry, repository, before):
                 return None  # lost blobs are imported again, whatever may be overwritten
-            return Outcome(entry, Status.SAME, digest=str(before.digest))
+            return Outcome(entry, Status.SAME, digest=_text_of(before.digest, entry))
         if before and tag and not self._may_overwrite(entry, repository, tag):
             status = Status.FAILED if self.existing is Existing.FAIL else Status.SKIPPED
             return Outcome(entry, status, f"tag already exists and points to {before.digest}")
@@ -292,6 +292,12 @@ def _is_named(entry: Entry) -> bool:
     except RegistryError:
         return False
     return True
+
+
+def _text_of(digest: Digest, entry: Entry) -> str:
+    """Return a digest as text; that which the entry has, if it is the same: there may be millions."""
+    text = str(digest)
+    return entry.image if text == entry.image else text
 
 
 def _refused(entry: Entry, error: Exception) -> Outcome:

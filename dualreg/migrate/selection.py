@@ -18,6 +18,8 @@ from dualreg.migrate.sources.base import SourceTag
 
 #: The tag of an untagged V1 image: this, and so many characters of its id.
 _ORPHAN, _ORPHAN_DIGITS = "orphan-", 12
+#: The entries of a plan, and what keeps some of them from being imported, by their index.
+_Judged = tuple[list[Entry], dict[int, Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,34 +115,38 @@ def unmatched(survey: Survey, selection: Selection) -> list[str]:
     return sorted(wanted)
 
 
-def _planned(judged: Iterable[tuple[Entry, Finding | None]]) -> list[Entry]:
-    return [
-        replace(entry, action=PlanAction.SKIP, reason=f"{obstacle.kind}: {obstacle.text}")
-        if obstacle
-        else entry
-        for entry, obstacle in judged
-    ]
+def _planned(judged: _Judged) -> list[Entry]:
+    entries, obstacles = judged
+    planned = [*entries]
+    for index, obstacle in obstacles.items():
+        reason = f"{obstacle.kind}: {obstacle.text}"
+        planned[index] = replace(entries[index], action=PlanAction.SKIP, reason=reason)
+    return planned
 
 
-def _losses(judged: Iterable[tuple[Entry, Finding | None]]) -> Iterable[Finding]:
-    return dict.fromkeys(obstacle for _, obstacle in judged if obstacle)
+def _losses(judged: _Judged) -> Iterable[Finding]:
+    return dict.fromkeys(obstacle for _, obstacle in sorted(judged[1].items()))
 
 
-def _judge(survey: Survey, selection: Selection) -> list[tuple[Entry, Finding | None]]:
-    """Return the entries of the plan, each with what keeps it from being imported."""
+def _judge(survey: Survey, selection: Selection) -> _Judged:
+    """Return the entries of the plan, and what keeps some of them from being imported."""
     selected = _selected(survey.tags, selection)
-    listed = [(tag, entry) for tag in survey.tags for entry in _entries(tag, selection)]
-    proposals = Proposals((entry.to_repository, entry.to_tag) for _, entry in listed)
-    judged = [
-        (entry, _obstacle(survey, tag, entry, proposals, by_date=selection.by_date))
-        if tag in selected
-        else (replace(entry, action=PlanAction.LEAVE, reason=_unselected(tag)), None)
-        for tag, entry in listed
-    ]
-    collisions = _collisions(entry for entry, obstacle in judged if not obstacle)
-    if not collisions:
-        return judged
-    return [(entry, obstacle or collisions.get(entry)) for entry, obstacle in judged]
+    listed = ((tag, entry) for tag in survey.tags for entry in _entries(tag, selection))
+    named = ((entry.to_repository, entry.to_tag) for tag in survey.tags for entry in _entries(tag, selection))
+    proposals = Proposals(named)
+    entries, obstacles = list[Entry](), dict[int, Finding]()
+    for index, (tag, entry) in enumerate(listed):
+        if tag not in selected:
+            entries.append(replace(entry, action=PlanAction.LEAVE, reason=_unselected(tag)))
+            continue
+        entries.append(entry)
+        if obstacle := _obstacle(survey, tag, entry, proposals, by_date=selection.by_date):
+            obstacles[index] = obstacle
+    collisions = _collisions(entry for index, entry in enumerate(entries) if index not in obstacles)
+    for index, entry in enumerate(entries) if collisions else ():
+        if index not in obstacles and (collision := collisions.get(entry)):
+            obstacles[index] = collision
+    return entries, obstacles
 
 
 def _unless_owned(entry: Entry, owned: Mapping[str, str]) -> Entry:

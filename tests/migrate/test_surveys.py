@@ -10,7 +10,8 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.migrate.base import Survey
 from dualreg.migrate.findings import Broken, Finding, FindingKind
-from dualreg.migrate.journal import EarlierRuns, LayerFacts
+from dualreg.migrate.journal import EarlierRuns
+from dualreg.migrate.layer_facts import LayerFacts
 from dualreg.migrate.names import Library
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.saved.survey import SavedSurvey
@@ -50,12 +51,12 @@ def _v2(_: Path) -> V2Survey:
     return V2Survey(
         OciLayout(Path(), FolderFiles(Path()), ""),
         known={
-            ("a", INDEX): Known(manifests=(ONE, TWO)),
-            ("a", ONE): Known((SHARED, OWN)),
-            ("a", TWO): Known((SHARED, LOST)),
-            ("b", LOOSE): Known((FAR, SHARED)),
+            ("a", INDEX.packed): Known(manifests=(ONE.packed, TWO.packed)),
+            ("a", ONE.packed): Known((SHARED.packed, OWN.packed)),
+            ("a", TWO.packed): Known((SHARED.packed, LOST.packed)),
+            ("b", LOOSE.packed): Known((FAR.packed, SHARED.packed)),
         },
-        blobs={SHARED: 1, OWN: 10, FAR: 100},
+        blobs={SHARED.packed: 1, OWN.packed: 10, FAR.packed: 100},
     )
 
 
@@ -185,4 +186,3 @@ def test_what_is_done() -> None:
         assert [done.has("team/app", each) for each in digests] == sorted(
             (done.has("team/app", each) for each in digests), reverse=True
         )
-    assert Digest.of(b"a", "sha512").packed.hex() == Digest.of(b"a", "sha512").hex

@@ -16,7 +16,8 @@ from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.messages import safe_line
 from dualreg.migrate.base import current_manifest
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.journal import Journal, LayerFacts
+from dualreg.migrate.journal import Journal
+from dualreg.migrate.layer_facts import KnownLayers
 from dualreg.migrate.on_demand.trees import OnDemandSource
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.run import Run, Status
@@ -62,7 +63,7 @@ class Loader:
     _failed: TTLCache[tuple[str, str], bool] = field(
         default_factory=lambda: TTLCache(_FAILURE_LIMIT, _FAILURE_TTL)
     )
-    _known_layers: dict[str, LayerFacts] = field(default_factory=dict)
+    _known_layers: KnownLayers = field(default_factory=KnownLayers)
     _blob_locks: KeyedLocks = field(default_factory=KeyedLocks)
     _image_locks: KeyedLocks = field(default_factory=KeyedLocks)
     _lock: Lock = field(default_factory=Lock)

@@ -9,7 +9,8 @@ from dualreg.image.digest import Digest
 from dualreg.image.manifest import Manifest
 from dualreg.migrate.base import Importer
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.journal import Journal, LayerFacts
+from dualreg.migrate.journal import Journal
+from dualreg.migrate.layer_facts import KnownLayers, LayerFacts
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import SourceImage, SourceTag, V1Source
 from dualreg.migrate.sources.registry_tree import RegistryTree
@@ -33,7 +34,7 @@ class OnDemandSource(Protocol):
         self,
         registry: Registry,
         journal: Journal,
-        known: dict[str, LayerFacts],
+        known: KnownLayers,
         locks: KeyedLocks,
         stop: Stop,
     ) -> Importer:
@@ -103,14 +104,14 @@ class OnDemandV1(V1Source):
         self,
         registry: Registry,
         journal: Journal,
-        known: dict[str, LayerFacts],
+        known: KnownLayers,
         locks: KeyedLocks,
         stop: Stop,
     ) -> Importer:
         chain = partial(self._chain, registry, known)
         return V1Importer(registry, chain, journal, known=known, locks=locks, stop=stop, agent=self.agent)
 
-    def _chain(self, registry: Registry, known: dict[str, LayerFacts], id_: str) -> list[SourceImage]:
+    def _chain(self, registry: Registry, known: KnownLayers, id_: str) -> list[SourceImage]:
         """Return an image and its ancestors, base first; note what is known of layers that are stored."""
         survey = V1Survey(self)
         survey.load(id_)
@@ -169,7 +170,7 @@ class OnDemandRegistryTree(RegistryTree):
         self,
         registry: Registry,
         journal: Journal,
-        known: dict[str, LayerFacts],
+        known: KnownLayers,
         locks: KeyedLocks,
         stop: Stop,
     ) -> Importer:

@@ -127,6 +127,11 @@ class SourceImage:
         """A number that is equal for images whose JSONs differ only in the ids."""
         return likeness_of(self.json(), self.id, self.parent)
 
+    def share_id(self, images: Mapping[str, "SourceImage"]) -> None:
+        """Name the parent, if it is among *images*, by the id that it has itself: there may be millions."""
+        if self.parent and (parent := images.get(self.parent)):
+            object.__setattr__(self, "parent", parent.id)
+
 
 def likeness_of(json: bytes, id_: ImageId, parent: ImageId | None) -> int:
     """Return the ``SourceImage.likeness`` of an image."""

@@ -15,7 +15,8 @@ from dualreg.image.names import RepositoryName
 from dualreg.image.tarsum import is_tarsum
 from dualreg.image.v1_image import V1Image
 from dualreg.migrate.findings import Broken, FindingKind
-from dualreg.migrate.journal import Journal, LayerFacts
+from dualreg.migrate.journal import Journal
+from dualreg.migrate.layer_facts import KnownLayers, LayerFacts
 from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import SourceBytes, SourceImage
@@ -46,7 +47,7 @@ class ImageImporter:
     registry: Registry
     journal: Journal
     link: LinkMode = LinkMode.AUTO
-    known: dict[str, LayerFacts] = field(default_factory=dict)
+    known: KnownLayers = field(default_factory=KnownLayers)
     locks: KeyedLocks = field(default_factory=KeyedLocks)
     stop: Stop = field(default_factory=Stop)
     strict: bool = False

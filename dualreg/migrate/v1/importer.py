@@ -12,7 +12,8 @@ from dualreg.migrate.base import (
     pushed_at,
     require_unchanged,
 )
-from dualreg.migrate.journal import Journal, LayerFacts
+from dualreg.migrate.journal import Journal
+from dualreg.migrate.layer_facts import KnownLayers
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import KeyedLocks
@@ -45,7 +46,7 @@ class V1Importer:
     journal: Journal
     link: LinkMode = LinkMode.AUTO
     strict: bool = False
-    known: dict[str, LayerFacts] = field(default_factory=dict)
+    known: KnownLayers = field(default_factory=KnownLayers)
     stop: Stop = field(default_factory=Stop)
     locks: KeyedLocks = field(default_factory=KeyedLocks)
     agent: Callable[[str, str], str] = lambda *_: ""

@@ -14,7 +14,7 @@ from dualreg.image.tar import members
 from dualreg.image.tarsum import is_tarsum, verify_tarsum
 from dualreg.image.v1_image import payload_hasher
 from dualreg.migrate.findings import Broken, FindingKind
-from dualreg.migrate.journal import LayerFacts
+from dualreg.migrate.layer_facts import LayerFacts
 from dualreg.migrate.sources.base import SourceImage
 from dualreg.migrate.transfer import LinkMode, StagedBytes, chunks_of, feed, stage
 from dualreg.registry.uploads import Uploads

@@ -245,6 +245,8 @@ def survey_images(source: V1Source, scan: ScanOptions | None = None) -> V1Survey
             survey.findings.append(image.finding)
         else:
             survey.images[image.id] = image
+    for image in survey.images.values():
+        image.share_id(survey.images)
     tags, findings = split_findings(source.tags())
     survey.tags = [tag if tag.updated else replace(tag, updated=_created(survey, tag.image)) for tag in tags]
     survey.findings += findings

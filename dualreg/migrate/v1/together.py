@@ -16,7 +16,7 @@ from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.v1_image import V1Image
 from dualreg.migrate.base import Imported, pushed_at, tag_update
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.journal import LayerFacts
+from dualreg.migrate.layer_facts import LayerFacts
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.sources.base import SourceImage
 from dualreg.migrate.together import Steps, Together

@@ -14,8 +14,10 @@ from dualreg.migrate.transfer import read_blob
 from dualreg.migrate.v2.documents import NoManifest, has_blob, is_blob, read_manifest
 from dualreg.registry.children import ManifestRules
 
+#: A digest, packed: there may be millions.
+Packed = bytes
 #: A manifest or a blob in a repository.
-Place = tuple[str, Digest]
+Place = tuple[str, Packed]
 
 
 class Known(NamedTuple):
@@ -29,9 +31,9 @@ class Known(NamedTuple):
         size: Its own, in bytes; 0 if it could not be read.
     """
 
-    blobs: tuple[Digest, ...] = ()
-    manifests: tuple[Digest, ...] = ()
-    subject: Digest | None = None
+    blobs: tuple[Packed, ...] = ()
+    manifests: tuple[Packed, ...] = ()
+    subject: Packed | None = None
     broken: Finding | None = None
     size: int = 0
 
@@ -40,17 +42,17 @@ class Known(NamedTuple):
 class StatedSizes:
     """The sizes that manifests state of what they name; nearly always, all state the same."""
 
-    _sizes: dict[Digest, tuple[Digest, int | None]] = field(default_factory=dict)
-    _others: dict[tuple[Place, Digest], int | None] = field(default_factory=dict)
+    _sizes: dict[Packed, tuple[Packed, int | None]] = field(default_factory=dict)
+    _others: dict[tuple[Place, Packed], int | None] = field(default_factory=dict)
 
-    def add(self, place: Place, digest: Digest, size: int | None) -> Digest:
+    def add(self, place: Place, digest: Packed, size: int | None) -> Packed:
         """Add the size that a manifest states; return the digest as one object for all that name it."""
         first, usual = self._sizes.setdefault(digest, (digest, size))
         if size != usual:
             self._others[place, digest] = size
         return first
 
-    def of(self, place: Place, digest: Digest) -> int | None:
+    def of(self, place: Place, digest: Packed) -> int | None:
         """Return the size that a manifest states; None if it states none."""
         return self._others.get((place, digest), self._sizes[digest][1])
 
@@ -78,12 +80,12 @@ class Crawl:
     scan: ScanOptions
     rules: ManifestRules
     known: dict[Place, Known] = field(default_factory=dict)
-    blobs: dict[Digest, int] = field(default_factory=dict)
-    homes: dict[Digest, str] = field(default_factory=dict)
+    blobs: dict[Packed, int] = field(default_factory=dict)
+    homes: dict[Packed, str] = field(default_factory=dict)
     mismatches: list[Finding] = field(default_factory=list)
     _stated: StatedSizes = field(default_factory=StatedSizes)
-    _unsized: dict[Place, Sequence[Digest]] = field(default_factory=dict)
-    _damages: dict[Digest, Finding | None] = field(default_factory=dict)
+    _unsized: dict[Place, Sequence[Packed]] = field(default_factory=dict)
+    _damages: dict[Packed, Finding | None] = field(default_factory=dict)
 
     def read(self, tops: Mapping[Place, FindingKind]) -> None:
         """Read manifests, and the manifests that they name.
@@ -107,26 +109,27 @@ class Crawl:
         self._unsized.clear()
 
     def _read(self, place: Place) -> Known:
+        repository, digest = unpacked(place)
         try:
-            manifest = read_manifest(self.source, *place)
+            manifest = read_manifest(self.source, repository, digest)
         except NoManifest as error:
             return Known(broken=error.finding, size=error.size)
         except Broken as error:
             return Known(broken=error.finding)
         if unsized := manifest.unsized:
-            self._unsized[place] = unsized
+            self._unsized[place] = [each.packed for each in unsized]
         stated = {each.descriptor.digest: each.descriptor.size for each in manifest.children}
-        one = {digest: self._stated.add(place, digest, size) for digest, size in stated.items()}
+        one = {each: self._stated.add(place, each.packed, size) for each, size in stated.items()}
         if self.rules.lacks_platform(manifest):
             text = f"no image for {' or '.join(self.rules.platforms)}"
-            return Known(broken=Finding(FindingKind.NO_PLATFORM, f"{place[0]}@{place[1]}", text))
+            return Known(broken=Finding(FindingKind.NO_PLATFORM, f"{repository}@{digest}", text))
         entries = [child.descriptor for child in self.rules.chosen(manifest.entries)]
-        blobs = {each.digest: None for each in entries if is_blob(self.source, place[0], each)}
+        blobs = {each.digest: None for each in entries if is_blob(self.source, repository, each)}
         others = (child.descriptor.digest for child in manifest.required if child.role is not Role.MANIFEST)
         return Known(
-            tuple(one[digest] for digest in (*others, *blobs)),
+            tuple(one[each] for each in (*others, *blobs)),
             tuple(one[each.digest] for each in entries if each.digest not in blobs),
-            manifest.subject.digest if manifest.subject else None,
+            manifest.subject.digest.packed if manifest.subject else None,
             size=len(manifest.payload),
         )
 
@@ -134,11 +137,11 @@ class Crawl:
         """Count entries of an index that are not there as manifests among its blobs, if they are there so."""
         repository, known = index[0], self.known[index]
         missing = [(repository, each) for each in known.manifests if self._is_missing((repository, each))]
-        blobs = [digest for _, digest in missing if has_blob(self.source, repository, digest)]
+        blobs = [place[1] for place in missing if has_blob(self.source, *unpacked(place))]
         if blobs:
             manifests = tuple(each for each in known.manifests if each not in blobs)
             self.known[index] = known._replace(blobs=(*known.blobs, *blobs), manifests=manifests)
-        return [(repository, digest) for digest in blobs]
+        return [(repository, each) for each in blobs]
 
     def _is_missing(self, place: Place) -> bool:
         """Return whether there is no manifest, or something whole that is none."""
@@ -148,7 +151,7 @@ class Crawl:
 
     def _query_blobs(self) -> None:
         """Find out which of the named blobs exist, and which manifests lack one."""
-        first: dict[Digest, str] = {}
+        first: dict[Packed, str] = {}
         for (repository, _), digest, stated in self._named():
             if self.scan.trusting and stated is not None:
                 self._note(digest, stated, repository, is_first=digest not in first)
@@ -165,15 +168,16 @@ class Crawl:
         for place, digest, stated in self._named():
             self._break(place, self._check(place, digest, stated, failures))
 
-    def _named(self) -> Iterator[tuple[Place, Digest, int | None]]:
+    def _named(self) -> Iterator[tuple[Place, Packed, int | None]]:
         """Yield each blob that a manifest names, with the size that the manifest states."""
+        empty = empty_layer().digest.packed
         for place, known in self.known.items():
             for digest in known.blobs:
-                if digest != empty_layer().digest:
+                if digest != empty:
                     yield place, digest, self._stated.of(place, digest)
 
     def _query(self, blob: Place) -> int | Finding:
-        repository, digest = blob
+        repository, digest = unpacked(blob)
         try:
             found = self.source.blob(repository, digest)
         except Broken as error:
@@ -183,7 +187,7 @@ class Crawl:
         return found.size
 
     def _check(
-        self, place: Place, digest: Digest, stated: int | None, failures: Mapping[Place, Finding]
+        self, place: Place, digest: Packed, stated: int | None, failures: Mapping[Place, Finding]
     ) -> Finding | None:
         blob = place[0], digest
         if digest not in self.blobs:
@@ -206,7 +210,7 @@ class Crawl:
                 if child and child.size and stated not in (None, child.size):
                     self._break(place, self._refuse(place, digest, _mismatch(stated, child.size)))
 
-    def _note(self, digest: Digest, size: int, repository: str, *, is_first: bool) -> None:
+    def _note(self, digest: Packed, size: int, repository: str, *, is_first: bool) -> None:
         """Note a blob, unless it was noted; *is_first*: *repository* is the first that names it."""
         if digest not in self.blobs:
             self.blobs[digest] = size
@@ -216,7 +220,7 @@ class Crawl:
     def _damage(self, blob: Place) -> Finding | None:
         """Read a blob, once, to find out whether it is cut, or its manifests wrong about its size."""
         if blob[1] not in self._damages:
-            self._damages[blob[1]] = self._read_blob(*blob)
+            self._damages[blob[1]] = self._read_blob(*unpacked(blob))
         return self._damages[blob[1]]
 
     def _read_blob(self, repository: str, digest: Digest) -> Finding | None:
@@ -226,9 +230,10 @@ class Crawl:
             return error.finding
         return None
 
-    def _refuse(self, place: Place, child: Digest, text: str) -> Finding | None:
+    def _refuse(self, place: Place, child: Packed, text: str) -> Finding | None:
         """Return that a manifest is refused for a size; None, but a note for the operator, if it is not."""
-        where, text = f"{place[0]}@{place[1]}", f"{child}: {text}"
+        repository, digest = unpacked(place)
+        where, text = f"{repository}@{digest}", f"{Digest.unpack(child)}: {text}"
         if self.rules.strict:
             return Finding(FindingKind.CORRUPT, where, f"{text}, which strict_manifests refuses")
         self.mismatches.append(Finding(FindingKind.WRONG_SIZE, where, text))
@@ -238,6 +243,12 @@ class Crawl:
         """Record why a manifest cannot be imported; the first reason counts."""
         if broken and not self.known[place].broken:
             self.known[place] = self.known[place]._replace(broken=broken)
+
+
+def unpacked(place: Place) -> tuple[str, Digest]:
+    """Return the repository and the digest of a manifest or a blob."""
+    repository, digest = place
+    return repository, Digest.unpack(digest)
 
 
 def _mismatch(stated: int | None, size: int) -> str:

@@ -27,7 +27,8 @@ from dualreg.migrate.base import (
 )
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.graph import absent_entries
-from dualreg.migrate.journal import Journal, LayerFacts
+from dualreg.migrate.journal import Journal
+from dualreg.migrate.layer_facts import KnownLayers
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import Done, KeyedLocks
@@ -58,7 +59,7 @@ class V2Importer:
     link: LinkMode = LinkMode.AUTO
     stop: Stop = field(default_factory=Stop)
     locks: KeyedLocks = field(default_factory=KeyedLocks)
-    known: dict[str, LayerFacts] = field(default_factory=dict)
+    known: KnownLayers = field(default_factory=KnownLayers)
     _imported: Done = field(default_factory=Done)
     _sparse: dict[RepositoryName, bool] = field(default_factory=dict)
     _presence: Presence = field(init=False)

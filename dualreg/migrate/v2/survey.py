@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import ClassVar
 
 from dualreg.errors import RegistryError
@@ -21,7 +22,7 @@ from dualreg.migrate.sources.base import ManifestSource, SourceTag, lost_tag
 from dualreg.migrate.space import Content
 from dualreg.migrate.stopping import Stop
 from dualreg.migrate.transfer import DigestVerifier, feed
-from dualreg.migrate.v2.crawl import Crawl, Known, Place
+from dualreg.migrate.v2.crawl import Crawl, Known, Packed, Place, unpacked
 from dualreg.migrate.v2.dates import image_created
 from dualreg.migrate.v2.importer import V2Importer
 from dualreg.migrate.v2.padding import Ends, padding_of
@@ -34,6 +35,8 @@ from dualreg.storage.base import Keeps
 
 #: How a missing manifest is called: named by another one, or by a tag.
 _MISSING = (FindingKind.MISSING_MANIFEST, FindingKind.DANGLING)
+#: Blobs that the registry is asked for at a time.
+_ASKED = 1000
 
 
 @dataclass
@@ -41,8 +44,8 @@ class V2Survey:
     """The survey of a source of manifests.
 
     Attributes:
-        known: What each manifest names, by repository and digest.
-        blobs: The bytes of each blob that exists.
+        known: What each manifest names, by repository and packed digest.
+        blobs: The bytes of each blob that exists, by packed digest.
         homes: A repository that has a blob, unless it is the first that names it.
         rules: Which manifests this registry takes.
     """
@@ -54,12 +57,12 @@ class V2Survey:
     tags: list[SourceTag] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     known: dict[Place, Known] = field(default_factory=dict)
-    blobs: dict[Digest, int] = field(default_factory=dict)
-    homes: dict[Digest, str] = field(default_factory=dict)
+    blobs: dict[Packed, int] = field(default_factory=dict)
+    homes: dict[Packed, str] = field(default_factory=dict)
     rules: ManifestRules = field(default_factory=ManifestRules)
 
     def check(self, repository: str, image: str) -> None:
-        top = _digest(image)
+        top = _packed(image)
         if (repository, top) not in self.known:
             raise Broken(FindingKind.DANGLING, f"{repository}@{image}", "no such manifest")
         for digest in self.reachable(repository, top):
@@ -68,7 +71,7 @@ class V2Survey:
             if broken and not excused:
                 raise Broken(broken.kind, broken.where, broken.text)
 
-    def reachable(self, repository: str, top: Digest) -> list[Digest]:
+    def reachable(self, repository: str, top: Packed) -> list[Packed]:
         """Return a manifest and the manifests that it names, directly or not, itself first."""
         reached = {top: None}
         waiting = [top]
@@ -83,7 +86,7 @@ class V2Survey:
         return source_facts(self.source, repository, _digest(image), platform)
 
     def counts(self) -> Mapping[str, int]:
-        first, shared = dict[Digest, str](), set[Digest]()
+        first, shared = dict[Packed, str](), set[Packed]()
         for (repository, _), known in self.known.items():
             shared.update(
                 digest for digest in known.blobs if first.setdefault(digest, repository) != repository
@@ -107,8 +110,7 @@ class V2Survey:
         return len(self.blobs)
 
     def check_blobs(self, jobs: int, advance: Callable[[int, int], None]) -> Iterator[Finding]:
-        places = [*self._places()]
-        for (_, digest), finding in zip(places, in_parallel(self._check_blob, places, jobs), strict=True):
+        for digest, finding in in_parallel(self._check_blob, self._places(), jobs):
             advance(1, self.blobs[digest])
             if finding:
                 yield finding
@@ -118,7 +120,7 @@ class V2Survey:
         for entry in entries:
             if entry.action is PlanAction.IMPORT and _is_digest(entry.image):
                 wanted[entry.to_repository].append(entry)
-        sizes, seen, links, tags = list[int](), set[Digest](), 0, 0
+        sizes, seen, links, tags = list[int](), set[Packed](), 0, 0
         for members in wanted.values():
             manifests, blobs = self._named(members)
             sizes += (size for digest, size in (manifests | blobs).items() if digest not in seen)
@@ -129,7 +131,10 @@ class V2Survey:
 
     def bytes_to_read(self, entries: Iterable[Entry], registry: Registry, earlier: EarlierRuns) -> int:
         del earlier  # what they read is stored
-        return sum(self.blobs[digest] for digest in registry.blobs.absent(self._blobs_of(entries)))
+        wanted, size = iter({*self._blobs_of(entries)}), 0
+        while some := [Digest.unpack(each) for each in islice(wanted, _ASKED)]:
+            size += sum(self.blobs[digest.packed] for digest in registry.blobs.absent(some))
+        return size
 
     def is_store(self, keeps: Keeps) -> bool:
         return self.source.is_store(keeps)
@@ -154,15 +159,18 @@ class V2Survey:
 
     def _places(self) -> Iterator[Place]:
         """Yield each blob that exists, in a repository that has it."""
-        seen = set[Digest]()
+        seen = set[Packed]()
         for (repository, _), known in self.known.items():
             for digest in known.blobs:
                 if digest in self.blobs and digest not in seen:
                     seen.add(digest)
                     yield self.homes.get(digest, repository), digest
 
-    def _check_blob(self, place: Place) -> Finding | None:
-        repository, digest = place
+    def _check_blob(self, place: Place) -> tuple[Packed, Finding | None]:
+        """Read a blob; return it, and what is wrong with it."""
+        return place[1], self._damage(*unpacked(place))
+
+    def _damage(self, repository: str, digest: Digest) -> Finding | None:
         verifier, ends = DigestVerifier(digest), Ends()
 
         def update(data: bytes) -> None:
@@ -179,21 +187,21 @@ class V2Survey:
             return error.finding
         return None
 
-    def _named(self, entries: Iterable[Entry]) -> tuple[dict[Digest, int], dict[Digest, int]]:
+    def _named(self, entries: Iterable[Entry]) -> tuple[dict[Packed, int], dict[Packed, int]]:
         """Return the manifests that *entries* need, and the blobs that exist, each with its size."""
-        manifests, blobs = dict[Digest, int](), dict[Digest, int]()
+        manifests, blobs = dict[Packed, int](), dict[Packed, int]()
         for entry in entries:
-            for digest in self.reachable(entry.repository, _digest(entry.image)):
+            for digest in self.reachable(entry.repository, _packed(entry.image)):
                 known = self.known[entry.repository, digest]
                 manifests[digest] = known.size
                 blobs |= {blob: self.blobs[blob] for blob in known.blobs if blob in self.blobs}
         return manifests, blobs
 
-    def _blobs_of(self, entries: Iterable[Entry]) -> Iterator[Digest]:
+    def _blobs_of(self, entries: Iterable[Entry]) -> Iterator[Packed]:
         """Yield the blobs that the manifests of *entries* name and that exist, perhaps several times."""
         for entry in entries:
             try:
-                top = _digest(entry.image)
+                top = _packed(entry.image)
             except Broken:  # an edited plan may hold nonsense; the run reports it
                 continue
             for manifest in self.reachable(entry.repository, top):
@@ -242,7 +250,7 @@ def survey_manifests(
 
 def _lost_chains(source: ManifestSource, places: Iterable[Place]) -> Iterator[Finding]:
     """Yield why V1 clients will not see manifests as the images that they were made of."""
-    for repository, digest in places:
+    for repository, digest in map(unpacked, places):
         try:
             source.v1_chain(repository, digest)
         except Broken as error:
@@ -255,7 +263,7 @@ def _tops(by_repository: Mapping[str, Iterable[SourceTag]]) -> Mapping[Place, Fi
     for repository, tags in by_repository.items():
         for tag in _found(tags):
             missing = FindingKind.DANGLING if tag.tag else FindingKind.MISSING_MANIFEST
-            tops.setdefault((repository, _digest(tag.image)), missing)
+            tops.setdefault((repository, _packed(tag.image)), missing)
     return tops
 
 
@@ -275,21 +283,22 @@ def _without_children(survey: V2Survey, repository: str, tags: list[SourceTag]) 
 
     A lost tag has subjects, too, as they are in its name: it may have been a signature.
     """
-    tops: dict[Digest, set[str]] = defaultdict(set)
-    children: set[Digest] = set()
+    tops: dict[Packed, set[str]] = defaultdict(set)
+    children: set[Packed] = set()
     for tag in _found(tags):
-        reachable = survey.reachable(repository, _digest(tag.image))
-        children |= {*reachable} - {_digest(tag.image)}
+        top = _packed(tag.image)
+        reachable = survey.reachable(repository, top)
+        children.update(each for each in reachable if each != top)
         for digest in reachable if tag.tag else ():
             tops[digest].add(tag.image)
-    subjects = {tag_prefix(digest): images for digest, images in tops.items()}
+    subjects = {tag_prefix(Digest.unpack(digest)): images for digest, images in tops.items()}
     for tag in tags:
         if tag.tag:
             images = subjects.get(subject_prefix(tag.tag) or "")
             yield replace(tag, subjects=frozenset(images)) if images else tag
         elif tag.lost:
             yield replace(tag, subjects=frozenset(filter(None, {tag.image})))
-        elif _digest(tag.image) not in children:
+        elif _packed(tag.image) not in children:
             yield replace(tag, subjects=_tagged_subjects(survey, tag, tops))
 
 
@@ -298,10 +307,10 @@ def _found(tags: Iterable[SourceTag]) -> Iterator[SourceTag]:
     return (tag for tag in tags if not tag.lost)
 
 
-def _tagged_subjects(survey: V2Survey, tag: SourceTag, tops: Mapping[Digest, set[str]]) -> frozenset[str]:
+def _tagged_subjects(survey: V2Survey, tag: SourceTag, tops: Mapping[Packed, set[str]]) -> frozenset[str]:
     """Return the tagged images that a manifest is about, directly or by way of its subject's subject."""
-    seen: set[Digest] = set()
-    wanted: Digest | None = _digest(tag.image)
+    seen: set[Packed] = set()
+    wanted: Packed | None = _packed(tag.image)
     while wanted is not None and wanted not in seen:
         seen.add(wanted)
         known = survey.known.get((tag.repository, wanted))
@@ -329,3 +338,8 @@ def _digest(text: str) -> Digest:
         return Digest.parse(text)
     except RegistryError as error:
         raise Broken(FindingKind.DANGLING, text[:100], "not a digest") from error
+
+
+def _packed(text: str) -> Packed:
+    """Return the digest that a tag names, packed; raise as ``_digest``."""
+    return _digest(text).packed
