@@ -7,7 +7,7 @@ from dualreg.catalog.rows import BlobRow
 from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
-from dualreg.migrate.single_flight import Done
+from dualreg.migrate.single_flight import Recent
 from dualreg.migrate.transfer import has_digest
 from dualreg.registry import Registry
 
@@ -19,12 +19,13 @@ _SMALL = 64 << 10
 class Presence:
     """Checks each blob until it was found once: a missing one may be imported with the next tag.
 
-    Small ones are compared with their digests: documents, without which clients get nothing.
+    Small ones are compared with their digests: documents, without which clients get nothing. What was found
+    long ago is checked again.
     """
 
     registry: Registry
-    _sizes: dict[bytes, int] = field(default_factory=dict)
-    _manifests: Done = field(default_factory=Done)
+    _sizes: Recent[bytes, int] = field(default_factory=Recent)
+    _manifests: Recent[tuple[RepositoryName, bytes], Digest] = field(default_factory=Recent)
 
     def blobs(self, blobs: Iterable[BlobRow]) -> bool:
         """Return whether all of *blobs* can be opened, and have their sizes or, if small, their digests."""
@@ -37,7 +38,7 @@ class Presence:
 
     def note(self, blob: BlobRow) -> None:
         """Note that a blob has just been read in the store, and is whole."""
-        self._sizes[blob.digest.packed] = blob.size
+        self._sizes.note(blob.digest.packed, blob.size)
 
     def is_noted(self, blob: BlobRow) -> bool:
         """Return whether a blob was found before."""
@@ -45,11 +46,11 @@ class Presence:
 
     def manifest(self, repository: RepositoryName, digest: Digest) -> bool:
         """Return whether that is so for a manifest, all that it names, and all that was derived from it."""
-        if self._manifests.has(repository, digest):
+        if self._manifests.get((repository, digest.packed)):
             return True
         if not self.blobs(self._blobs_of(repository, digest)):
             return False
-        self._manifests.add(repository, digest)
+        self._manifests.note((repository, digest.packed), digest)
         return True
 
     def restore(self, repository: RepositoryName, digest: Digest) -> None:

@@ -13,7 +13,7 @@ from dualreg.migrate.base import Comparison
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.parallel import in_parallel
 from dualreg.migrate.plan import Entry, PlanAction
-from dualreg.migrate.single_flight import SingleFlight
+from dualreg.migrate.single_flight import Checks, SingleFlight
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.transfer import has_digest
 from dualreg.registry.blobs import Blobs
@@ -24,6 +24,8 @@ from dualreg.storage.base import read_chunks
 _MISSING = "missing from the store"
 #: What reading damaged documents of this registry raises: ValueError if one is no JSON any more.
 _DAMAGE = (RegistryError, BlobMissing, BlobDamaged, OSError, ValueError)
+#: The kinds of checks of a blob: in this registry, and in the source.
+_STORED, _IN_SOURCE = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +61,15 @@ class BlobComparison:
     def __init__(self, blobs: Blobs, *, quick: bool) -> None:
         self.quick = quick
         self._blobs = blobs
-        self._stored = SingleFlight[bytes, str]()
-        self._in_source = SingleFlight[str | bytes, str]()
-        self._diff_ids = SingleFlight[Digest, str]()
+        self._checks = Checks()
+        self._diff_ids = SingleFlight[Digest, str](None)  # for each, a layer is read
 
     def problems(self, name: str, digest: Digest, source: Callable[[], SourceBytes]) -> Iterator[str]:
         """Yield what is wrong with a blob in this registry and in the source, where it is called *name*."""
         if not self.quick and (problem := self.stored_problem(digest)):
             yield f"{name}: {problem}"
         key = digest.packed if name == str(digest) else name
-        if problem := self._in_source.get(key, partial(self._compare_source, digest, source)):
+        if problem := self._checks.get(key, _IN_SOURCE, partial(self._compare_source, digest, source)):
             yield f"{name}: {problem}"
 
     def derived_problems(self, blobs: Iterable[BlobRow]) -> Iterator[str]:
@@ -85,7 +86,7 @@ class BlobComparison:
         """
         if digest == empty_layer().digest:
             return ""  # it need not be in the store
-        return self._stored.get(digest.packed, partial(self._check_stored, digest, size))
+        return self._checks.get(digest.packed, _STORED, partial(self._check_stored, digest, size))
 
     def diff_id(self, digest: Digest) -> str:
         """Return the diff ID of a layer in this registry, or why it has none."""

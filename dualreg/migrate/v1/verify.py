@@ -80,7 +80,7 @@ class V1Comparison:
     def _layer(self, member: SourceImage, row: V1ImageRow, layer: Digest) -> tuple[str, ...]:
         """Return what is wrong with the layer of an image; another release may have compressed it."""
         if member.layer.known_size in (None, row.layer_size or 0):
-            problems = tuple(self.blobs.problems(row.id, layer, lambda: member.layer))
+            problems = tuple(self.blobs.problems(member.id, layer, lambda: member.layer))
         else:
             sizes = f"{row.layer_size} bytes, but {member.layer.size} in the source"
             problems = (f"{row.id}: layer has {sizes}",)
