@@ -215,10 +215,10 @@ def open_catalog(settings: Settings, *, serving: bool = False) -> Catalog:
     Args:
         serving: For requests, which do not wait for long; the statements of a command take what they need.
     """
-    is_file = file_of(settings.database_url) is not None
     catalog = Catalog(
         settings.database_url,
-        pool_size=settings.threads if is_file else settings.database_connections,
+        pool_size=settings.threads if file_of(settings.database_url) else settings.database_connections,
+        few_pages=not serving,
         timeout=settings.database_timeout.total_seconds() if serving else None,
     )
     if not settings.follow:

@@ -206,6 +206,7 @@ class Catalog:
         url: str,
         *,
         pool_size: int = 8,
+        few_pages: bool = False,
         timeout: float | None = None,
         now: Callable[[], datetime] | None = None,
     ) -> None:
@@ -216,9 +217,9 @@ class Catalog:
         Args:
             url: As SQLAlchemy takes it.
             pool_size: Number of connections, at most; on SQLite, twice as many for a moment.
+            few_pages: Whether those that read SQLite remember little, as for work that reads all of it once.
             timeout: Seconds that a statement may take on PostgreSQL; None: as long as it needs.
-            now: The clock; returns aware times in UTC. None: that of the server, which all instances share,
-                or on SQLite that of this machine.
+            now: The clock, of aware times in UTC. None: that of the server, or on SQLite of this machine.
 
         Raises:
             CatalogUnreachable: the URL is malformed, or no driver for it is installed.
@@ -233,12 +234,11 @@ class Catalog:
         self._identity = _identity(self._file)
         clock = DatabaseClock()
         self.now = now or (utc_now if self._file else clock)
-        self.engine = open_engine(url, pool_size=pool_size, timeout=timeout, clock=clock)
+        self.engine = open_engine(url, pool_size=pool_size, few_pages=few_pages, timeout=timeout, clock=clock)
         watch_changes(self.engine, NAMES)
         self._writers = Writers(max(pool_size * 3 // 4, 1), alone=self._file is not None)
         self._writer = Writer(self.engine) if self._file else self.engine
-        self._commits = commits_of(self._file)
-        self._versions = versions_of(self.engine)
+        self._commits, self._versions = commits_of(self._file), versions_of(self.engine)
         reader = self.engine.execution_options(**{READ_ONLY: True})
         self._readers = Readers(reader, pool_size) if self._file else reader
 

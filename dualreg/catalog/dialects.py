@@ -46,6 +46,9 @@ _PRIMARY = 0xFF
 #: Pages of the write-ahead log, of 4 KiB, after which they are copied to the database. The request that does
 #: so waits for the disk twice. A push of a blob writes some thirty, and most are the same each time.
 _CHECKPOINT = 4000
+#: KiB of pages that a connection keeps in memory. Those that read for a command are few: its threads have a
+#: connection each, and hardly read a page twice.
+PAGES, _FEW_PAGES = 16 << 10, 2 << 10
 #: Execution option of connections that only read. On SQLite they begin no transaction: no reader depends on
 #: two statements seeing the same state.
 READ_ONLY = "dualreg_read_only"
@@ -84,11 +87,17 @@ def parse_url(url: str) -> URL:
 
 
 def open_engine(
-    url: str, *, pool_size: int, timeout: float | None = None, clock: DatabaseClock | None = None
+    url: str,
+    *,
+    pool_size: int,
+    few_pages: bool = False,
+    timeout: float | None = None,
+    clock: DatabaseClock | None = None,
 ) -> Engine:
     """Return an engine for *url* with up to *pool_size* connections; on SQLite, twice as many under load.
 
     Args:
+        few_pages: Whether those to SQLite keep few pages in memory.
         timeout: Seconds that a statement may take on PostgreSQL; None: as long as it needs.
         clock: Is set by that of PostgreSQL.
 
@@ -97,7 +106,7 @@ def open_engine(
     """
     database = parse_url(url)
     if database.get_backend_name() == "sqlite":
-        return _open_sqlite(url, pool_size)
+        return _open_sqlite(url, pool_size, _FEW_PAGES if few_pages else PAGES)
     try:
         from dualreg.catalog.postgresql import open_postgresql  # noqa: PLC0415 -- its driver is optional
     except ImportError as error:
@@ -204,7 +213,7 @@ def hasten(engine: Engine) -> None:
         connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
 
 
-def _open_sqlite(url: str, pool_size: int) -> Engine:
+def _open_sqlite(url: str, pool_size: int, pages: int) -> Engine:
     engine = create_engine(
         url,
         hide_parameters=True,
@@ -212,7 +221,7 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
         max_overflow=pool_size,
         connect_args={"timeout": PATIENCE},
     )
-    event.listen(engine, "connect", _configure)
+    event.listen(engine, "connect", lambda connection, _: _configure(connection, pages))
     event.listen(engine, "begin", _begin)
     return engine
 
@@ -224,7 +233,12 @@ def own_connection(connection: Connection) -> sqlite3.Connection:
     return own
 
 
-def _configure(connection: sqlite3.Connection, _: object) -> None:
+def keep_pages(own: sqlite3.Connection, pages: int) -> None:
+    """Let a connection keep so many KiB of pages in memory."""
+    own.execute(f"PRAGMA cache_size = -{pages}")
+
+
+def _configure(connection: sqlite3.Connection, pages: int) -> None:
     """Disable the implicit transactions of ``sqlite3``, and configure the connection.
 
     Readers and the writer do not block each other (WAL). With NORMAL, the database is never malformed after a
@@ -236,9 +250,9 @@ def _configure(connection: sqlite3.Connection, _: object) -> None:
         "synchronous = NORMAL",
         "foreign_keys = ON",
         f"wal_autocheckpoint = {_CHECKPOINT}",
-        "cache_size = -16384",
     ):
         connection.execute(f"PRAGMA {pragma}")
+    keep_pages(connection, pages)
 
 
 def _begin(connection: Connection) -> None:

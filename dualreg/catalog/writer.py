@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 from sqlalchemy import Connection, Engine
 
-from dualreg.catalog.dialects import begin_writing, failure, own_connection
+from dualreg.catalog.dialects import PAGES, begin_writing, failure, keep_pages, own_connection
 
 
 class Writer:
@@ -47,7 +47,9 @@ class Writer:
 
     def _connect(self) -> Connection:
         connection = self._engine.connect()
-        own_connection(connection).execute("PRAGMA busy_timeout = 0")
+        own = own_connection(connection)
+        own.execute("PRAGMA busy_timeout = 0")
+        keep_pages(own, PAGES)  # all that a transaction changes, as it is written to the disk anew otherwise
         return connection
 
 

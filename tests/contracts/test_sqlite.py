@@ -4,7 +4,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +137,14 @@ def test_connections_of_readers_are_left_to_others(tmp_path: Path, pool_size: in
         pass
     assert time.monotonic() - began < 10
     catalog.close()
+
+
+@pytest.mark.parametrize(("few", "kept"), [(False, 16 << 10), (True, 2 << 10)])
+def test_pages_that_are_kept(tmp_path: Path, *, few: bool, kept: int) -> None:
+    """Those who read can do with few; who writes keeps all that a large transaction changes."""
+    with closing(Catalog(f"sqlite:///{tmp_path / 'catalog.sqlite3'}", few_pages=few)) as catalog:
+        upgrade(catalog)
+        with catalog.read() as tx:
+            assert tx.connection.scalar(text("PRAGMA cache_size")) == -kept
+        with catalog.begin() as tx:
+            assert tx.connection.scalar(text("PRAGMA cache_size")) == -(16 << 10)
