@@ -20,8 +20,6 @@ from threading import Thread
 
 from dualreg.cli.options import environment, load_settings
 from dualreg.cli.output import echo, print_as_log
-from dualreg.logs.handler import log_messages
-from dualreg.logs.lines import message_line
 from dualreg.settings import CONFIG_VARIABLE, PREFIX, Settings
 from dualreg.settings.schedules import parse_schedule
 from dualreg.settings.values import chosen, format_duration, in_window
@@ -333,6 +331,9 @@ def end_with(parent: int | None) -> None:
     """
     if parent is None:
         return
+    from dualreg.logs.handler import log_messages  # noqa: PLC0415 -- loads megabytes, for children only
+    from dualreg.logs.lines import message_line  # noqa: PLC0415 -- likewise
+
     settings = load_settings(None)  # those that the parent gave it
     log_messages(settings.log_format, settings.log_level)
     if settings.log_format == "json":

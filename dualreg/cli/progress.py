@@ -13,9 +13,6 @@ from dataclasses import dataclass, field
 from threading import Event, Lock
 from types import FrameType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
 from dualreg.cli.output import echo
 
 #: Called with the items and the bytes (or other units) that are done since the last call; by any thread.
@@ -92,10 +89,20 @@ def progress(
     if not sys.stderr.isatty():
         yield _counting(pace, _lines(what, pace))
         return
+    with _bar(what, pace) as update:
+        yield _counting(pace, update)
+
+
+@contextmanager
+def _bar(what: str, pace: Pace) -> Iterator[Callable[[], None]]:
+    """Show a bar on the terminal during the block, and yield what updates it."""
+    from rich.console import Console  # noqa: PLC0415 -- megabytes, which other output does not need
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415 -- likewise
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TextColumn("{task.fields[rate]}"), console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=total, rate="")
-        yield _counting(pace, lambda: bar.update(task, completed=pace.done, rate=str(pace)))
+        task = bar.add_task(what, total=pace.total, rate="")
+        yield lambda: bar.update(task, completed=pace.done, rate=str(pace))
 
 
 def _counting(pace: Pace, show: Callable[[], None]) -> Advance:

@@ -20,7 +20,7 @@ HEAVY = ("flask", "gunicorn", "sqlalchemy", "alembic", "rich", "pydantic", "urll
         ("--version", HEAVY),
         ("--help", HEAVY),
         ("serve --help", ("dualreg.cli.progress",)),
-        ("migrate --help", ("flask", "gunicorn")),
+        ("migrate run --help", ("flask", "gunicorn", "structlog", "rich")),
         ("config show", ("flask", "gunicorn", "sqlalchemy", "dualreg.registry")),
     ],
 )
