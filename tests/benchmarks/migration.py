@@ -6,6 +6,7 @@ Every image has a layer of its own, so that what is measured is what an image co
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -31,6 +32,15 @@ _EXPORTS = (
     ("oci-layout", ()),
     ("static-tree", ()),
 )
+#: Runs a command, and prints its exit status, the seconds that a processor worked for it, and the memory of
+#: its process, or of the largest that it started, in KiB. It is small itself: to a command belongs the memory
+#: of the process that started it.
+_MEASURED = """
+import json, resource, subprocess, sys
+quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+status, used = subprocess.call(sys.argv[1:], **quiet), resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([status, used.ru_utime + used.ru_stime, used.ru_maxrss]))
+"""
 
 
 def main() -> None:
@@ -111,17 +121,14 @@ def _build(root: Path, chains: int) -> None:
 def _print(title: str, count: int, noun: str, line: tuple[str | Path, ...]) -> None:
     """Run a command, and print how long it took, how long a processor worked for it, and its memory."""
     began = time.perf_counter()
-    process = subprocess.Popen(
-        [DUALREG, *line], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    _, status, used = os.wait4(process.pid, 0)
-    seconds, process.returncode = time.perf_counter() - began, os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, process.args)
-    worked, memory = used.ru_utime + used.ru_stime, used.ru_maxrss >> 10
+    command = [sys.executable, "-S", "-c", _MEASURED, DUALREG, *line]
+    measured = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, check=True)
+    seconds, (status, worked, memory) = time.perf_counter() - began, json.loads(measured.stdout)
+    if status:
+        raise subprocess.CalledProcessError(status, line)
     sys.stdout.write(
         f"{title:25} {seconds:8.1f} s {count / seconds:10,.0f} {noun}/s"
-        f" {worked:8.1f} s of a processor {memory:6} MiB\n"
+        f" {worked:8.1f} s of a processor {memory >> 10:6} MiB\n"
     )
 
 
