@@ -18,9 +18,10 @@ _LEFT_OUT = (
     "lib2to3",
     "ensurepip",
     "turtledemo",
-    "__pycache__",
 )
-_LEFT_OUT_PATTERNS = (*_LEFT_OUT, "config-*", "_tkinter*", "_test*")
+#: Modules stay compiled, as a container would do that at each start, but not for ``python -O``. What another
+#: process is writing is left out, too.
+_LEFT_OUT_PATTERNS = (*_LEFT_OUT, "config-*", "_tkinter*", "_test*", "*.opt-?.pyc", "*.pyc.*")
 #: What packages with compiled parts link to, besides the libraries of the interpreter.
 _LIBRARIES = ("libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1", "libgcc_s.so.1")
 #: Where the library of the interpreter itself is: a value for LD_LIBRARY_PATH.

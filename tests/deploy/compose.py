@@ -65,24 +65,24 @@ def compose(tools: Tools, *names: str, **env: str) -> Iterator[Compose]:
         wait_for(listening.exists, process, log)
         run = Compose(tools, {**env, "DOCKER_HOST": f"unix://{listening}"})
         files = [f"--file={_FILES / name}" for name in names]
-        with _health_checks(tools):
-            try:
+        try:
+            with _health_checks(tools):
                 run(*files, "up", "--detach", "--no-build", "--pull=never", "--wait")
-                yield run
-            except Failed as failed:
-                raise Failed(f"{failed}\n{run(*files, 'logs')}") from failed
-            finally:
-                run(*files, "down", "--volumes", "--timeout=40")
+            yield run
+        except Failed as failed:
+            raise Failed(f"{failed}\n{run(*files, 'logs')}") from failed
+        finally:
+            run(*files, "down", "--volumes", "--timeout=40")
 
 
 @contextmanager
 def _health_checks(tools: Tools) -> Iterator[None]:
-    """Run the health checks of all containers, for which podman has timers of systemd elsewhere."""
+    """Run the checks of containers that are not healthy yet; elsewhere, podman has timers of systemd."""
     ended = threading.Event()
 
     def check() -> None:
         while not ended.wait(2):
-            for container in tools.podman("ps", "--quiet").split():
+            for container in tools.podman("ps", "--quiet", "--filter=health=starting").split():
                 with suppress(Failed):
                     tools.podman("healthcheck", "run", container)
 

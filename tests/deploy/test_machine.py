@@ -79,7 +79,7 @@ def test_upgrade_downgrade_and_restore(machine: Machine) -> None:
     push(machine, HOST_ALONE, "team/app:kept")
     newer = machine.root / "srv/newer"
     for name in ("dualreg", "migrations"):
-        shutil.copytree(ROOT / name, newer / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, newer / name, ignore=shutil.ignore_patterns("*.pyc.*"))
     write_revision(newer / "migrations", "9001", HEAD, ADD)
     install_version(machine, "/srv/newer")
     assert "9001" in machine.run(commands("deploy.md", "Upgrade"))

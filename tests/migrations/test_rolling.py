@@ -39,6 +39,8 @@ REMOVE = 'op.drop_column("tags", "note")'
 INDEX = """op.drop_index("ix_tags_agent", if_exists=True, postgresql_concurrently=True)
     op.create_index("ix_tags_agent", "tags", ["agent"], postgresql_concurrently=True)"""
 POSTGRES = pytest.mark.postgres
+#: Seconds between two images of a client: servers need the processor to start meanwhile.
+_PAUSE = 0.1
 
 
 def write_revision(folder: Path, number: str, down: str, act: str, *marks: str) -> None:
@@ -194,7 +196,7 @@ class Load:
 
     def _repeat(self, act: Callable[[str, str, int], None]) -> None:
         number = 0
-        while not self._stop.is_set():
+        while not self._stop.wait(_PAUSE):
             hosts = self.hosts
             act(hosts[number % len(hosts)], hosts[(number + 1) % len(hosts)], number)
             number += 1
@@ -214,8 +216,11 @@ class Load:
 
 
 def next_version(folder: Path) -> list[str | Path]:
-    """Make the next version in a folder, and return the command that runs it."""
-    ignored = shutil.ignore_patterns("__pycache__")
+    """Make the next version in a folder, and return the command that runs it.
+
+    Its modules are compiled as ours are, but for those that another process of tests is writing.
+    """
+    ignored = shutil.ignore_patterns("*.pyc.*")
     shutil.copytree(PACKAGE, folder / "dualreg", ignore=ignored)
     shutil.copytree(MIGRATIONS, folder / "dualreg" / "migrations", ignore=ignored)
     write_revision(folder / "dualreg" / "migrations", "9001", HEAD, ADD)
