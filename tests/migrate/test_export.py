@@ -471,6 +471,42 @@ def test_a_static_tree_changes_last(filled: Path, opened: Registry, tmp_path: Pa
     assert {**after, "team/oci:1": before["team/oci:1"]} == before
 
 
+def test_a_static_tree_forgets_what_v1_clients_no_longer_see(
+    opened: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if an export is killed before the file of the tag is removed; no file of others is."""
+    place, name = tmp_path / "static", RepositoryName("a")
+    layer = builders.layer({"a": b"1"})
+
+    def export_all() -> None:
+        entries = [*entries_to_export(opened, Names())]
+        Export(opened, StaticTreeTarget(place, opened)).export_all(entries, jobs=1)
+
+    for other in ("a/tags", "a/tags/1"):
+        push_v2(opened, RepositoryName(other), Tag("1"), builders.image(layer))
+    for tag in ("index.json", "latest"):
+        push_v2(opened, name, Tag(tag), builders.image(layer))
+    export_all()
+    for tag in ("images", "1", "index.json", "latest"):
+        push_v2(opened, name, Tag(tag), builders.image(layer, os="windows"))
+    tags, unlink = place / "v1/repositories/a/tags", Path.unlink
+
+    def killed(path: Path, **options: bool) -> None:
+        if path == tags / "latest":
+            raise KeyboardInterrupt
+        unlink(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            export_all()
+    assert json.loads((tags / "index.json").read_bytes()) == {}
+    assert (tags / "latest").exists()
+    export_all()
+    assert {path.name for path in tags.iterdir()} == {"1", "images", "index.html", "index.json", "tags"}
+    assert isinstance(json.loads((tags / "images").read_bytes()), list)
+
+
 def test_static_trees_keep_layers_of_repositories_apart(opened: Registry, tmp_path: Path) -> None:
     """Who states the diff IDs of another repository's layers has no V1 client get other files for them."""
     image = builders.image(builders.layer({"a": b"well"}))

@@ -96,19 +96,23 @@ class StaticLists:
         self._json(path, {"name": repository, "tags": sorted(tags)})
 
     def _list_v1(self, repository: RepositoryName, exported: dict[Tag, ImageId | None]) -> Sequence[Path]:
-        """List the tags that V1 clients see; return the files of those that they no longer do."""
+        """List the tags that V1 clients see; return the files of those that they no longer do.
+
+        Those that an export has left that was killed are no longer listed.
+        """
         folder = f"v1/repositories/{repository}"
         before: dict[str, str] = read_json(self.root / folder / "tags/index.json") or {}
         fresh = {str(tag): str(image) for tag, image in exported.items() if image}
         seen = dict(sorted({**before, **fresh}.items()))
-        gone = [tag for tag, image in exported.items() if tag in before and not image]
+        gone = [tag for tag, image in exported.items() if not image]
         for tag in gone:
-            del seen[tag]
+            seen.pop(tag, None)
         if seen or before:
             for page in PAGES:
                 self._json(f"{folder}/tags/{page}", seen)
             self._json(f"{folder}/images", [{"id": image} for image in dict.fromkeys(seen.values())])
-        return [self.root / folder / "tags" / tag for tag in gone]
+        files = [self.root / folder / "tags" / tag for tag in gone]
+        return [file for file in files if isinstance(read_json(file), str)]  # no list, nor a folder of others
 
     def _list_referrers(self, repository: RepositoryName, subject: Digest) -> None:
         """List the referrers of a manifest that are in the tree."""
