@@ -578,6 +578,24 @@ def test_names_that_are_paths_of_others(tmp_path: Path, data: Path) -> None:
     assert set(served(tmp_path / "static")) == {"a/b:1", "team/well:1"}
 
 
+@pytest.mark.parametrize("page", ["index.html", "index.json"])
+def test_names_that_are_lists_of_others(tmp_path: Path, opened: Registry, page: str) -> None:
+    """A repository that would have the place of a list of V1 tags is there for V2 clients only."""
+    image, names = builders.image(builders.layer({"a": b"1"})), ("a", f"a/tags/{page}", "tags")
+    for name in names:
+        push_v2(opened, RepositoryName(name), Tag("1"), image)
+    place = tmp_path / "static"
+    outcomes = Export(opened, StaticTreeTarget(place, opened)).export_all(
+        [*entries_to_export(opened, Names())], jobs=1
+    )
+    assert {each.status for each in outcomes} == {Status.DONE}
+    assert json.loads((place / "v2/_catalog").read_bytes())["repositories"] == sorted(names)
+    for name in names:
+        assert json.loads((place / f"v2/{name}/tags/list").read_bytes())["tags"] == ["1"]
+    for name in ("a", "tags"):
+        assert {*json.loads((place / f"v1/repositories/{name}/tags/{page}").read_bytes())} == {"1"}
+
+
 def test_types_that_would_be_configuration(tmp_path: Path, opened: Registry) -> None:
     """A media type with quotes and braces, which anyone may push, is written to no server configuration."""
     for kind, tag in (('application/x;"y";}server{', "bad"), ("application/x.test+json", "good")):

@@ -234,21 +234,23 @@ class _Step:
         """Write the V1 image that V1 clients see as the tag, and its ancestors.
 
         Returns:
-            The image; None if there is none, or if the tree has another image with an id of these.
+            The image; None if there is none, if the tree has another image with an id of these, or if a list
+            of another repository, which is written in the end, has its place.
         """
-        if not seen or tag in PAGES:
+        folder = f"v1/repositories/{repository}/tags"
+        if not seen or tag in PAGES or any(f"/tags/{page}/" in folder for page in PAGES):
             return None
         target, ids = self._target, [each.row.id for each in seen]
         settled = ((each, target.settled(repository, each.row)) for each in seen)
         images = [replace(each, row=row) for each, row in settled if row]
         if len(images) < len(seen):
             return None
-        self._files.make(f"{self._path('v1/repositories', repository, 'tags')}")
+        self._files.make(f"{self._path(folder)}")
         for number, each in enumerate(images):
             if each.row.id not in self._own.v1_images and each.row.id not in target.exported.v1_images:
                 self._write_v1_image(repository, each, ids[number:])
         self._reserve(f"v1/repositories/{repository}/images", [])
-        self._place(f"v1/repositories/{repository}/tags/{tag}", json.dumps(ids[0]).encode())
+        self._place(f"{folder}/{tag}", json.dumps(ids[0]).encode())
         return ids[0]
 
     def _write_v1_image(
