@@ -149,9 +149,10 @@ def memory(pid: int, which: str = "VmHWM") -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> bool:
+def until(condition: Callable[[], object], seconds: float = 180) -> bool:
     """Wait until *condition* holds; return whether it ever did.
 
+    A busy machine can let processes with a low priority, such as the tasks of a server, wait for a minute.
     Between two looks, at least as long passes as the first took: what is waited for needs the processor, too.
     """
     deadline = time.monotonic() + seconds

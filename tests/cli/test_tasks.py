@@ -166,7 +166,7 @@ def test_a_server_starts_a_task_once(settings: Settings, monkeypatch: pytest.Mon
         assert until(lambda: registry.tags.count() == 1)
         assert until(lambda: not start())
     for child in children:
-        child.join(60)  # the tests after this use the same database
+        child.join(180)  # the tests after this use the same database
 
 
 @pytest.mark.slow

@@ -27,8 +27,8 @@ _KEPT_SIZE = 1_500_000
 _TOLERANCE = 0.01
 #: Times of the grace after which the disk must have come back: content goes level by level.
 _LEVELS = 8
-#: Seconds beside them, for the collections.
-_PATIENCE = 60
+#: Seconds beside them, for the collections, which have the lowest priority: a busy machine lets them wait.
+_PATIENCE = 240
 #: What a server logs of a failure; of a process that was killed, its main process does.
 _ERROR = re.compile(r"Traceback|\bfailed\b|\[CRITICAL\]")
 

@@ -300,7 +300,7 @@ def test_a_stopped_collection_ends_when_it_wakes_up(tmp_path: Path) -> None:
         env |= {"GC_RATE": "1", "GC_INTERVAL": "1h"}
         env = {f"DUALREG_{name}": value for name, value in env.items()}
         slow = collect(env, tmp_path / "slow")
-        assert until(lambda: len(_linked(registry, names)) < len(names), 20)
+        assert until(lambda: len(_linked(registry, names)) < len(names))
         os.kill(slow.pid, signal.SIGSTOP)
         try:
             kept = _linked(registry, names)

@@ -120,7 +120,7 @@ def test_every_tag_can_be_pulled_all_the_time(tmp_path: Path) -> None:
                 rsync(data, tree)
                 return command("update", tree, own).returncode == 0
 
-            assert until(is_complete, 60), command("status", tree, own).stdout
+            assert until(is_complete), command("status", tree, own).stdout
             assert len(pulled(host)) > 3
     require_same(expected_rows(data), expected_rows(own, follow=tree))
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -180,9 +181,19 @@ def test_killed_and_run_again(there: stock_trees.StockTree, tmp_path: Path) -> N
         def blobs() -> list[str]:
             return [path for method, path in before.seen if method == "GET" and "/blobs/" in path]
 
+        def hold(path: str, _: str) -> int | None:
+            if "/blobs/" not in path or len(blobs()) < 3 or killed.is_set():
+                return None
+            killed.wait(120)
+            return 0
+
+        killed, before.answer = Event(), hold  # however fast it is, it is killed before the last blob
         line = [DUALREG, "mirror", "run", "hub", "--data", data]
-        with running(line, tmp_path / "log", env, end=signal.SIGKILL):
-            assert until(lambda: len(blobs()) == 3)
+        try:
+            with running(line, tmp_path / "log", env, end=signal.SIGKILL):
+                assert until(lambda: len(blobs()) == 3)
+        finally:
+            killed.set()
         mirror(data, "run", {"hub": rule})
     digests = [path.rpartition("/")[2] for path in blobs()]
     assert len({*digests}) == 4
