@@ -48,8 +48,8 @@ class Writer:
     def _connect(self) -> Connection:
         connection = self._engine.connect()
         own = own_connection(connection)
-        own.execute("PRAGMA busy_timeout = 0")
         keep_pages(own, PAGES)  # all that a transaction changes, as it is written to the disk anew otherwise
+        own.execute("PRAGMA busy_timeout = 0")
         return connection
 
 

@@ -77,7 +77,7 @@ def _pack(facts: LayerFacts) -> bytes | LayerFacts:
         if [f"{_PREFIX}{each.hex()}" for each in digests] != texts or {*map(len, digests)} != {_BYTES}:
             return facts
         return b"".join((struct.pack(_HEAD, facts.size, facts.mtime, facts.verified), *digests))
-    except (ValueError, struct.error):
+    except (AttributeError, ValueError, struct.error):
         return facts
 
 

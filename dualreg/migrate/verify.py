@@ -68,7 +68,7 @@ class BlobComparison:
         """Yield what is wrong with a blob in this registry and in the source, where it is called *name*."""
         if not self.quick and (problem := self.stored_problem(digest)):
             yield f"{name}: {problem}"
-        key = digest.packed if name == str(digest) else name
+        key = digest.packed if name == str(digest) else (name, digest.packed)  # ids are of one repository
         if problem := self._checks.get(key, _IN_SOURCE, partial(self._compare_source, digest, source)):
             yield f"{name}: {problem}"
 

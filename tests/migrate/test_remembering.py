@@ -124,6 +124,8 @@ def test_packed_digests(algorithm: str) -> None:
         replace(FACTS, diff_id=FACTS.diff_id[:-2], checksum=f"{FACTS.checksum}00"),
         replace(FACTS, json="", layer="", diff_id="", checksum=""),
         replace(FACTS, checksum="nonsense"),
+        replace(FACTS, layer=None),  # type: ignore[arg-type] # which JSON can say
+        replace(FACTS, size="1"),  # type: ignore[arg-type] # likewise
     ],
 )
 def test_the_facts_of_a_layer_are_those_that_were_noted(facts: LayerFacts) -> None:

@@ -4,12 +4,16 @@ import gzip
 import json
 import lzma
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.sources.base import SourceBytes
+from dualreg.migrate.verify import BlobComparison
 from dualreg.registry import Registry
 from dualreg.registry.provenance import Provenance
 from tests import builders
@@ -162,3 +166,15 @@ def test_damage_of_other_sorts(tmp_path: Path, data: Path, opened: Registry, sor
     path = blob_file(data, parts[part])
     overwrite(path, path.read_bytes(), path.read_bytes()[:-1] + b"?")
     assert problems(data, line)
+
+
+def test_layers_of_an_image_id_are_compared_in_each_repository() -> None:
+    """Another repository, whose layer for that ID is another one, has problems of its own."""
+    layers = [b"one", b"another"]
+    held = {Digest.of(layer): layer for layer in layers}
+    comparison = BlobComparison(SimpleNamespace(open=lambda digest: BytesIO(held[digest])), quick=False)  # type: ignore[arg-type] # all that it uses
+    found = [
+        [*comparison.problems("id", digest, lambda: SourceBytes(3, lambda: BytesIO(b"one")))]
+        for digest in held
+    ]
+    assert found == [[], ["id: differs from the source"]]
