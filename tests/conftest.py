@@ -26,7 +26,6 @@ from dualreg.storage.memory import MemoryStore
 from tests import databases, quick
 from tests.apps import application
 from tests.databases import empty_database, empty_file
-from tests.turns import in_turns
 
 quick.install()
 databases.install()
@@ -55,20 +54,11 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.set_threshold(20_000, 50, 20)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs radosgw as slow: it takes half a minute to start, for each process of the tests.
-
-    Several processes begin with what is slow.
-    """
+def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
+    """Mark what needs radosgw as slow: it takes half a minute to start, for each process of the tests."""
     for item in items:
         if item.get_closest_marker("s3"):
             item.add_marker(pytest.mark.slow)
-    if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
-        items[:] = in_turns(items, processes, lambda item: item.path, _is_slow)
-
-
-def _is_slow(item: pytest.Item) -> bool:
-    return item.get_closest_marker("slow") is not None
 
 
 @pytest.hookimpl(optionalhook=True)
