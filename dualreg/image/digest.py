@@ -18,7 +18,7 @@ from dualreg.errors import DigestInvalid
 HEX_DIGITS = {"sha256": 64, "sha512": 128}
 CANONICAL = "sha256"
 #: The algorithm of a digest of so many bytes.
-_ALGORITHMS = {digits // 2: name for name, digits in HEX_DIGITS.items()}
+_ALGORITHMS = {32: "sha256", 64: "sha512"}
 #: Bytes of a piece that takes much longer to hash than to hand over to another thread.
 _OVERLAPPED = 128 << 10
 
