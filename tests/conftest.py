@@ -21,7 +21,7 @@ from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog, Transaction, Undo
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
-from dualreg.registry import Registry
+from dualreg.registry import Registry, v1_mode
 from dualreg.storage.memory import MemoryStore
 from tests import databases, quick
 from tests.apps import application
@@ -126,6 +126,12 @@ class GuardedStore(MemoryStore):
 
 def _refuse_inside_transaction(operation: str) -> None:
     assert not getattr(_transactions, "depth", 0), f"{operation} inside a transaction"
+
+
+@pytest.fixture
+def lasting_v1_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the switch of V1 looked at once, however slow the machine is: each look is a statement."""
+    monkeypatch.setattr(v1_mode, "FRESH", 3600.0)
 
 
 @pytest.fixture

@@ -10,20 +10,15 @@ from sqlalchemy import event
 from dualreg.catalog.database import Catalog
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.registry import v1_mode
 from tests import builders
 from tests.auth.conftest import Guarded, bearer
 from tests.properties.registries import push_v1, push_v2
 
+pytestmark = pytest.mark.usefixtures("lasting_v1_switch")
+
 IMAGE = builders.image(builders.layer({"a": b"1"}))
 CHAIN = builders.v1_chain(builders.layer({"b": b"2"}))
 NAME = RepositoryName("team/app")
-
-
-@pytest.fixture(autouse=True)
-def v1_switch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the switch of V1 looked at once, however slow the machine is."""
-    monkeypatch.setattr(v1_mode, "FRESH", 3600.0)
 
 
 @pytest.fixture

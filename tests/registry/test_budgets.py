@@ -13,7 +13,7 @@ from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.editions import images_only
 from dualreg.image.names import RepositoryName
-from dualreg.registry import Registry, index_entries, v1_mode
+from dualreg.registry import Registry, index_entries
 from dualreg.registry.keys import Keys
 from tests import builders
 from tests.protocol.exchange import (
@@ -25,11 +25,7 @@ from tests.protocol.exchange import (
     push_image,
 )
 
-
-@pytest.fixture(autouse=True)
-def v1_switch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the switch of V1 looked at once, however slow the machine is."""
-    monkeypatch.setattr(v1_mode, "FRESH", 3600.0)
+pytestmark = pytest.mark.usefixtures("lasting_v1_switch")
 
 
 @pytest.fixture
