@@ -4,14 +4,14 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from itertools import count
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self, TypeVar
 
 from dualreg.filelocks import try_lock
 from dualreg.migrate.targets.base import STEP_FILES
@@ -26,6 +26,13 @@ _PREFIX = ".export-"
 _MODE = 0o777
 #: Bytes of a step, about.
 _BYTES = 64 << 20
+
+
+class _Step(Protocol):
+    def end(self) -> None: ...
+
+
+_S = TypeVar("_S", bound=_Step)
 
 
 class Rank(IntEnum):
@@ -238,6 +245,15 @@ def _is_ours(name: str) -> bool:
         return unique != name and f"{uuid.UUID(unique)}" == unique
     except ValueError:
         return False
+
+
+@contextmanager
+def new_step(staging: StagingFolder, begin: Callable[[NewFiles], _S]) -> Iterator[_S]:
+    """Yield the step that *begin* makes of new files, and end it: unless it failed, they get their names."""
+    with NewFiles(staging) as files:
+        step = begin(files)
+        yield step
+        step.end()
 
 
 def _lock(descriptor: int) -> bool | None:

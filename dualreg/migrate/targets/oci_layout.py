@@ -5,9 +5,10 @@ Readers of layouts ignore Docker's media types. OCI documents keep their digests
 Source: OCI image-spec v1.1, image-layout.md.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from dualreg.image import media_types
@@ -20,7 +21,7 @@ from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, check_folder
 from dualreg.migrate.targets.files import has_blob, verified, write_blob
 from dualreg.migrate.targets.layout_index import LayoutIndex
-from dualreg.migrate.targets.new_files import NewFiles, Rank, StagingFolder
+from dualreg.migrate.targets.new_files import NewFiles, Rank, StagingFolder, new_step
 from dualreg.migrate.transfer import LARGE
 
 
@@ -51,12 +52,8 @@ class OciLayoutTarget:
         self.renamed: dict[RepositoryName, dict[str, Descriptor]] = {}
         self._staging = StagingFolder(path)
 
-    @contextmanager
-    def step(self) -> Iterator["_Step"]:
-        with NewFiles(self._staging) as files:
-            step = _Step(self, files)
-            yield step
-            step.end()
+    def step(self) -> AbstractContextManager["_Step"]:
+        return new_step(self._staging, partial(_Step, self))
 
     def forget(self, repository: RepositoryName) -> None:
         self.renamed.pop(repository, None)

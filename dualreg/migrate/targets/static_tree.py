@@ -7,8 +7,8 @@ lists only grow.
 import errno
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from dualreg.migrate.own_documents import read_document
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, check_folder
 from dualreg.migrate.targets.files import has_blob, is_same_file, verified, write_blob
-from dualreg.migrate.targets.new_files import NewFiles, Rank, StagingFolder
+from dualreg.migrate.targets.new_files import NewFiles, Rank, StagingFolder, new_step
 from dualreg.migrate.targets.static_lists import PAGES, Exported, StaticLists, read_json
 from dualreg.migrate.targets.web_servers import PLAIN_TYPE, check_root
 from dualreg.migrate.transfer import LARGE
@@ -77,12 +77,8 @@ class StaticTreeTarget:
         self._own_images: dict[RepositoryName, dict[ImageId, _Content]] = {}
         self._claimed: dict[str, str] = {}
 
-    @contextmanager
-    def step(self) -> Iterator["_Step"]:
-        with NewFiles(self._staging) as files:
-            step = _Step(self, files)
-            yield step
-            step.end()
+    def step(self) -> AbstractContextManager["_Step"]:
+        return new_step(self._staging, partial(_Step, self))
 
     def forget(self, repository: RepositoryName) -> None:
         with self._lock:
