@@ -63,7 +63,7 @@ class V1Lookup(Lookup):
             chain = chains.get(row.digest)
             if chain and (rows := found.get(row.digest)):
                 images = [
-                    made.setdefault(each.id, _seen_image(each, link))
+                    made.get(each.id) or made.setdefault(each.id, _seen_image(each, link))
                     for each, link in zip(rows, chain, strict=True)
                 ]
                 self._seen[tag] = (*reversed(images),)
@@ -84,7 +84,13 @@ class V1Lookup(Lookup):
 
     def _chain(self, row: ManifestRow) -> _Chain:
         """Derive the chain of a manifest; those of schema 1, whose layers are read, are left out."""
-        image = self._image(row)
+        image: ManifestRow | None = row
+        if row.media_type in media_types.INDEXES:
+            # the child that clients without indexes get
+            chosen = self.registry.manifests.linux_amd64(row)
+            if chosen is None:
+                return ()
+            image = next(iter(self.manifests([chosen])), None)
         if image is None or image.media_type in media_types.SCHEMA1_TYPES:
             return None
         if image.media_type not in media_types.IMAGES:
@@ -95,13 +101,6 @@ class V1Lookup(Lookup):
         sizes = {digest: self._blobs[digest].size for digest in named}
         chain = self.registry.bridge.chains.of_manifest(manifest.resized(sizes)) or ()
         return chain if all(link.layer.digest in sizes for link in chain) else None
-
-    def _image(self, row: ManifestRow) -> ManifestRow | None:
-        """Return the manifest itself or, of an index, the child that clients without indexes get."""
-        if row.media_type not in media_types.INDEXES:
-            return row
-        chosen = self.registry.manifests.linux_amd64(row)
-        return next(iter(self.manifests([chosen] if chosen else [])), None)
 
 
 def _seen_image(row: V1ImageRow, link: Link) -> SeenImage:
