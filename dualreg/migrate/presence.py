@@ -25,7 +25,7 @@ class Presence:
 
     registry: Registry
     _sizes: Recent[bytes, int] = field(default_factory=Recent)
-    _manifests: Recent[tuple[RepositoryName, bytes], Digest] = field(default_factory=Recent)
+    _manifests: Recent[tuple[RepositoryName, bytes], bool] = field(default_factory=Recent)
 
     def blobs(self, blobs: Iterable[BlobRow]) -> bool:
         """Return whether all of *blobs* can be opened, and have their sizes or, if small, their digests."""
@@ -50,7 +50,7 @@ class Presence:
             return True
         if not self.blobs(self._blobs_of(repository, digest)):
             return False
-        self._manifests.note((repository, digest.packed), digest)
+        self._manifests.note((repository, digest.packed), value=True)
         return True
 
     def restore(self, repository: RepositoryName, digest: Digest) -> None:
